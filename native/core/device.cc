@@ -1,0 +1,55 @@
+// Device objects over the C table.
+#include "core/device.h"
+
+namespace implex {
+
+Device::Device(const ix_backend* table) : table_(table) {
+  ix_status status;
+  status.code = IX_OK;
+  status.message[0] = '\0';
+  if (table_->open(&handle_, &status) != IX_OK) raise(status);
+  char description[256] = "";
+  char kernels[64] = "";
+  if (table_->describe(handle_, description, sizeof description, kernels, sizeof kernels, &status) != IX_OK) {
+    table_->close(handle_);
+    raise(status);
+  }
+  description_ = description;
+  kernels_ = kernels;
+}
+
+Device::~Device() { table_->close(handle_); }
+
+void Device::raise(const ix_status& status) {
+  ErrorCode code = ErrorCode::kInternal;
+  if (status.code == IX_OUT_OF_MEMORY) code = ErrorCode::kOutOfMemory;
+  if (status.code == IX_UNAVAILABLE) code = ErrorCode::kDeviceUnavailable;
+  throw Error(code, status.message);
+}
+
+DeviceBuffer::DeviceBuffer(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+  device.call(&ix_backend::alloc, bytes, &data_);
+}
+
+void DeviceBuffer::reset() {
+  if (data_) device_->table()->release(device_->handle(), data_);
+  data_ = nullptr;
+}
+
+DeviceWeight::DeviceWeight(Device& device, DType dtype, int64_t rows, int64_t cols, bool trainable)
+    : device_(&device), rows_(rows), cols_(cols) {
+  device.call(&ix_backend::weight_create, static_cast<int32_t>(dtype), rows, cols, trainable ? 1 : 0, &weight_);
+}
+
+void DeviceWeight::reset() {
+  if (weight_) device_->table()->weight_destroy(device_->handle(), weight_);
+  weight_ = nullptr;
+}
+
+DeviceBatch::DeviceBatch(Device& device, const std::vector<ix_segment>& segments) : device_(device) {
+  device.call(&ix_backend::batch_create, segments.data(), static_cast<int32_t>(segments.size()), &batch_);
+}
+
+DeviceBatch::~DeviceBatch() { device_.table()->batch_destroy(device_.handle(), batch_); }
+
+}  // namespace implex

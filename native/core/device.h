@@ -1,0 +1,136 @@
+// Device, DeviceBuffer, DeviceWeight, DeviceBatch: backend.h's table as C++ objects that free what they hold and throw
+// Error.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend.h"
+#include "core/dtype.h"
+#include "core/error.h"
+
+namespace implex {
+
+class Device {
+ public:
+  explicit Device(const ix_backend* table);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  std::string name() const { return table_->name; }
+  const std::string& description() const { return description_; }
+  const std::string& kernels() const { return kernels_; }
+
+  // device.call(&ix_backend::gemm, &in, weight, &epilogue, &out): appends the status argument and throws when the
+  // operation fails.
+  template <typename Op, typename... Arguments>
+  void call(Op ix_backend::*operation, Arguments... arguments) {
+    ix_status status;
+    status.code = IX_OK;
+    status.message[0] = '\0';
+    if ((table_->*operation)(handle_, arguments..., &status) != IX_OK) raise(status);
+  }
+
+  const ix_backend* table() const { return table_; }
+  ix_device* handle() const { return handle_; }
+
+ private:
+  [[noreturn]] static void raise(const ix_status& status);
+
+  const ix_backend* table_;
+  ix_device* handle_ = nullptr;
+  std::string description_;
+  std::string kernels_;
+};
+
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(Device& device, size_t bytes);
+  ~DeviceBuffer() { reset(); }
+  DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+  // A buffer that holds a copy of host values.
+  template <typename T>
+  static DeviceBuffer of(Device& device, const std::vector<T>& values) {
+    DeviceBuffer buffer(device, values.size() * sizeof(T));
+    device.call(&ix_backend::upload, buffer.data_, static_cast<const void*>(values.data()), values.size() * sizeof(T));
+    return buffer;
+  }
+
+ private:
+  void reset();
+  void swap(DeviceBuffer& other) {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class DeviceWeight {
+ public:
+  DeviceWeight() = default;
+  DeviceWeight(Device& device, DType dtype, int64_t rows, int64_t cols, bool trainable);
+  ~DeviceWeight() { reset(); }
+  DeviceWeight(DeviceWeight&& other) noexcept { swap(other); }
+  DeviceWeight& operator=(DeviceWeight&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  explicit operator bool() const { return weight_ != nullptr; }
+  ix_weight* get() const { return weight_; }
+  int64_t rows() const { return rows_; }
+  size_t bytes() const { return weight_ ? device_->table()->weight_bytes(weight_) : 0; }
+  int64_t cols() const { return cols_; }
+  void write(int64_t row, int64_t count, const float* values) {
+    device_->call(&ix_backend::weight_write, weight_, row, count, values);
+  }
+
+ private:
+  void reset();
+  void swap(DeviceWeight& other) {
+    std::swap(device_, other.device_);
+    std::swap(weight_, other.weight_);
+    std::swap(rows_, other.rows_);
+    std::swap(cols_, other.cols_);
+  }
+
+  Device* device_ = nullptr;
+  ix_weight* weight_ = nullptr;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+};
+
+class DeviceBatch {
+ public:
+  DeviceBatch(Device& device, const std::vector<ix_segment>& segments);
+  ~DeviceBatch();
+  DeviceBatch(const DeviceBatch&) = delete;
+  DeviceBatch& operator=(const DeviceBatch&) = delete;
+  ix_batch* get() const { return batch_; }
+
+ private:
+  Device& device_;
+  ix_batch* batch_ = nullptr;
+};
+
+}  // namespace implex

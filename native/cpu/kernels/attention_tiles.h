@@ -1,0 +1,111 @@
+// Register tiles that attention's forward and backward passes share: a few query rows against one block of keys.
+#pragma once
+
+#include "cpu/kernels/simd.h"
+#include "cpu/kernels/table.h"
+
+namespace implex::cpu::IMPLEX_KERNELS {
+namespace {
+
+constexpr int kKeyVectors = kKeyBlock / kLanes;
+constexpr int kUnroll = kLanes == 16 ? 4 : 2;  // query rows of one register tile
+
+IMPLEX_INLINE int32_t padded(int32_t head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
+
+IMPLEX_INLINE const void* offset_by(const void* data, int32_t dtype, int64_t elements) {
+  return static_cast<const char*>(data) + elements * (dtype == 0 ? 4 : 2);
+}
+
+// Token at a position of the sequence: the parent's tokens come first.
+IMPLEX_INLINE int64_t token_at(const AttentionArgs* a, int64_t position) {
+  return position < a->parent_length ? a->parent_start + position : a->own_start + position - a->parent_length;
+}
+
+// The row of k or v at a position, from this head's first element on.
+IMPLEX_INLINE const void* row_at(const AttentionArgs* a, const void* matrix, int64_t position) {
+  return offset_by(matrix, a->dtype, token_at(a, position) * a->kv_stride + a->kv_offset);
+}
+
+// Rows of k or v at positions [base, base + count) as f32: `rows` [kKeyBlock, padded head_dim] and `transposed` [padded
+// head_dim, kKeyBlock], either may be null; absent keys and dimensions are zero.
+IMPLEX_INLINE void fill_block(const AttentionArgs* a, const void* matrix, int64_t base, int32_t count, float* rows,
+                              float* transposed) {
+  const int32_t wide = padded(a->head_dim);
+  for (int32_t j = 0; j < kKeyBlock; j += kLanes) {
+    for (int32_t d = 0; d < wide; d += kLanes) {
+      vf square[kLanes];
+      for (int32_t i = 0; i < kLanes; ++i)
+        square[i] = j + i < count ? get(row_at(a, matrix, base + j + i), a->dtype, d, a->head_dim - d) : vf{};
+      if (rows)
+        for (int32_t i = 0; i < kLanes; ++i) store(rows + (j + i) * wide + d, square[i]);
+      if (transposed) {
+        transpose_square(square);
+        for (int32_t i = 0; i < kLanes; ++i) store(transposed + (d + i) * kKeyBlock + j, square[i]);
+      }
+    }
+  }
+}
+
+// weight[r, j] = query[r] · keys[:, j] for the block's keys; query rows `wide` apart, keys transposed [head_dim,
+// kKeyBlock].
+template <int R>
+IMPLEX_INLINE void scores(const float* query, int32_t wide, int32_t head_dim, const float* keys, float* weight) {
+  vf acc[R][kKeyVectors];
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = vf{};
+  for (int32_t d = 0; d < head_dim; ++d) {
+    for (int r = 0; r < R; ++r) {
+      const vf x = splat(query[r * wide + d]);
+      for (int j = 0; j < kKeyVectors; ++j) acc[r][j] += x * load(keys + d * kKeyBlock + j * kLanes);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kKeyVectors; ++j) store(weight + r * kKeyBlock + j * kLanes, acc[r][j]);
+}
+
+// output[r] += sum over j < count of weight[r, j] * values[j], j ascending, for V vectors of dimensions. Rows times
+// vectors are enough independent chains to hide an addition's latency.
+template <int R, int V>
+IMPLEX_INLINE void accumulate(const float* weight, const float* values, int32_t wide, int32_t count, float* output) {
+  vf acc[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) acc[r][v] = load(output + r * wide + v * kLanes);
+  for (int32_t j = 0; j < count; ++j) {
+    vf value[V];
+    for (int v = 0; v < V; ++v) value[v] = load(values + j * wide + v * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const vf x = splat(weight[r * kKeyBlock + j]);
+      for (int v = 0; v < V; ++v) acc[r][v] += x * value[v];
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(output + r * wide + v * kLanes, acc[r][v]);
+}
+
+template <int R>
+IMPLEX_INLINE void accumulate_rows(const float* weight, const float* values, int32_t wide, int32_t count,
+                                   float* output) {
+  int32_t d = 0;
+  for (; d + 2 * kLanes <= wide; d += 2 * kLanes) accumulate<R, 2>(weight, values + d, wide, count, output + d);
+  for (; d < wide; d += kLanes) accumulate<R, 1>(weight, values + d, wide, count, output + d);
+}
+
+// The same for any number of rows.
+IMPLEX_INLINE void all_scores(int32_t rows, const float* query, int32_t wide, int32_t head_dim, const float* keys,
+                              float* weight) {
+  int32_t r = 0;
+  for (; r + kUnroll <= rows; r += kUnroll)
+    scores<kUnroll>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+  for (; r < rows; ++r) scores<1>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+}
+
+IMPLEX_INLINE void all_accumulate(int32_t rows, const float* weight, const float* values, int32_t wide, int32_t count,
+                                  float* output) {
+  int32_t r = 0;
+  for (; r + 2 * kUnroll <= rows; r += 2 * kUnroll)
+    accumulate_rows<2 * kUnroll>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
+  for (; r < rows; ++r) accumulate_rows<1>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
+}
+
+}  // namespace
+}  // namespace implex::cpu::IMPLEX_KERNELS

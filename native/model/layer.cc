@@ -1,0 +1,191 @@
+// A decoder layer. The residual stream and its gradient are f32; what enters a product has the weights' dtype.
+#include "model/layer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace implex {
+
+namespace {
+
+int32_t activation_code(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return IX_ACT_SILU;
+    case Activation::kGelu:
+      return IX_ACT_GELU;
+    case Activation::kGeluTanh:
+      return IX_ACT_GELU_TANH;
+  }
+  return IX_ACT_NONE;
+}
+
+// [N, heads * E] seen as [N * heads, E].
+ix_mat heads_of(const ix_mat& m, int64_t head_dim) {
+  return {m.data, m.dtype, m.rows * (m.cols / head_dim), head_dim, head_dim};
+}
+
+}  // namespace
+
+void Layer::project(const ix_mat& in, const Linear& linear, const ix_mat& out, const ix_mat* residual) const {
+  const ix_epilogue epilogue = {linear.bias.as<float>(), residual};
+  device_.call(&ix_backend::gemm, &in, static_cast<const ix_weight*>(linear.weight.get()), &epilogue, &out);
+}
+
+void Layer::norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const {
+  const ix_norm table = norm.table(spec_);
+  device_.call(&ix_backend::norm, &table, &in, &out);
+}
+
+void Layer::norm_backward(const Norm& norm, const ix_mat& in, const ix_mat& grad, const ix_mat& in_grad,
+                          bool accumulate, const NormGradient& gradient) const {
+  const ix_norm table = norm.table(spec_);
+  device_.call(&ix_backend::norm_backward, &table, &in, &grad, &in_grad, accumulate ? 1 : 0, gradient.gamma,
+               gradient.beta);
+}
+
+void Layer::rope(const LayerShape& shape, const int32_t* rows, int64_t heads, bool inverse, const ix_mat& x) const {
+  if (spec_.rotary_dim == 0) return;
+  const ix_rope table = {shape.cosines,
+                         shape.sines,
+                         static_cast<int32_t>(heads),
+                         static_cast<int32_t>(spec_.head_dim),
+                         static_cast<int32_t>(spec_.rotary_dim),
+                         inverse ? 1 : 0};
+  device_.call(&ix_backend::rope, shape.batch, &table, rows, &x);
+}
+
+ix_attention Layer::attention_shape() const {
+  return {static_cast<int32_t>(spec_.heads), static_cast<int32_t>(spec_.kv_heads), static_cast<int32_t>(spec_.head_dim),
+          static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.head_dim)))};
+}
+
+void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep) const {
+  const LayerWeights& w = weights_;
+  norm(w.attention_norm, b.in, b.normed);
+  project(b.normed, w.k, b.k_raw);
+  project(b.normed, w.v, b.v);
+  if (shape.rows != nullptr) {
+    // From here on only the rows that are asked for.
+    device_.call(&ix_backend::gather_rows, &b.in, shape.rows, &b.row_in);
+    device_.call(&ix_backend::gather_rows, &b.normed, shape.rows, &b.row_normed);
+  }
+  project(b.row_normed, w.q, b.q_raw);
+  if (spec_.qk_norm) {
+    norm(w.q_norm, heads_of(b.q_raw, spec_.head_dim), heads_of(b.q, spec_.head_dim));
+    norm(w.k_norm, heads_of(b.k_raw, spec_.head_dim), heads_of(b.k, spec_.head_dim));
+  }
+  rope(shape, shape.rows, spec_.heads, false, b.q);
+  rope(shape, nullptr, spec_.kv_heads, false, b.k);
+  const ix_attention attention = attention_shape();
+  device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &b.k, &b.v, &b.attended, b.lse);
+  if (spec_.parallel_residual) norm(w.mlp_norm, b.row_in, b.mlp_normed);  // of the stream before attention is added
+  project(b.attended, w.o, b.mid, &b.row_in);
+  if (!spec_.parallel_residual) norm(w.mlp_norm, b.mid, b.mlp_normed);
+  mlp_forward(b, keep);
+}
+
+void Layer::mlp_forward(const LayerBuffers& b, bool keep) const {
+  const int32_t activation = activation_code(spec_.activation);
+  for (int64_t row = 0; row < b.mid.rows; row += kMlpRows) {
+    const int64_t count = std::min(kMlpRows, b.mid.rows - row);
+    const int64_t at = keep ? row : 0;
+    const ix_mat x = rows_of(b.mlp_normed, row, count);
+    const ix_mat gate = rows_of(b.gate, at, count);
+    const ix_mat up = rows_of(b.up, at, count);
+    const ix_mat hidden = rows_of(b.hidden, 0, count);
+    project(x, spec_.gated ? weights_.gate : weights_.up, gate);
+    if (spec_.gated) project(x, weights_.up, up);
+    device_.call(&ix_backend::glu, activation, &gate, spec_.gated ? &up : static_cast<const ix_mat*>(nullptr), &hidden);
+    const ix_mat mid = rows_of(b.mid, row, count);
+    const ix_mat out = rows_of(b.out, row, count);
+    project(hidden, weights_.down, out, &mid);
+  }
+}
+
+ix_mat Layer::as_operand(const ix_mat& grad, const ix_mat& scratch) const {
+  if (dtype_ == DType::kF32) return grad;
+  const ix_mat out = rows_of(scratch, 0, grad.rows);
+  device_.call(&ix_backend::cast, &grad, &out);
+  return out;
+}
+
+void Layer::projection_backward(const Linear& linear, const LinearGradient& gradient, const ix_mat& grad,
+                                const ix_mat& in, const ix_mat& in_grad, bool accumulate) const {
+  if (gradient.weight != nullptr || gradient.bias != nullptr)
+    device_.call(&ix_backend::gemm_backward_weight, &grad, &in, gradient.weight, gradient.bias);
+  device_.call(&ix_backend::gemm_backward_input, &grad, static_cast<const ix_weight*>(linear.weight.get()),
+               accumulate ? &in_grad : static_cast<const ix_mat*>(nullptr), &in_grad);
+}
+
+void Layer::mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
+                         const ix_mat& out_grad, const ix_mat& normed_grad) const {
+  const int32_t activation = activation_code(spec_.activation);
+  const LinearGradient& first = spec_.gated ? gradients.gate : gradients.up;
+  for (int64_t row = 0; row < out_grad.rows; row += kMlpRows) {
+    const int64_t count = std::min(kMlpRows, out_grad.rows - row);
+    const ix_mat grad = as_operand(rows_of(out_grad, row, count), g.cast);
+    const ix_mat gate = rows_of(b.gate, row, count);
+    const ix_mat up = rows_of(b.up, row, count);
+    const ix_mat* up_or_none = spec_.gated ? &up : nullptr;
+    const ix_mat hidden = rows_of(b.hidden, 0, count);
+    const ix_mat hidden_grad = rows_of(g.hidden, 0, count);
+    const ix_mat gate_grad = rows_of(g.gate, 0, count);
+    const ix_mat up_grad = rows_of(g.up, 0, count);
+    const ix_mat x = rows_of(b.mlp_normed, row, count);
+    const ix_mat x_grad = rows_of(normed_grad, row, count);
+    device_.call(&ix_backend::glu, activation, &gate, up_or_none, &hidden);
+    projection_backward(weights_.down, gradients.down, grad, hidden, hidden_grad, false);
+    device_.call(&ix_backend::glu_backward, activation, &gate, up_or_none, &hidden_grad, &gate_grad,
+                 spec_.gated ? &up_grad : static_cast<const ix_mat*>(nullptr));
+    projection_backward(spec_.gated ? weights_.gate : weights_.up, first, gate_grad, x, x_grad, false);
+    if (spec_.gated) projection_backward(weights_.up, gradients.up, up_grad, x, x_grad, true);
+  }
+}
+
+void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const LayerGradients& gradients,
+                     const BackwardBuffers& g) const {
+  const LayerWeights& w = weights_;
+  const bool selected = shape.rows != nullptr;
+  const int64_t n = b.mid.rows;
+  const ix_mat stream = selected ? g.row_stream : g.stream;
+  const ix_mat row_normed = selected ? g.row_normed : g.normed;
+  const ix_mat attended_grad = rows_of(g.attended, 0, n);
+  const auto attention_output_backward = [&] {
+    projection_backward(w.o, gradients.o, as_operand(stream, g.cast), b.attended, attended_grad, false);
+  };
+  if (spec_.parallel_residual) {
+    attention_output_backward();
+    mlp_backward(b, gradients, g, stream, row_normed);
+    norm_backward(w.mlp_norm, b.row_in, row_normed, stream, true, gradients.mlp_norm);
+  } else {
+    mlp_backward(b, gradients, g, stream, row_normed);
+    norm_backward(w.mlp_norm, b.mid, row_normed, stream, true, gradients.mlp_norm);
+    attention_output_backward();
+  }
+
+  const ix_mat q_grad = rows_of(g.q, 0, n);
+  const ix_attention attention = attention_shape();
+  device_.call(&ix_backend::attention_backward, shape.batch, &attention, &b.q, shape.rows, &b.k, &b.v, &b.attended,
+               static_cast<const float*>(b.lse), &attended_grad, &q_grad, &g.k, &g.v);
+  rope(shape, shape.rows, spec_.heads, true, q_grad);
+  rope(shape, nullptr, spec_.kv_heads, true, g.k);
+  if (spec_.qk_norm) {
+    const ix_mat q_heads = heads_of(q_grad, spec_.head_dim);
+    const ix_mat k_heads = heads_of(g.k, spec_.head_dim);
+    norm_backward(w.q_norm, heads_of(b.q_raw, spec_.head_dim), q_heads, q_heads, false, gradients.q_norm);
+    norm_backward(w.k_norm, heads_of(b.k_raw, spec_.head_dim), k_heads, k_heads, false, gradients.k_norm);
+  }
+  projection_backward(w.k, gradients.k, g.k, b.normed, g.normed, false);
+  projection_backward(w.v, gradients.v, g.v, b.normed, g.normed, true);
+  if (selected) {
+    projection_backward(w.q, gradients.q, q_grad, b.row_normed, g.row_normed, false);
+    device_.call(&ix_backend::scatter_rows, &g.row_normed, shape.rows, &g.normed, 1);
+    device_.call(&ix_backend::scatter_rows, &g.row_stream, shape.rows, &g.stream, 0);
+  } else {
+    projection_backward(w.q, gradients.q, q_grad, b.normed, g.normed, true);
+  }
+  norm_backward(w.attention_norm, b.in, g.normed, g.stream, true, gradients.attention_norm);
+}
+
+}  // namespace implex

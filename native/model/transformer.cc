@@ -1,0 +1,210 @@
+// Passes over all layers: where each layer's buffers lie in the arena, and the walk forward and back.
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace implex {
+
+struct Transformer::Pass {
+  Keep keep = Keep::kNothing;
+  int64_t tokens = 0, rows = 0;
+  std::unique_ptr<DeviceBatch> shape;
+  int32_t* token_ids = nullptr;  // [T]
+  int32_t* row_ids = nullptr;    // [R]
+  // One per layer when everything is kept; else one that all layers share, and the last layer's.
+  std::vector<LayerBuffers> layers;
+  std::vector<ix_mat> inputs;  // f32 [T, D] of each layer; all the same matrix when nothing is kept
+  BackwardBuffers backward;
+};
+
+Transformer::Transformer(std::shared_ptr<Device> device, const ModelSpec& spec, DType dtype, WeightSink* sink,
+                         const CancelFlag& cancel)
+    : device_(std::move(device)), spec_(spec), dtype_(dtype), arena_(*device_) {
+  validate(spec_);
+  weights_ = load_weights(*device_, spec_, dtype_, sink, cancel);
+  device_->call(&ix_backend::synchronize);
+  spec_.weights.clear();
+}
+
+Transformer::~Transformer() = default;
+
+void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t rows, Keep keep) const {
+  const ModelSpec& s = spec_;
+  const int64_t d = s.hidden_size;
+  const int64_t q_size = s.heads * s.head_dim;
+  const int64_t kv_size = s.kv_heads * s.head_dim;
+  const bool training = keep != Keep::kNothing;
+  pass.keep = keep;
+  pass.tokens = tokens;
+  pass.rows = rows;
+  pass.token_ids = static_cast<int32_t*>(plan.take(static_cast<size_t>(tokens) * sizeof(int32_t)));
+  pass.row_ids = static_cast<int32_t*>(plan.take(static_cast<size_t>(rows) * sizeof(int32_t)));
+
+  pass.inputs.clear();
+  const ix_mat stream = plan.matrix(DType::kF32, tokens, d);
+  for (int64_t i = 0; i < s.layers; ++i)
+    pass.inputs.push_back(i == 0 || !training ? stream : plan.matrix(DType::kF32, tokens, d));
+
+  const ix_mat hidden = plan.matrix(dtype_, std::min(kMlpRows, std::max(tokens, rows)), s.intermediate_size);
+  // Buffers of a layer that computes n rows. In a scoring pass the stream is updated in place and the MLP reuses one
+  // block of rows.
+  const auto layer_buffers = [&](int64_t n, bool last) {
+    LayerBuffers b;
+    b.normed = plan.matrix(dtype_, tokens, d);
+    b.row_in = last ? plan.matrix(DType::kF32, n, d) : ix_mat{};
+    b.row_normed = last ? plan.matrix(dtype_, n, d) : b.normed;
+    b.q = plan.matrix(dtype_, n, q_size);
+    b.k = plan.matrix(dtype_, tokens, kv_size);
+    b.v = plan.matrix(dtype_, tokens, kv_size);
+    const bool raw = training && s.qk_norm;
+    b.q_raw = raw ? plan.matrix(dtype_, n, q_size) : b.q;
+    b.k_raw = raw ? plan.matrix(dtype_, tokens, kv_size) : b.k;
+    b.attended = plan.matrix(dtype_, n, q_size);
+    if (training) b.lse = static_cast<float*>(plan.take(static_cast<size_t>(n * s.heads) * sizeof(float)));
+    if (training) b.mid = plan.matrix(DType::kF32, n, d);
+    b.mlp_normed = training || s.parallel_residual ? plan.matrix(dtype_, n, d) : b.row_normed;
+    const int64_t inner = training ? n : std::min(kMlpRows, n);
+    b.hidden = hidden;
+    b.gate = training ? plan.matrix(dtype_, inner, s.intermediate_size) : hidden;
+    b.up = s.gated ? plan.matrix(dtype_, inner, s.intermediate_size) : b.gate;
+    if (last) b.out = training ? plan.matrix(DType::kF32, n, d) : b.row_in;
+    return b;
+  };
+  pass.layers.clear();
+  const LayerBuffers shared = keep == Keep::kAll || s.layers == 1 ? LayerBuffers{} : layer_buffers(tokens, false);
+  for (int64_t i = 0; i + 1 < s.layers; ++i) {
+    LayerBuffers b = keep == Keep::kAll ? layer_buffers(tokens, false) : shared;
+    b.in = b.row_in = pass.inputs[static_cast<size_t>(i)];
+    if (!training) b.mid = b.in;
+    b.out = pass.inputs[static_cast<size_t>(i + 1)];
+    pass.layers.push_back(b);
+  }
+  LayerBuffers b = layer_buffers(rows, true);
+  b.in = pass.inputs.back();
+  if (!training) b.mid = b.row_in;
+  pass.layers.push_back(b);
+
+  if (!training) return;
+  BackwardBuffers& g = pass.backward;
+  const int64_t most = std::max(tokens, rows);
+  const int64_t inner = std::min(kMlpRows, most);
+  g.stream = plan.matrix(DType::kF32, tokens, d);
+  g.row_stream = plan.matrix(DType::kF32, rows, d);
+  if (dtype_ != DType::kF32) g.cast = plan.matrix(dtype_, most, d);
+  g.normed = plan.matrix(DType::kF32, tokens, d);
+  g.row_normed = plan.matrix(DType::kF32, rows, d);
+  g.attended = plan.matrix(dtype_, most, q_size);
+  g.q = plan.matrix(dtype_, most, q_size);
+  g.k = plan.matrix(dtype_, tokens, kv_size);
+  g.v = plan.matrix(dtype_, tokens, kv_size);
+  g.gate = plan.matrix(dtype_, inner, s.intermediate_size);
+  g.up = s.gated ? plan.matrix(dtype_, inner, s.intermediate_size) : g.gate;
+  g.hidden = plan.matrix(dtype_, inner, s.intermediate_size);
+}
+
+size_t Transformer::pass_bytes(int64_t tokens, int64_t rows, Keep keep) const {
+  Pass pass;
+  Arena::Plan measure(nullptr);
+  place(pass, measure, tokens, rows, keep);
+  return measure.used();
+}
+
+void Transformer::ensure_rope_table(int64_t positions) {
+  if (positions <= rope_positions_ || spec_.rotary_dim == 0) return;
+  int64_t size = std::max<int64_t>(256, rope_positions_);
+  while (size < positions) size *= 2;
+  size = std::min(size, spec_.max_positions);
+  std::vector<float> cosines, sines;
+  cosines.reserve(static_cast<size_t>(size * spec_.rotary_dim / 2));
+  sines.reserve(cosines.capacity());
+  for (int64_t position = 0; position < size; ++position) {
+    for (const double frequency : spec_.inverse_frequencies) {
+      // The angle is rounded to f32 as transformers does; its cosine is then exact to f32.
+      const float angle = static_cast<float>(position) * static_cast<float>(frequency);
+      cosines.push_back(static_cast<float>(std::cos(static_cast<double>(angle))));
+      sines.push_back(static_cast<float>(std::sin(static_cast<double>(angle))));
+    }
+  }
+  cosines_ = DeviceBuffer::of(*device_, cosines);
+  sines_ = DeviceBuffer::of(*device_, sines);
+  rope_positions_ = size;
+}
+
+LayerShape Transformer::shape_of_layer(int64_t layer) const {
+  return {pass_->shape->get(), layer + 1 == spec_.layers ? pass_->row_ids : nullptr, cosines_.as<float>(),
+          sines_.as<float>()};
+}
+
+ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>& rows, Layout& layout, Keep keep,
+                            const CancelFlag& cancel) {
+  Device& d = *device_;
+  const int64_t tokens = batch.size();
+  const auto row_count = static_cast<int64_t>(rows.size());
+  pass_ = std::make_unique<Pass>();
+  Arena::Plan measure(nullptr);
+  place(*pass_, measure, tokens, row_count, keep);
+  layout.place(measure);
+  arena_.reserve(measure.used());
+  Arena::Plan plan(&arena_);
+  place(*pass_, plan, tokens, row_count, keep);
+  layout.place(plan);
+
+  int64_t positions = 0;
+  for (const ix_segment& segment : batch.segments()) {
+    const int64_t base = segment.parent < 0 ? 0 : batch.segments()[static_cast<size_t>(segment.parent)].length;
+    positions = std::max(positions, base + segment.length);
+  }
+  ensure_rope_table(positions);
+  pass_->shape = std::make_unique<DeviceBatch>(d, batch.segments());
+  d.call(&ix_backend::upload, static_cast<void*>(pass_->token_ids), static_cast<const void*>(batch.tokens().data()),
+         batch.tokens().size() * sizeof(int32_t));
+  d.call(&ix_backend::upload, static_cast<void*>(pass_->row_ids), static_cast<const void*>(rows.data()),
+         rows.size() * sizeof(int32_t));
+  d.call(&ix_backend::embedding, static_cast<const ix_weight*>(weights_.embedding.get()),
+         static_cast<const int32_t*>(pass_->token_ids), static_cast<const ix_mat*>(&pass_->inputs[0]));
+  for (int64_t i = 0; i < spec_.layers; ++i) {
+    cancel.check();
+    const Layer layer(d, spec_, dtype_, weights_.layers[static_cast<size_t>(i)]);
+    layer.forward(shape_of_layer(i), pass_->layers[static_cast<size_t>(i)], keep != Keep::kNothing);
+  }
+  return pass_->layers.back().out;
+}
+
+ix_mat Transformer::result_gradient() const { return pass_->backward.row_stream; }
+
+void Transformer::backward(const TransformerGradients& gradients, const CancelFlag& cancel) {
+  if (!pass_ || pass_->keep == Keep::kNothing)
+    throw Error(ErrorCode::kInternal, "backward without a forward pass that kept its activations");
+  Device& d = *device_;
+  for (int64_t i = spec_.layers - 1; i >= gradients.first_layer; --i) {
+    cancel.check();
+    const LayerBuffers& buffers = pass_->layers[static_cast<size_t>(i)];
+    const Layer layer(d, spec_, dtype_, weights_.layers[static_cast<size_t>(i)]);
+    if (pass_->keep == Keep::kLayerInputs && i + 1 < spec_.layers) {
+      // Everything but the input was overwritten by the layers after. The recomputed output lands where the next
+      // layer's input was, with the same bits.
+      layer.forward(shape_of_layer(i), buffers, true);
+    }
+    layer.backward(shape_of_layer(i), buffers, gradients.layers[static_cast<size_t>(i)], pass_->backward);
+  }
+  if (gradients.first_layer == 0 && gradients.embedding != nullptr) {
+    d.call(&ix_backend::embedding_backward, static_cast<const int32_t*>(pass_->token_ids),
+           static_cast<const ix_mat*>(&pass_->backward.stream), gradients.embedding, spec_.vocabulary());
+  }
+}
+
+std::string Transformer::first_bad_activation() {
+  if (!pass_ || pass_->keep == Keep::kNothing) return "";
+  const auto bad = [&](const ix_mat& m) {
+    double sum = 0;
+    device_->call(&ix_backend::sum_of_squares, static_cast<const float*>(m.data), m.rows * m.cols, &sum);
+    return !std::isfinite(sum);
+  };
+  for (int64_t i = 0; i < spec_.layers; ++i)
+    if (bad(pass_->inputs[static_cast<size_t>(i)]))
+      return i == 0 ? "the embedding's output" : "the output of layer " + std::to_string(i - 1);
+  return bad(pass_->layers.back().out) ? "the output of layer " + std::to_string(spec_.layers - 1) : "";
+}
+
+}  // namespace implex

@@ -1,0 +1,92 @@
+// RewardModel: a loaded transformer on one device and the read-outs that turn it into a reward model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/dtype.h"
+#include "core/ragged_batch.h"
+#include "model/spec.h"
+#include "model/transformer.h"
+
+namespace implex {
+
+struct LoadOptions {
+  std::string device = "cpu";  // "cpu", or the name that the module at device_path gives itself
+  std::string device_path;     // shared library that implements backend.h; unused for "cpu"
+  DType dtype = DType::kF32;   // kF32 or kBf16: storage of the weights
+};
+
+enum class Readout {
+  kLogprob,     // sum over the segment's tokens of ln p(token | before)
+  kRewardLast,  // u·h at the last token
+  kRewardMean,  // mean of u·h over the segment's tokens
+  kNextToken,   // p(target_token | the whole sequence up to the segment's end)
+};
+
+// One ragged batch (design: "The one data structure"). Plain data, owned by the caller, unchanged.
+struct ScoreRequest {
+  std::vector<int32_t> tokens;
+  std::vector<Segment> segments;
+  std::vector<int32_t> scored;  // indices into segments
+  Readout readout = Readout::kLogprob;
+  int32_t target_token = -1;    // kNextToken
+  bool token_logprobs = false;  // kLogprob: also return each token's term
+};
+
+struct ScoreResult {
+  std::vector<double> values;  // one per entry of `scored`
+  std::vector<float>
+      token_logprobs;  // the scored segments' tokens back to back; a parentless segment's first token has none (0)
+};
+
+// Throws Error(kTensorDtype | kDeviceUnavailable | kOutOfMemory).
+std::shared_ptr<Device> open_device(const LoadOptions& options);
+
+class RewardModel {
+ public:
+  // Reads every weight, checks shapes and finiteness, and moves them to the device. With a sink the weights are
+  // trainable. Blocking; call off the event loop.
+  RewardModel(std::shared_ptr<Device> device, const ModelSpec& spec, DType dtype, WeightSink* sink,
+              const CancelFlag& cancel);
+
+  // Blocking; calls on one model must not overlap. Throws Error or std::bad_alloc; the model stays usable after one.
+  // Values are not finite where activations overflow: for the caller to judge, row by row.
+  ScoreResult score(const ScoreRequest& request, const CancelFlag& cancel);
+
+  // The explicit reward's head, [hidden_size]. Must not overlap a call of score().
+  void set_head(const std::vector<float>& weight);
+
+  bool has_head() const { return head_.data() != nullptr; }
+  bool has_unembedding() const { return transformer_.weights().logits_weight(transformer_.spec()) != nullptr; }
+  size_t weight_bytes() const { return transformer_.weights().bytes; }
+  std::string device_name() const { return transformer_.device().name(); }  // "cpu", "cuda"
+  std::string kernels_name() const {
+    return transformer_.device().kernels();
+  }  // results are bit-identical only under one of these
+
+  // For training.
+  Transformer& transformer() { return transformer_; }
+  const DeviceBuffer& head() const { return head_; }
+
+ private:
+  ScoreResult logprob(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
+  ScoreResult next_token(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
+  ScoreResult reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
+
+  Transformer transformer_;
+  DeviceBuffer head_;
+};
+
+// What a read-out predicts for one segment: its tokens, each from the token before; without a parent the first has no
+// predecessor.
+void append_predictions(const RaggedBatch& batch, int32_t segment, std::vector<int32_t>* predictors,
+                        std::vector<int32_t>* targets);
+
+// Checks that every index in `scored` names a segment. Throws Error(kBatchInvalid).
+void check_scored(const RaggedBatch& batch, const std::vector<int32_t>& scored);
+
+}  // namespace implex
