@@ -1,0 +1,376 @@
+// Whole models: every shape and read-out against the double-precision reference, under every kernel set; the same bits
+// in any batch; errors that leave a model usable.
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
+#include "core/error.h"
+#include "tiny_model.h"
+
+using namespace implex;
+using namespace implex::test;
+
+namespace {
+
+// Loads a model under one kernel set: devices opened while IMPLEX_KERNELS is set use it.
+std::unique_ptr<RewardModel> load(const ModelSpec& spec, DType dtype, const char* kernels = nullptr) {
+  CancelFlag cancel;
+  LoadOptions options;
+  options.dtype = dtype;
+  const char* before = std::getenv("IMPLEX_KERNELS");
+  const std::string kept = before ? before : "";
+  if (kernels) ::setenv("IMPLEX_KERNELS", kernels, 1);
+  std::unique_ptr<RewardModel> model;
+  try {
+    model = load_model(spec, options, cancel);
+  } catch (...) {
+    if (kernels) before ? ::setenv("IMPLEX_KERNELS", kept.c_str(), 1) : ::unsetenv("IMPLEX_KERNELS");
+    throw;
+  }
+  if (kernels) before ? ::setenv("IMPLEX_KERNELS", kept.c_str(), 1) : ::unsetenv("IMPLEX_KERNELS");
+  CHECK(!kernels || model->kernels_name() == kernels, "asked for %s kernels, got %s", kernels,
+        model->kernels_name().c_str());
+  return model;
+}
+
+ScoreResult score(RewardModel& model, const ScoreRequest& request) {
+  CancelFlag cancel;
+  return model.score(request, cancel);
+}
+
+struct Expected {
+  std::vector<double> logprob, last, mean, next, scale;
+  std::vector<std::vector<double>> tokens;
+};
+
+Expected expected_values(const TinyModel& tiny, const TinyBatch& batch, DType dtype, int32_t target) {
+  const Reference reference(tiny, dtype);
+  Expected e;
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const auto prompt = static_cast<size_t>(batch.prompt_lengths[i]);
+    const std::vector<double> logprobs = reference.logprobs(batch.sequences[i]);
+    e.tokens.emplace_back(logprobs.begin() + static_cast<int64_t>(prompt), logprobs.end());
+    double sum = 0;
+    for (const double x : e.tokens.back()) sum += x;
+    e.logprob.push_back(sum);
+    const std::vector<double> rewards = reference.rewards(batch.sequences[i]);
+    double mean = 0;
+    for (size_t t = prompt; t < rewards.size(); ++t) mean += rewards[t] / static_cast<double>(rewards.size() - prompt);
+    e.last.push_back(rewards.back());
+    e.mean.push_back(mean);
+    e.next.push_back(std::exp(reference.next_logprob(batch.sequences[i], target)));
+  }
+  return e;
+}
+
+void check_close(const char* what, const std::vector<double>& got, const std::vector<double>& want, double relative,
+                 double floor) {
+  CHECK(got.size() == want.size(), "%s: %zu values, want %zu", what, got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double bound = relative * std::max(std::fabs(want[i]), floor);
+    CHECK(std::fabs(got[i] - want[i]) <= bound, "%s %zu: %.9g, want %.9g, allowed %.2g", what, i, got[i], want[i],
+          bound);
+  }
+}
+
+ScoreRequest with(ScoreRequest request, Readout readout, int32_t target = -1) {
+  request.readout = readout;
+  request.target_token = target;
+  return request;
+}
+
+void check_shape(const TinyOptions& options, DType dtype) {
+  const TemporaryFolder folder;
+  const TinyModel tiny = make_tiny_model(options, 7, folder);
+  Random random(11);
+  const TinyBatch batch = random_batch(random, tiny.spec);
+  const auto target = static_cast<int32_t>(tiny.spec.vocabulary() - 1);
+  const Expected want = expected_values(tiny, batch, dtype, target);
+  // f32: the numerical contract is 1e-4 relative; models as small as these keep well inside it. A reward may cancel,
+  // hence the floor. bf16: the reference rounds at the same places, so a difference starts where f32 and double sums
+  // fall on two sides of a rounding boundary: a few elements of a layer move by one unit in the last place, 2^-7 of
+  // themselves, and change a logit by about 2^-7/√D of its size, which is up to 4 here: 5e-3 for each such element.
+  // Allowed: five of them on one token.
+  const double relative = dtype == DType::kF32 ? 2e-5 : 1e-2;
+  const double floor = dtype == DType::kF32 ? 0.5 : 2.5;
+  for (const cpu::KernelTable* kernels : cpu::available_kernels()) {
+    const std::unique_ptr<RewardModel> model = load(tiny.spec, dtype, kernels->name);
+    const std::string what = std::string(options.name) + " " + dtype_name(dtype) + " " + kernels->name;
+    CHECK(model->has_head() == options.head &&
+              model->has_unembedding() == (options.spec.tied_embedding || options.unembedding),
+          "%s: parts", what.c_str());
+    ScoreRequest request = with(batch.request, Readout::kLogprob);
+    request.token_logprobs = true;
+    const ScoreResult logprobs = score(*model, request);
+    check_close((what + " logprob").c_str(), logprobs.values, want.logprob, relative, floor);
+    size_t next = 0;
+    for (size_t i = 0; i < want.tokens.size(); ++i) {
+      double sum = 0;
+      for (const double token : want.tokens[i]) {
+        CHECK(next < logprobs.token_logprobs.size(), "%s: too few token log-probs", what.c_str());
+        const double got = static_cast<double>(logprobs.token_logprobs[next++]);
+        sum += got;
+        const double bound = relative * std::max(std::fabs(token), floor);
+        CHECK(std::fabs(got - token) <= bound, "%s token %zu: %.9g, want %.9g", what.c_str(), next - 1, got, token);
+      }
+      CHECK(sum == logprobs.values[i], "%s: the value is not the sum of its tokens' terms", what.c_str());
+    }
+    CHECK(next == logprobs.token_logprobs.size(), "%s: too many token log-probs", what.c_str());
+    check_close((what + " reward_last").c_str(), score(*model, with(batch.request, Readout::kRewardLast)).values,
+                want.last, relative, floor);
+    check_close((what + " reward_mean").c_str(), score(*model, with(batch.request, Readout::kRewardMean)).values,
+                want.mean, relative, floor);
+    check_close((what + " next_token").c_str(), score(*model, with(batch.request, Readout::kNextToken, target)).values,
+                want.next, dtype == DType::kF32 ? 2e-5 : 3e-2, 1e-6);
+  }
+}
+
+// The batch again with its groups, responses and asked-for order shuffled; `order[i]` says which old scored segment is
+// the new i-th.
+ScoreRequest shuffled(Random& random, const TinyBatch& batch, std::vector<size_t>& order) {
+  std::vector<size_t> scored(batch.sequences.size());
+  for (size_t i = 0; i < scored.size(); ++i) scored[i] = i;
+  random.shuffle(scored);
+  ScoreRequest r;
+  std::vector<int32_t> new_prompt(batch.request.segments.size(), -1);
+  std::vector<std::pair<size_t, int32_t>> placed;
+  const auto add = [&](const Segment& old, int32_t parent) {
+    r.segments.push_back({static_cast<int32_t>(r.tokens.size()), old.length, parent});
+    r.tokens.insert(r.tokens.end(), batch.request.tokens.begin() + old.start,
+                    batch.request.tokens.begin() + old.start + old.length);
+    return static_cast<int32_t>(r.segments.size() - 1);
+  };
+  for (const size_t i : scored) {
+    const Segment& old = batch.request.segments[static_cast<size_t>(batch.request.scored[i])];
+    if (old.parent < 0) {
+      placed.push_back({i, add(old, -1)});
+      continue;
+    }
+    int32_t& prompt = new_prompt[static_cast<size_t>(old.parent)];
+    // Now and then a prompt is computed again instead of shared.
+    if (prompt < 0 || random.below(3) == 0) prompt = add(batch.request.segments[static_cast<size_t>(old.parent)], -1);
+    placed.push_back({i, add(old, prompt)});
+  }
+  random.shuffle(placed);
+  for (const auto& [old, segment] : placed) {
+    order.push_back(old);
+    r.scored.push_back(segment);
+  }
+  return r;
+}
+
+}  // namespace
+
+TEST(transformer_f32) {
+  for (const TinyOptions& options : tiny_shapes()) check_shape(options, DType::kF32);
+}
+
+TEST(transformer_bf16) {
+  for (const TinyOptions& options : tiny_shapes()) check_shape(options, DType::kBf16);
+}
+
+// bf16 against the reference without any rounding of activations: how far bf16 is from the truth. Each of about eight
+// roundings a layer moves an activation by 2^-9 of itself (root mean square), so a logit by 2^-9 √(8 layers), 1%, of
+// its size, and a token's log-prob is about as large as the logits. Errors of tokens are independent. Allowed: three
+// times that.
+TEST(transformer_bf16_is_near_the_truth) {
+  const TemporaryFolder folder;
+  for (const TinyOptions& options : tiny_shapes()) {
+    const TinyModel tiny = make_tiny_model(options, 8, folder);
+    Random random(12);
+    const TinyBatch batch = random_batch(random, tiny.spec);
+    const Expected want = expected_values(tiny, batch, DType::kF32, 0);
+    const ScoreResult got = score(*load(tiny.spec, DType::kBf16), with(batch.request, Readout::kLogprob));
+    for (size_t i = 0; i < got.values.size(); ++i) {
+      double squares = 0;
+      for (const double token : want.tokens[i]) squares += token * token;
+      const double bound = 0.03 * std::sqrt(squares);
+      CHECK(std::fabs(got.values[i] - want.logprob[i]) <= bound, "%s %zu: %.6g, want %.6g, allowed %.3g", options.name,
+            i, got.values[i], want.logprob[i], bound);
+    }
+  }
+}
+
+TEST(transformer_same_bits_in_any_batch) {
+  const TemporaryFolder folder;
+  for (const TinyOptions& options : tiny_shapes()) {
+    const TinyModel tiny = make_tiny_model(options, 9, folder);
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      for (const cpu::KernelTable* kernels : cpu::available_kernels()) {
+        const std::unique_ptr<RewardModel> model = load(tiny.spec, dtype, kernels->name);
+        const std::string name = std::string(options.name) + " " + dtype_name(dtype) + " " + kernels->name;
+        Random random(13);
+        const TinyBatch batch = random_batch(random, tiny.spec);
+        for (const Readout readout :
+             {Readout::kLogprob, Readout::kRewardLast, Readout::kRewardMean, Readout::kNextToken}) {
+          const ScoreRequest request = with(batch.request, readout, 3);
+          const ScoreResult all = score(*model, request);
+          CHECK(score(*model, request).values == all.values, "%s: a second run differs", name.c_str());
+          for (size_t i = 0; i < batch.sequences.size(); ++i) {
+            // Alone: the prompt and this response only.
+            const std::vector<int32_t>& sequence = batch.sequences[i];
+            const int32_t prompt = batch.prompt_lengths[i];
+            const auto length = static_cast<int32_t>(sequence.size());
+            ScoreRequest one = request;
+            one.tokens = sequence;
+            if (prompt > 0) {
+              one.segments = {{0, prompt, -1}, {prompt, length - prompt, 0}};
+              one.scored = {1};
+            } else {
+              one.segments = {{0, length, -1}};
+              one.scored = {0};
+            }
+            CHECK(score(*model, one).values[0] == all.values[i], "%s read-out %d: %zu alone differs", name.c_str(),
+                  int(readout), i);
+          }
+          for (int round = 0; round < 2; ++round) {
+            std::vector<size_t> order;
+            const ScoreRequest other = with(shuffled(random, batch, order), readout, 3);
+            const ScoreResult got = score(*model, other);
+            for (size_t i = 0; i < order.size(); ++i)
+              CHECK(got.values[i] == all.values[order[i]], "%s read-out %d: %zu differs in a shuffled batch",
+                    name.c_str(), int(readout), order[i]);
+          }
+        }
+        // Prompt and response joined into one segment: the response's tokens keep their bits.
+        ScoreRequest split = with(batch.request, Readout::kLogprob);
+        split.token_logprobs = true;
+        const ScoreResult parts = score(*model, split);
+        size_t at = 0;
+        for (size_t i = 0; i < batch.sequences.size(); ++i) {
+          ScoreRequest joined = split;
+          joined.tokens = batch.sequences[i];
+          joined.segments = {{0, static_cast<int32_t>(joined.tokens.size()), -1}};
+          joined.scored = {0};
+          const ScoreResult whole = score(*model, joined);
+          for (size_t t = static_cast<size_t>(batch.prompt_lengths[i]); t < joined.tokens.size(); ++t, ++at)
+            CHECK(whole.token_logprobs[t] == parts.token_logprobs[at], "%s: %zu token %zu differs when joined",
+                  name.c_str(), i, t);
+        }
+      }
+    }
+  }
+}
+
+// More rows than the MLP's inner block of 512, in the middle and in the last layer.
+TEST(transformer_long_batch) {
+  const TemporaryFolder folder;
+  TinyOptions options = tiny_shapes()[0];
+  options.spec.max_positions = 2000;
+  const TinyModel tiny = make_tiny_model(options, 10, folder);
+  const Reference reference(tiny, DType::kF32);
+  Random random(14);
+  const std::unique_ptr<RewardModel> model = load(tiny.spec, DType::kF32);
+  ScoreRequest request;
+  request.token_logprobs = true;
+  for (int i = 0; i < 1100; ++i) request.tokens.push_back(static_cast<int32_t>(random.below(tiny.spec.vocabulary())));
+  request.segments = {{0, 300, -1}, {300, 800, 0}};
+  request.scored = {1, 1, 0};  // twice the same, and the prompt itself
+  const ScoreResult got = score(*model, request);
+  CHECK(got.values[0] == got.values[1] && got.token_logprobs.size() == 1900, "a repeated segment");
+  const std::vector<double> want = reference.logprobs(request.tokens);
+  double sum = 0;
+  for (size_t t = 300; t < want.size(); ++t) sum += want[t];
+  CHECK(std::fabs(got.values[0] - sum) <= 1e-4 * std::fabs(sum), "%.9g, want %.9g", got.values[0], sum);
+  for (const Readout readout : {Readout::kRewardLast, Readout::kRewardMean, Readout::kNextToken}) {
+    const ScoreResult repeated = score(*model, with(request, readout, 5));
+    CHECK(repeated.values.size() == 3 && repeated.values[0] == repeated.values[1] &&
+              repeated.values[0] != repeated.values[2],
+          "a repeated segment, read-out %d", int(readout));
+  }
+  CHECK(got.token_logprobs[1600] == 0, "a first token without a predecessor has no term");
+}
+
+TEST(transformer_request_errors) {
+  const TemporaryFolder folder;
+  TinyOptions options = tiny_shapes()[3];
+  options.head = false;
+  options.unembedding = false;
+  const TinyModel tiny = make_tiny_model(options, 15, folder);
+  const std::unique_ptr<RewardModel> model = load(tiny.spec, DType::kF32);
+  Random random(16);
+  const ScoreRequest good = with(random_batch(random, tiny.spec).request, Readout::kLogprob);
+  CHECK(!model->has_head() && !model->has_unembedding() && model->weight_bytes() > 0 && model->device_name() == "cpu",
+        "what the model says of itself");
+  CHECK_ERROR(ErrorCode::kTensorMissing, score(*model, good), "unembedding");
+  CHECK_ERROR(ErrorCode::kTensorMissing, score(*model, with(good, Readout::kNextToken, 0)), "unembedding");
+  CHECK_ERROR(ErrorCode::kTensorMissing, score(*model, with(good, Readout::kRewardLast)), "head");
+
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto width = static_cast<size_t>(tiny.spec.hidden_size);
+  CHECK_ERROR(ErrorCode::kTensorShape, model->set_head(std::vector<float>(width + 1)), "hidden size");
+  CHECK_ERROR(ErrorCode::kWeightNotFinite, model->set_head(std::vector<float>(width, nan)), "finite");
+  model->set_head(std::vector<float>(width, 0.5f));
+  CHECK(model->has_head(), "a head was set");
+  const ScoreRequest reward = with(good, Readout::kRewardMean);
+  const std::vector<double> before = score(*model, reward).values;
+
+  ScoreRequest bad = reward;
+  bad.scored = {static_cast<int32_t>(bad.segments.size())};
+  CHECK_ERROR(ErrorCode::kBatchInvalid, score(*model, bad), "does not exist");
+  bad.scored = {-1};
+  CHECK_ERROR(ErrorCode::kBatchInvalid, score(*model, bad), "does not exist");
+  bad = reward;
+  bad.tokens[3] = static_cast<int32_t>(tiny.spec.vocabulary());
+  CHECK_ERROR(ErrorCode::kTokenRange, score(*model, bad), "vocabulary");
+  CHECK_ERROR(ErrorCode::kTokenRange, score(*model, with(good, Readout::kNextToken, -1)), "target token -1");
+  CHECK_ERROR(ErrorCode::kTokenRange,
+              score(*model, with(good, Readout::kNextToken, static_cast<int32_t>(tiny.spec.vocabulary()))),
+              "target token");
+  CancelFlag cancel;
+  cancel.cancel();
+  CHECK_ERROR(ErrorCode::kAborted, model->score(reward, cancel), "aborted");
+  bad = reward;
+  bad.scored.clear();
+  CHECK(score(*model, bad).values.empty(), "nothing asked");
+  CHECK(score(*model, reward).values == before, "the model must give the same after errors");
+}
+
+TEST(transformer_load_errors) {
+  const TemporaryFolder folder;
+  const TinyModel tiny = make_tiny_model(tiny_shapes()[0], 17, folder);
+  const auto changed = [&](const char* role, const auto& change) {
+    ModelSpec spec = tiny.spec;
+    for (size_t i = 0; i < spec.weights.size(); ++i) {
+      if (spec.weights[i].role != role) continue;
+      change(spec, i);
+      return spec;
+    }
+    throw Failure{std::string("no role ") + role};
+  };
+  const auto removed = [](ModelSpec& spec, size_t i) {
+    spec.weights.erase(spec.weights.begin() + static_cast<int64_t>(i));
+  };
+  for (const char* role :
+       {"embedding", "layers.0.attention_norm", "layers.0.q", "layers.1.k", "layers.1.v", "layers.0.o",
+        "layers.0.mlp_norm", "layers.0.gate", "layers.1.up", "layers.1.down", "final_norm"}) {
+    CHECK_ERROR(ErrorCode::kTensorMissing, load(changed(role, removed), DType::kF32), role);
+    CHECK_ERROR(ErrorCode::kTensorShape,
+                load(changed(role,
+                             [](ModelSpec& spec, size_t i) {
+                               WeightSource& s = spec.weights[i];
+                               s.shape.back() -= 1;
+                               s.bytes =
+                                   static_cast<uint64_t>(s.shape.size() == 2 ? s.shape[0] * s.shape[1] : s.shape[0]) *
+                                   dtype_size(s.dtype);
+                             }),
+                     DType::kF32),
+                role);
+  }
+  CHECK_ERROR(ErrorCode::kConfigInvalid,
+              load(changed("final_norm",
+                           [](ModelSpec& spec, size_t i) { spec.weights.push_back(WeightSource(spec.weights[i])); }),
+                   DType::kF32),
+              "twice");
+  CHECK_ERROR(
+      ErrorCode::kIo,
+      load(changed("final_norm", [](ModelSpec& spec, size_t i) { spec.weights[i].file += ".absent"; }), DType::kF32),
+      ".absent");
+  CHECK_ERROR(ErrorCode::kTensorDtype, load(tiny.spec, DType::kF16), "bf16");
+  ModelSpec spec = tiny.spec;
+  spec.kv_heads = 3;
+  CHECK_ERROR(ErrorCode::kConfigInvalid, load(spec, DType::kF32), "kvHeads");
+  CancelFlag cancel;
+  cancel.cancel();
+  CHECK_ERROR(ErrorCode::kAborted, load_model(tiny.spec, LoadOptions(), cancel), "aborted");
+}
