@@ -1,0 +1,251 @@
+/**
+ * Writes safetensors files and checkpoint folders, all or nothing: a temporary neighbour is filled, flushed to disk and renamed, so that
+ * a reader never sees a part. A process killed meanwhile leaves the neighbour behind, hidden as `.NAME.*.tmp`.
+ */
+import { randomBytes } from 'node:crypto'
+import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { ImplexError } from '../native/errors.js'
+import { bytesPerElement, encode } from './dtype.js'
+import { fileError, quoted, systemCode } from './files.js'
+import type { StoredDtype } from './spec.js'
+import { INDEX_FILE, SINGLE_FILE } from './tensors.js'
+
+export interface NamedTensor {
+  name: string
+  shape: number[]
+  /** Row-major, as many elements as the shape has. */
+  data: Float32Array
+  /** Default: that of the whole file. */
+  dtype?: StoredDtype
+}
+
+export interface WriteSafetensorsOptions {
+  /** Default 'f32'. */
+  dtype?: StoredDtype
+  /** Default `{ format: 'pt' }`, which transformers asks for. */
+  metadata?: Record<string, string>
+}
+
+export interface CheckpointContent {
+  /** Written as config.json. */
+  config: Record<string, unknown>
+  tensors: NamedTensor[]
+  /** Further files by plain name, such as tokenizer.json. */
+  files?: Record<string, string>
+  /** Of the weights. Default 'f32'. */
+  dtype?: StoredDtype
+  /** Weights beyond this many bytes are split over several files, each with at least one tensor. Default: one file. */
+  shardBytes?: number
+}
+
+export interface WriteCheckpointOptions {
+  /** Take the place of a folder that exists. Default false: an error. */
+  replace?: boolean
+}
+
+const SAFETENSORS_DTYPE = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const
+const CHUNK_ELEMENTS = 1 << 18
+
+/**
+ * Writes one safetensors file; an existing one is replaced.
+ * @throws RangeError for repeated names and data that does not fit its shape
+ * @throws ImplexError ERR_DISK_FULL, ERR_IO
+ */
+export async function writeSafetensors(
+  file: string,
+  tensors: readonly NamedTensor[],
+  options: WriteSafetensorsOptions = {},
+): Promise<void> {
+  const target = resolve(file)
+  const temporary = temporaryName(target)
+  try {
+    await writeTensors(temporary, tensors, options)
+    await rename(temporary, target)
+    await flushFolder(dirname(target))
+  } catch (error) {
+    await discard(temporary)
+    throw writeError(target, error)
+  }
+}
+
+/**
+ * Writes a checkpoint folder that transformers and `openCheckpoint` load as it is.
+ * @throws RangeError for repeated names and data that does not fit its shape
+ * @throws ImplexError ERR_DISK_FULL, ERR_IO; also when the folder exists and `replace` is not set
+ */
+export async function writeCheckpoint(
+  folder: string,
+  content: CheckpointContent,
+  options: WriteCheckpointOptions = {},
+): Promise<void> {
+  const target = resolve(folder)
+  const temporary = temporaryName(target)
+  try {
+    if (!options.replace && (await exists(target))) {
+      throw new ImplexError('ERR_IO', `${target}: exists already; choose another folder or remove it`, { path: target })
+    }
+    await mkdir(temporary, { recursive: true })
+    await writeWeights(temporary, content)
+    await writeText(join(temporary, 'config.json'), `${JSON.stringify(content.config, null, 2)}\n`)
+    for (const [name, text] of Object.entries(content.files ?? {})) {
+      if (basename(name) !== name) throw new RangeError(`${quoted(name)} is not a plain file name`)
+      await writeText(join(temporary, name), text)
+    }
+    await flushFolder(temporary)
+    await moveIntoPlace(temporary, target)
+  } catch (error) {
+    await discard(temporary)
+    throw writeError(target, error)
+  }
+}
+
+/** Beside the target, since a rename is atomic only within a file system. */
+function temporaryName(target: string): string {
+  return join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
+}
+
+/** What went wrong before matters more than a failure to clean up. */
+async function discard(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true }).catch(() => undefined)
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false
+    throw error
+  }
+}
+
+/**
+ * A folder cannot be renamed over a full one: the old one steps aside, and comes back if the new one cannot take its place. Killed between
+ * the two renames, a process leaves no folder of that name, and both under temporary ones.
+ */
+async function moveIntoPlace(temporary: string, target: string): Promise<void> {
+  const aside = temporaryName(target)
+  const replaces = await exists(target)
+  if (replaces) await rename(target, aside)
+  try {
+    await rename(temporary, target)
+  } catch (error) {
+    if (replaces) await rename(aside, target)
+    throw error
+  }
+  await flushFolder(dirname(target))
+  if (replaces) await rm(aside, { recursive: true, force: true })
+}
+
+async function writeWeights(folder: string, { tensors, dtype = 'f32', shardBytes }: CheckpointContent): Promise<void> {
+  checkTensors(tensors)
+  const shards = shardBytes === undefined ? [[...tensors]] : splitBySize(tensors, dtype, shardBytes)
+  if (shards.length <= 1) return writeTensors(join(folder, SINGLE_FILE), shards[0] ?? [], { dtype })
+  const placed = new Map<string, string>()
+  let total = 0
+  for (const [i, shard] of shards.entries()) {
+    const number = (n: number) => String(n).padStart(5, '0')
+    const name = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`
+    await writeTensors(join(folder, name), shard, { dtype })
+    for (const tensor of shard) {
+      placed.set(tensor.name, name)
+      total += tensorBytes(tensor, dtype)
+    }
+  }
+  const index = { metadata: { total_size: total }, weight_map: Object.fromEntries(placed) }
+  await writeText(join(folder, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`)
+}
+
+function splitBySize(tensors: readonly NamedTensor[], dtype: StoredDtype, limit: number): NamedTensor[][] {
+  const shards: NamedTensor[][] = []
+  let room = 0
+  for (const tensor of tensors) {
+    const bytes = tensorBytes(tensor, dtype)
+    if (bytes > room || shards.length === 0) {
+      shards.push([])
+      room = limit
+    }
+    shards.at(-1)?.push(tensor)
+    room -= bytes
+  }
+  return shards
+}
+
+function tensorBytes(tensor: NamedTensor, dtype: StoredDtype): number {
+  return tensor.data.length * bytesPerElement(tensor.dtype ?? dtype)
+}
+
+function checkTensors(tensors: readonly NamedTensor[]): void {
+  const names = new Set(['__metadata__'])
+  for (const { name, shape, data } of tensors) {
+    if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} is there twice, or its name is reserved`)
+    names.add(name)
+    const elements = shape.reduce((product, size) => product * size, 1)
+    if (elements !== data.length) {
+      throw new RangeError(`tensor ${quoted(name)} of shape [${shape.join(', ')}] has ${data.length} elements`)
+    }
+  }
+}
+
+/** Wider types come first and the header is padded to 8 bytes, so that every tensor is aligned to its own type. */
+async function writeTensors(
+  file: string,
+  tensors: readonly NamedTensor[],
+  { dtype = 'f32', metadata = { format: 'pt' } }: WriteSafetensorsOptions,
+): Promise<void> {
+  checkTensors(tensors)
+  const typed = tensors.map((tensor) => ({ ...tensor, dtype: tensor.dtype ?? dtype }))
+  typed.sort((a, b) => bytesPerElement(b.dtype) - bytesPerElement(a.dtype) || (a.name < b.name ? -1 : 1))
+  let end = 0
+  const entries: [string, unknown][] = typed.map((tensor) => {
+    const begin = end
+    end += tensorBytes(tensor, dtype)
+    return [tensor.name, { dtype: SAFETENSORS_DTYPE[tensor.dtype], shape: tensor.shape, data_offsets: [begin, end] }]
+  })
+  const header = Buffer.from(JSON.stringify(Object.fromEntries([['__metadata__', metadata], ...entries])))
+  const padded = Buffer.alloc(Math.ceil(header.length / 8) * 8, ' ')
+  header.copy(padded)
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(padded.length))
+  await writeFlushed(file, async (handle) => {
+    await handle.writeFile(Buffer.concat([length, padded]))
+    for (const { data, dtype: stored } of typed) {
+      for (let start = 0; start < data.length; start += CHUNK_ELEMENTS) {
+        await handle.writeFile(encode(data, start, Math.min(start + CHUNK_ELEMENTS, data.length), stored))
+      }
+    }
+  })
+}
+
+async function writeText(file: string, text: string): Promise<void> {
+  await writeFlushed(file, (handle) => handle.writeFile(text))
+}
+
+async function writeFlushed(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const handle = await open(file, 'wx')
+  try {
+    await write(handle)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Makes the names in a folder durable. Where folders cannot be opened, there is nothing to do. */
+async function flushFolder(folder: string): Promise<void> {
+  let handle: FileHandle | undefined
+  try {
+    handle = await open(folder, 'r')
+    await handle.sync()
+  } catch (error) {
+    if (!['EISDIR', 'EPERM', 'EINVAL', 'EACCES'].includes(systemCode(error) ?? '')) throw error
+  } finally {
+    await handle?.close()
+  }
+}
+
+function writeError(target: string, error: unknown): unknown {
+  if (error instanceof ImplexError || systemCode(error) === undefined) return error
+  return fileError(target, 'write', error)
+}
