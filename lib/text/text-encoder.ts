@@ -1,0 +1,307 @@
+/**
+ * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer.
+ *
+ * A row's sequence is encodePrompt(prompt) followed by encodeResponse(prompt, response). The two are tokenised apart, so no token reaches
+ * over the border and the prompt's ids begin the sequence whatever the response. No special tokens are added: the template writes them.
+ */
+import { createHash } from 'node:crypto'
+import path from 'node:path'
+import { ImplexError } from '../native/errors.js'
+import { checkOneOf, checkString, invalidArgument } from '../native/validate.js'
+import { ChatTemplate } from './chat-template.js'
+import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
+import { readTemplateFile, readTextConfig } from './template-source.js'
+import { Tokenizer } from './tokenizer.js'
+import { parseTokenizer, readTokenizerFile, type TokenizerSpec } from './tokenizer-json.js'
+
+/** Plain data: may be posted to a worker. */
+export interface TextEncoderOptions {
+  /** The checkpoint's folder. */
+  path: string
+  /**
+   * `auto` (default): the checkpoint's template, else `default`. `default`: `<|user|>text eos<|assistant|>text eos`, with both markers added
+   * to the vocabulary. `none`: bos (where there is one) and the raw prompt; the raw response and eos. Otherwise the path of a .jinja file.
+   */
+  template?: string
+  /** `generative` makes a vocabulary without "Yes" or "No" an error at once. */
+  kind?: 'explicit' | 'implicit' | 'generative'
+  /** The time told to templates that ask for it. Default: when the encoder is loaded. */
+  now?: Date
+}
+
+export type TemplateSource = 'checkpoint' | 'default' | 'none' | 'file'
+
+type Text = string | readonly Message[]
+
+/** Markers that the default template adds to the vocabulary. */
+const DEFAULT_MARKERS = ['<|user|>', '<|assistant|>']
+const DEFAULT_TEMPLATE =
+  "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}" +
+  "{{ raise_exception('it knows the roles user and assistant, not ' + m.role) }}{% endif %}" +
+  "{{ '<|' + m.role + '|>' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+/** A turn that no template has a reason to change, to find out what a template writes around it. */
+const PROBE = 'implex0probe'
+
+export class RowEncoder {
+  /**
+   * Errors: ERR_CHECKPOINT_NOT_FOUND, ERR_TOKENIZER_MISSING, ERR_TOKENIZER_INVALID, ERR_TEMPLATE_INVALID, ERR_IO; TypeError and RangeError
+   * for the options themselves.
+   */
+  static async load(options: TextEncoderOptions): Promise<RowEncoder> {
+    checkString('path', options.path)
+    const wanted = options.template ?? 'auto'
+    checkString('template', wanted)
+    if (wanted === '')
+      throw invalidArgument('template', '"auto", "default", "none" or the path of a .jinja file', wanted)
+    if (options.kind !== undefined) checkOneOf('kind', options.kind, ['explicit', 'implicit', 'generative'])
+    const now = options.now ?? new Date()
+    if (!(now instanceof Date) || Number.isNaN(now.getTime())) throw invalidArgument('now', 'a valid Date', options.now)
+
+    const { file, text, json } = await readTokenizerFile(options.path)
+    const spec = parseTokenizer(json, file)
+    const config = await readTextConfig(options.path)
+    const source = templateSource(wanted, config.template !== undefined)
+    const { specialTokens } = config
+    nameSpecialTokens(spec, specialTokens)
+    const addedTokens = source === 'default' ? addMarkers(spec) : []
+    const tokenizer = new Tokenizer(spec, file)
+
+    if (source === 'default' && specialTokens['eos_token'] === undefined) {
+      throw new ImplexError(
+        'ERR_TEMPLATE_INVALID',
+        `${options.path} has no chat template, and the default one needs an eos_token, which tokenizer_config.json does not name; ` +
+          'set it there, or give a template',
+        { path: options.path },
+      )
+    }
+    const templateText =
+      source === 'file'
+        ? await readTemplateFile(wanted)
+        : source === 'default'
+          ? { text: DEFAULT_TEMPLATE, origin: '"default"' }
+          : config.template
+    const template =
+      source === 'none' || templateText === undefined
+        ? undefined
+        : new ChatTemplate(templateText.text, { origin: templateText.origin, specialTokens, now })
+    const encoder = new RowEncoder(tokenizer, template, {
+      source,
+      addedTokens,
+      specialTokens,
+      tokenizerText: text,
+      folder: options.path,
+    })
+    if (options.kind === 'generative') void [encoder.yesTokenId, encoder.noTokenId]
+    return encoder
+  }
+
+  readonly templateSource: TemplateSource
+  /** Tokens that the vocabulary did not have; their ids are the last ones below `vocabularySize`. */
+  readonly addedTokens: readonly string[]
+  /** Ids lie in [0, vocabularySize), added tokens included. A model's embedding may have more rows. */
+  readonly vocabularySize: number
+  readonly bosTokenId?: number
+  readonly eosTokenId?: number
+  /** The id that ends a response under the template; undefined when the template ends a response in no token of its own. */
+  readonly terminator?: number
+  /** sha256 (hex) of all that decides ids: tokenizer.json, template, special and added tokens, and the date if the template tells it. */
+  readonly fingerprint: string
+
+  private readonly specialTokens: Readonly<Record<string, string>>
+  private readonly folder: string
+  /** The prompt rendered last: a row's responses follow one another. */
+  private last: { messages: readonly Message[]; text: string } | undefined
+
+  private constructor(
+    private readonly tokenizer: Tokenizer,
+    private readonly template: ChatTemplate | undefined,
+    parts: {
+      source: TemplateSource
+      addedTokens: string[]
+      specialTokens: Readonly<Record<string, string>>
+      tokenizerText: string
+      folder: string
+    },
+  ) {
+    this.templateSource = parts.source
+    this.addedTokens = parts.addedTokens
+    this.specialTokens = parts.specialTokens
+    this.folder = parts.folder
+    this.vocabularySize = tokenizer.size
+    const bos = this.specialId('bos_token')
+    const eos = this.specialId('eos_token')
+    if (bos !== undefined) this.bosTokenId = bos
+    if (eos !== undefined) this.eosTokenId = eos
+    const terminator = this.probe()
+    if (terminator !== undefined) this.terminator = terminator
+    this.fingerprint = createHash('sha256')
+      .update(parts.tokenizerText)
+      .update(
+        JSON.stringify([
+          parts.source,
+          template?.text ?? '',
+          parts.specialTokens,
+          parts.addedTokens,
+          [...(template?.dates ?? [])],
+        ]),
+      )
+      .digest('hex')
+  }
+
+  /** The Jinja text of the template; undefined for `none`. */
+  get templateText(): string | undefined {
+    return this.template?.text
+  }
+
+  /** The prompt's text, with what opens the assistant's turn. ERR_TEMPLATE_INVALID when the template refuses it. */
+  renderPrompt(prompt: Text): string {
+    if (this.template === undefined) return (this.specialTokens['bos_token'] ?? '') + plainText(prompt)
+    const messages = promptMessages(prompt)
+    if (this.last !== undefined && sameMessages(this.last.messages, messages)) return this.last.text
+    const text = this.template.render(messages, true)
+    this.last = { messages: messages.map(({ role, content }) => ({ role, content })), text }
+    return text
+  }
+
+  /**
+   * What the whole conversation's text has after the prompt's.
+   * Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused, or the conversation does not start with the prompt).
+   */
+  renderResponse(prompt: Text, response: Text): string {
+    if (isBlank(response))
+      throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
+    if (this.template === undefined) return plainText(response) + (this.specialTokens['eos_token'] ?? '')
+    const before = this.renderPrompt(prompt)
+    const whole = this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
+    if (!whole.startsWith(before)) {
+      throw new ImplexError(
+        'ERR_TEMPLATE_INVALID',
+        'the chat template does not render a conversation as its prompt and then the rest: the whole starts with ' +
+          `${excerpt(whole, before)} where the prompt has ${excerpt(before, whole)}; give another template`,
+      )
+    }
+    return whole.slice(before.length)
+  }
+
+  /** int32[tokens] of renderPrompt. */
+  encodePrompt(prompt: Text): Int32Array {
+    return Int32Array.from(this.tokenizer.encode(this.renderPrompt(prompt)))
+  }
+
+  /** int32[tokens] of renderResponse. */
+  encodeResponse(prompt: Text, response: Text): Int32Array {
+    return Int32Array.from(this.tokenizer.encode(this.renderResponse(prompt, response)))
+  }
+
+  /** int32[tokens] of the user turn that asks whether `response` is a correct answer to `prompt`, up to where "Yes" or "No" follows. */
+  encodeVerification(prompt: Text, response: Text): Int32Array {
+    const question = `Question: ${transcript(prompt)}\nAnswer: ${transcript(response)}\nVerification: Is the answer correct (Yes/No)?`
+    const text =
+      this.template === undefined
+        ? this.renderPrompt(question)
+        : this.template.render([{ role: 'user', content: question }], true)
+    return Int32Array.from(this.tokenizer.encode(text))
+  }
+
+  /** The id of exactly "Yes". ERR_TOKENIZER_INVALID when the vocabulary has no such token. */
+  get yesTokenId(): number {
+    return this.answerId('Yes')
+  }
+
+  /** The id of exactly "No". ERR_TOKENIZER_INVALID when the vocabulary has no such token. */
+  get noTokenId(): number {
+    return this.answerId('No')
+  }
+
+  private answerId(token: string): number {
+    const id = this.tokenizer.tokenId(token)
+    if (id !== undefined && id !== this.specialId('unk_token')) return id
+    throw new ImplexError(
+      'ERR_TOKENIZER_INVALID',
+      `the vocabulary of ${path.join(this.folder, 'tokenizer.json')} has no token "${token}", which a generative reward reads; ` +
+        'use another kind of reward or another model',
+      { path: this.folder },
+    )
+  }
+
+  private specialId(name: string): number | undefined {
+    const token = this.specialTokens[name]
+    return token === undefined ? undefined : this.tokenizer.tokenId(token)
+  }
+
+  /** Renders a made-up row: checks that the special tokens written are tokens, returns the one that ends a response. */
+  private probe(): number | undefined {
+    const prompt: Message[] = [{ role: 'user', content: PROBE }]
+    let whole: string
+    let response: string
+    try {
+      response = this.renderResponse(prompt, PROBE)
+      whole = this.renderPrompt(prompt) + response
+    } catch (error) {
+      // A template may want other roles than these two; rows tell.
+      if (error instanceof ImplexError && error.code === 'ERR_TEMPLATE_INVALID') return undefined
+      throw error
+    }
+    if (whole.split(PROBE).length < 3) {
+      throw new ImplexError(
+        'ERR_TEMPLATE_INVALID',
+        `the chat template of ${this.folder} leaves out what user or assistant say, so it cannot serve for scoring`,
+      )
+    }
+    for (const [name, token] of Object.entries(this.specialTokens)) {
+      if (token !== '' && whole.includes(token) && this.tokenizer.tokenId(token) === undefined) {
+        throw new ImplexError(
+          'ERR_TOKENIZER_INVALID',
+          `${name} ${JSON.stringify(token)} of ${this.folder} is not in the vocabulary of its tokenizer.json`,
+          { path: this.folder },
+        )
+      }
+    }
+    const tail = response.slice(response.lastIndexOf(PROBE) + PROBE.length)
+    const ids = this.tokenizer.encode(tail)
+    // A tail of ordinary text would be tokenised together with the response before it: no fixed last token.
+    return ids.some((id) => this.tokenizer.isAdded(id)) ? ids.at(-1) : undefined
+  }
+}
+
+function templateSource(wanted: string, checkpointHasOne: boolean): TemplateSource {
+  if (wanted === 'auto') return checkpointHasOne ? 'checkpoint' : 'default'
+  return wanted === 'default' || wanted === 'none' ? wanted : 'file'
+}
+
+/** Special tokens that tokenizer_config.json names are cut out of text even where tokenizer.json has them as ordinary entries only. */
+function nameSpecialTokens(spec: TokenizerSpec, specialTokens: Readonly<Record<string, string>>): void {
+  for (const content of new Set(Object.values(specialTokens))) {
+    if (content === '' || spec.addedTokens.some((token) => token.content === content)) continue
+    const id = Object.hasOwn(spec.model.vocab, content) ? spec.model.vocab[content] : undefined
+    if (id !== undefined) spec.addedTokens.push(special(content, id))
+  }
+}
+
+/** Adds the default template's markers after the last id; returns those that were not there. */
+function addMarkers(spec: TokenizerSpec): string[] {
+  let next = 0
+  for (const id of Object.values(spec.model.vocab)) next = Math.max(next, id + 1)
+  for (const { id } of spec.addedTokens) next = Math.max(next, id + 1)
+  const missing = DEFAULT_MARKERS.filter((marker) => !spec.addedTokens.some((token) => token.content === marker))
+  for (const marker of missing) spec.addedTokens.push(special(marker, next++))
+  return missing
+}
+
+function special(content: string, id: number): TokenizerSpec['addedTokens'][number] {
+  return { id, content, singleWord: false, lstrip: false, rstrip: false, normalized: false }
+}
+
+function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
+  return (
+    a.length === b.length && a.every((message, i) => message.role === b[i]?.role && message.content === b[i]?.content)
+  )
+}
+
+/** `text` from shortly before where it parts from `other`. */
+function excerpt(text: string, other: string): string {
+  let i = 0
+  while (i < text.length && text[i] === other[i]) i++
+  return JSON.stringify(text.slice(Math.max(0, i - 20), i + 40))
+}

@@ -1,0 +1,209 @@
+/**
+ * Text to token ids, exactly as the reference implementation of tokenizer.json (no special tokens added; those in the text are cut out).
+ * The library does what is hard to get right: normalisation, Oniguruma patterns in JavaScript, byte-level encoding, the merges. Cutting at
+ * added tokens and at patterns is done here (split.ts, added-tokens.ts say how), and the ids of short pieces are remembered.
+ */
+import * as library from '@huggingface/tokenizers'
+import { ImplexError } from '../native/errors.js'
+import { AddedTokenSplitter } from './added-tokens.js'
+import { split } from './split.js'
+import type {
+  AddedTokenSpec,
+  BpeSpec,
+  NormalizerStep,
+  Pattern,
+  PreTokenizerStep,
+  TokenizerSpec,
+} from './tokenizer-json.js'
+
+// The library's own types import without file extensions, which NodeNext does not resolve: this says what is used of it.
+const { BPE, ByteLevelPreTokenizer, SequenceNormalizer, SplitPreTokenizer } = library as unknown as {
+  BPE: new (config: object) => { _call(pieces: string[]): string[] }
+  ByteLevelPreTokenizer: new (config: object) => { pre_tokenize_text(text: string): string[] }
+  SequenceNormalizer: new (config: object) => { normalize(text: string): string }
+  SplitPreTokenizer: new (config: object) => { pattern: RegExp }
+}
+
+/** `first`: the piece starts where the whole text starts. */
+type Step = (piece: string, first: boolean) => string[]
+
+const CACHED_PIECE_LENGTH = 64
+const CACHED_PIECES = 100_000
+
+export class Tokenizer {
+  private readonly vocab: Map<string, number>
+  private readonly added = new Map<string, number>()
+  private readonly addedIds = new Set<number>()
+  private readonly model: (pieces: string[]) => string[]
+  private readonly normalize: (text: string) => string
+  /** Up to the last cut: what comes after works on each piece alone, so its result can be remembered per piece. */
+  private readonly cutting: Step[]
+  private readonly encoding: Step[]
+  private readonly rawSplitter: AddedTokenSplitter
+  private readonly normalizedSplitter: AddedTokenSplitter
+  private cache = new Map<string, readonly number[]>()
+  /** Ids lie in [0, size). */
+  readonly size: number
+
+  /** `file` is for messages. ERR_TOKENIZER_INVALID when a pattern is beyond the library. */
+  constructor(spec: TokenizerSpec, file: string) {
+    try {
+      this.vocab = new Map(Object.entries(spec.model.vocab))
+      this.model = bpe(spec.model)
+      this.normalize = normalizer(spec.normalizers)
+      const steps = [...spec.steps, ...cutsAtSpaces(spec)]
+      const cuts = steps.findLastIndex((step) => step.type === 'split') + 1
+      this.cutting = steps.slice(0, cuts).map(compile)
+      this.encoding = steps.slice(cuts).map(compile)
+    } catch (cause) {
+      throw new ImplexError('ERR_TOKENIZER_INVALID', `${file}: ${(cause as Error).message}`, { cause, path: file })
+    }
+    const raw: [string, AddedTokenSpec][] = []
+    const normalized: [string, AddedTokenSpec][] = []
+    for (const token of spec.addedTokens) {
+      this.added.set(token.content, token.id)
+      this.addedIds.add(token.id)
+      if (token.normalized && spec.normalizers.length > 0) normalized.push([this.normalize(token.content), token])
+      else raw.push([token.content, token])
+    }
+    this.rawSplitter = new AddedTokenSplitter(raw)
+    this.normalizedSplitter = new AddedTokenSplitter(normalized.filter(([content]) => content !== ''))
+    let largest = -1
+    for (const ids of [this.vocab, this.added]) for (const id of ids.values()) largest = Math.max(largest, id)
+    this.size = largest + 1
+  }
+
+  /** Lone surrogates, which no tokenizer can encode, count as U+FFFD. */
+  encode(text: string): number[] {
+    const ids: number[] = []
+    for (const section of this.rawSplitter.split(wellFormed(text))) {
+      if ('id' in section) ids.push(section.id)
+      else this.encodeSection(section.text, section.start === 0, ids)
+    }
+    return ids
+  }
+
+  /** The id of exactly this token; undefined when the vocabulary lacks it. */
+  tokenId(token: string): number | undefined {
+    return this.added.get(token) ?? this.vocab.get(token)
+  }
+
+  /** Whether the id is an added token's: never part of a merge with its neighbours. */
+  isAdded(id: number): boolean {
+    return this.addedIds.has(id)
+  }
+
+  private encodeSection(text: string, first: boolean, ids: number[]): void {
+    for (const section of this.normalizedSplitter.split(this.normalize(text))) {
+      if ('id' in section) {
+        ids.push(section.id)
+        continue
+      }
+      const atStart = first && section.start === 0
+      for (const piece of run(this.cutting, [section.text], atStart)) {
+        for (const id of this.encodePiece(piece, atStart)) ids.push(id)
+      }
+    }
+  }
+
+  private encodePiece(piece: string, first: boolean): readonly number[] {
+    // Without a cut before it, a step may depend on where the piece stands (metaspace); such pieces are whole sections, seldom seen twice.
+    const cached = piece.length <= CACHED_PIECE_LENGTH && this.cutting.length > 0
+    const known = cached ? this.cache.get(piece) : undefined
+    if (known !== undefined) return known
+    const ids: number[] = []
+    for (const token of this.model(run(this.encoding, [piece], first))) {
+      const id = this.vocab.get(token) ?? this.added.get(token)
+      if (id === undefined)
+        throw new ImplexError('ERR_INTERNAL', `the tokenizer made ${JSON.stringify(token)}, which has no id`)
+      ids.push(id)
+    }
+    if (cached) {
+      if (this.cache.size >= CACHED_PIECES) this.cache = new Map()
+      this.cache.set(piece, ids)
+    }
+    return ids
+  }
+}
+
+function run(steps: readonly Step[], pieces: string[], first: boolean): string[] {
+  for (const step of steps) pieces = pieces.flatMap((piece, i) => step(piece, first && i === 0))
+  return pieces
+}
+
+function compile(step: PreTokenizerStep): Step {
+  switch (step.type) {
+    case 'split': {
+      const pattern = compilePattern(step.pattern)
+      return (piece) => split(piece, pattern, step.behavior, step.invert)
+    }
+    case 'prefix-space':
+      return (piece) => [piece.startsWith(' ') ? piece : ` ${piece}`]
+    case 'bytes': {
+      const bytes = new ByteLevelPreTokenizer({
+        type: 'ByteLevel',
+        add_prefix_space: false,
+        trim_offsets: false,
+        use_regex: false,
+      })
+      return (piece) => bytes.pre_tokenize_text(piece)
+    }
+    case 'metaspace':
+      return (piece, first) => {
+        const text = piece.replaceAll(' ', () => step.replacement)
+        const prepend = step.prepend === 'always' || (step.prepend === 'first' && first)
+        return [prepend && !text.startsWith(step.replacement) ? step.replacement + text : text]
+      }
+  }
+}
+
+/** The library's split does not know all behaviours; its translation of the pattern is what is wanted. */
+function compilePattern(pattern: Pattern): RegExp {
+  if ('String' in pattern) {
+    // An empty string matches nowhere.
+    return pattern.String === '' ? /(?!)/g : new RegExp(pattern.String.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'), 'gu')
+  }
+  return new SplitPreTokenizer({ type: 'Split', pattern, behavior: 'Isolated', invert: false }).pattern
+}
+
+function normalizer(steps: NormalizerStep[]): (text: string) => string {
+  if (steps.length === 0) return (text) => text
+  const normalizers = steps.map((step) => {
+    // The content goes to String.replaceAll, where a dollar sign is special.
+    return step.type === 'Replace' ? { ...step, content: step.content.replaceAll('$', '$$$$') } : step
+  })
+  const sequence = new SequenceNormalizer({ type: 'Sequence', normalizers })
+  return (text) => sequence.normalize(text)
+}
+
+function bpe(spec: BpeSpec): (pieces: string[]) => string[] {
+  const model = new BPE({
+    type: 'BPE',
+    vocab: spec.vocab,
+    merges: spec.merges,
+    unk_token: spec.unkToken ?? null,
+    fuse_unk: spec.fuseUnk,
+    byte_fallback: spec.byteFallback,
+    ignore_merges: spec.ignoreMerges,
+    end_of_word_suffix: spec.endOfWordSuffix ?? null,
+  })
+  return (pieces) => model._call(pieces)
+}
+
+/**
+ * Tokenizers converted from SentencePiece have no pre-tokenizer: a whole text is one piece for the merges. When no merge joins a word
+ * mark to what stands before it, cutting there changes nothing but the speed: pieces become words, which repeat.
+ */
+function cutsAtSpaces({ model, steps }: TokenizerSpec): PreTokenizerStep[] {
+  const mark = '\u2581'
+  // ignore_merges and a suffix look at the piece as a whole; an unknown mark could be fused with unknown neighbours.
+  if (model.ignoreMerges || model.endOfWordSuffix !== undefined || !Object.hasOwn(model.vocab, mark)) return []
+  if (steps.some((step) => step.type !== 'metaspace')) return []
+  if (model.merges.some(([left, right]) => /[^\u2581]\u2581/.test(left + right))) return []
+  return [{ type: 'split', pattern: { Regex: `${mark}+[^${mark}]*|[^${mark}]+` }, behavior: 'Isolated', invert: false }]
+}
+
+function wellFormed(text: string): string {
+  // In ES2024's library, in Node since version 20.
+  return (text as string & { toWellFormed(): string }).toWellFormed()
+}
