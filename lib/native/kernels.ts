@@ -1,0 +1,80 @@
+/**
+ * The addon's exports that run one operation, as they are: lib/kernels.ts has the calls that check and explain.
+ */
+import type { NativeCancel, OpenOptions } from './binding.js'
+
+export interface NativeKernels {
+  /** out[M, N] = a[M, K] · b[N, K]ᵀ + bias[N], rows back to back. */
+  kernelGemm(
+    input: { a: Float32Array; b: Float32Array; k: number; bias?: Float32Array },
+    options: OpenOptions,
+    cancel?: NativeCancel,
+  ): Promise<Float32Array>
+  /** hidden [N, D], weight [V, D], targets [N] -> [N] */
+  kernelLinearLogprob(
+    input: { hidden: Float32Array; weight: Float32Array; targets: Int32Array },
+    options: OpenOptions,
+    cancel?: NativeCancel,
+  ): Promise<Float32Array>
+  /** hidden [N, D], head [D], spans [K * 2]: first row, number of rows -> [K] */
+  kernelLinearReward(
+    input: { hidden: Float32Array; head: Float32Array; spans: Int32Array; norm?: NativeNorm },
+    options: OpenOptions,
+    cancel?: NativeCancel,
+  ): Promise<Float32Array>
+  /** Times one operation on operands that it makes itself. */
+  kernelBenchmark(
+    shape: BenchmarkShape,
+    options: OpenOptions & BenchmarkTiming,
+    cancel?: NativeCancel,
+  ): Promise<BenchmarkResult>
+}
+
+export interface NativeNorm {
+  kind: 'rms' | 'layer'
+  /** [D] */
+  gamma: Float32Array
+  /** [D] */
+  beta?: Float32Array
+  eps: number
+}
+
+/** `peak`: multiply-adds in registers, the bound of every product (CPU only). `copy`: `rows` floats from memory to memory. */
+export type BenchmarkShape =
+  | { op: 'peak' }
+  | { op: 'copy'; rows: number }
+  | { op: 'gemm' | 'linear_logprob' | 'linear_logprob_backward'; rows: number; columns: number; depth: number }
+  | { op: 'norm' | 'norm_backward'; rows: number; columns: number; norm: 'rms' | 'layer' }
+  | {
+      op: 'attention' | 'attention_backward'
+      heads: number
+      kvHeads: number
+      headDim: number
+      /** Prompts, each of `prompt` tokens with `responses` responses of `response` tokens. */
+      groups: number
+      prompt: number
+      responses: number
+      response: number
+    }
+
+export interface BenchmarkTiming {
+  samples: number
+  /** At least one call is made before the first sample. */
+  warmupSeconds: number
+  /** Calls are repeated until a sample takes this long. */
+  sampleSeconds: number
+  seed: number
+}
+
+export interface BenchmarkResult {
+  /** Of one call, one per sample. */
+  seconds: Float64Array
+  /** Calls in a sample. */
+  repeats: number
+  /** ‖result - float64 reference‖ / ‖reference‖ over sampled rows. */
+  error: number
+  /** Floating-point operations of one call. */
+  flops: number
+  /** The least that one call must read and write. */
+  bytes: number
+}

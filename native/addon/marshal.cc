@@ -1,0 +1,135 @@
+// ModelSpec, LoadOptions, ScoreRequest and ScoreResult across the boundary.
+#include "addon/marshal.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "addon/arguments.h"
+
+namespace implex::addon {
+
+namespace {
+
+constexpr uint32_t kMaxDimensions = 8;
+
+std::vector<int64_t> read_shape(const std::string& name, const Napi::Value& value) {
+  const Napi::Array array = read_array(name, value);
+  const uint32_t length = array.Length();
+  if (length > kMaxDimensions) throw_out_of_range(name, "an array of at most 8 dimensions", value);
+  std::vector<int64_t> shape;
+  for (uint32_t i = 0; i < length; ++i)
+    shape.push_back(read_integer(name + '[' + std::to_string(i) + ']', array.Get(i)));
+  return shape;
+}
+
+WeightSource read_weight(const std::string& name, const Napi::Value& value) {
+  const Fields fields(name, value);
+  WeightSource weight;
+  weight.role = fields.string("role");
+  weight.tensor = fields.string("tensor");
+  weight.file = fields.path("file");
+  weight.offset = static_cast<uint64_t>(fields.integer("offset"));
+  weight.bytes = static_cast<uint64_t>(fields.integer("bytes"));
+  weight.dtype = fields.choice<DType>("dtype", {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBf16}});
+  weight.shape = read_shape(fields.name("shape"), fields.get("shape"));
+  const Napi::Value rows = fields.get("rows");
+  if (given(rows)) {
+    const Fields selection(fields.name("rows"), rows);
+    weight.has_selection = true;
+    weight.selection.start = selection.integer("start");
+    weight.selection.block = selection.integer("block");
+    weight.selection.stride = selection.integer("stride");
+  }
+  return weight;
+}
+
+template <typename Array, typename T>
+Array write_array(Napi::Env env, const std::vector<T>& values) {
+  Array array = Array::New(env, values.size());
+  if (!values.empty()) std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+}  // namespace
+
+ModelSpec read_spec(const Napi::Value& value) {
+  const Fields fields("spec", value);
+  ModelSpec spec;
+  spec.family = fields.string("family");
+  spec.vocab_size = fields.integer("vocabSize");
+  spec.added_tokens = fields.integer("addedTokens");
+  spec.hidden_size = fields.integer("hiddenSize");
+  spec.layers = fields.integer("layers");
+  spec.heads = fields.integer("heads");
+  spec.kv_heads = fields.integer("kvHeads");
+  spec.head_dim = fields.integer("headDim");
+  spec.intermediate_size = fields.integer("intermediateSize");
+  spec.max_positions = fields.integer("maxPositions");
+  spec.norm = fields.choice<NormKind>("norm", {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}});
+  spec.norm_eps = fields.finite("normEps");
+  spec.activation = fields.choice<Activation>(
+      "activation", {{"silu", Activation::kSilu}, {"gelu", Activation::kGelu}, {"gelu_tanh", Activation::kGeluTanh}});
+  spec.gated = fields.boolean("gated");
+  spec.parallel_residual = fields.boolean("parallelResidual");
+  spec.qk_norm = fields.boolean("qkNorm");
+  spec.rotary_dim = fields.integer("rotaryDim");
+  spec.inverse_frequencies = read_float64_array(fields.name("inverseFrequencies"), fields.get("inverseFrequencies"));
+  spec.tied_embedding = fields.boolean("tiedEmbedding");
+
+  const Napi::Array weights = read_array(fields.name("weights"), fields.get("weights"));
+  for (uint32_t i = 0; i < weights.Length(); ++i) {
+    const Napi::HandleScope scope(value.Env());  // a large model has thousands
+    spec.weights.push_back(read_weight(fields.name("weights") + '[' + std::to_string(i) + ']', weights.Get(i)));
+  }
+  return spec;
+}
+
+LoadOptions read_load_options(const Napi::Value& value) {
+  const Fields fields("options", value);
+  LoadOptions options;
+  options.device = fields.choice<const char*>("device", {{"cpu", "cpu"}, {"cuda", "cuda"}});
+  if (options.device != "cpu") options.device_path = fields.path("devicePath");
+  options.dtype = fields.choice<DType>("dtype", {{"f32", DType::kF32}, {"bf16", DType::kBf16}});
+  return options;
+}
+
+ScoreRequest read_request(const Napi::Value& value) {
+  const Fields fields("batch", value);
+  ScoreRequest request;
+  request.tokens = read_int32_array(fields.name("tokens"), fields.get("tokens"));
+
+  const Napi::Value segments_value = fields.get("segments");
+  const std::vector<int32_t> segments = read_int32_array(fields.name("segments"), segments_value);
+  if (segments.size() % 3 != 0) {
+    throw_out_of_range(fields.name("segments"), "triples of start, length and parent",
+                       Napi::Number::New(value.Env(), segments.size()));
+  }
+  request.segments.reserve(segments.size() / 3);
+  for (size_t i = 0; i < segments.size(); i += 3)
+    request.segments.push_back({segments[i], segments[i + 1], segments[i + 2]});
+
+  request.scored = read_int32_array(fields.name("scored"), fields.get("scored"));
+  request.readout = fields.choice<Readout>("readout", {{"logprob", Readout::kLogprob},
+                                                       {"reward_last", Readout::kRewardLast},
+                                                       {"reward_mean", Readout::kRewardMean},
+                                                       {"next_token", Readout::kNextToken}});
+  if (request.readout == Readout::kNextToken) {
+    request.target_token = static_cast<int32_t>(
+        read_integer(fields.name("targetToken"), fields.get("targetToken"), 0, std::numeric_limits<int32_t>::max()));
+  }
+  const Napi::Value token_logprobs = fields.get("tokenLogprobs");
+  if (given(token_logprobs)) request.token_logprobs = read_boolean(fields.name("tokenLogprobs"), token_logprobs);
+  if (request.token_logprobs && request.readout != Readout::kLogprob) {
+    throw_out_of_range(fields.name("tokenLogprobs"), "false unless the read-out is \"logprob\"", token_logprobs);
+  }
+  return request;
+}
+
+Napi::Object write_result(Napi::Env env, const ScoreResult& result, bool token_logprobs) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("values", write_array<Napi::Float64Array>(env, result.values));
+  if (token_logprobs) object.Set("tokenLogprobs", write_array<Napi::Float32Array>(env, result.token_logprobs));
+  return object;
+}
+
+}  // namespace implex::addon
