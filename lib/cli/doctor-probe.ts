@@ -1,0 +1,39 @@
+/**
+ * The part of `implex doctor` that loads native code, in a process of its own: a crash in it is an answer, not the end of doctor.
+ * Argument: `engine` or `cuda`. Prints one line of JSON.
+ */
+import { existsSync } from 'node:fs'
+import { cudaModulePath } from '../device.js'
+import {
+  type DeviceProbe,
+  type NativeAttempt,
+  type NativeInfo,
+  nativeInfo,
+  nativeLocation,
+  probeDevice,
+} from '../native/binding.js'
+
+export interface EngineReport {
+  path?: string
+  attempts: NativeAttempt[]
+  info?: NativeInfo
+  error?: string
+}
+
+export interface CudaReport extends DeviceProbe {
+  module: string
+}
+
+function engine(): EngineReport {
+  const { path, attempts, error } = nativeLocation()
+  if (path === undefined) return { attempts, error: error?.message ?? 'it was not found' }
+  return { path, attempts, info: nativeInfo() }
+}
+
+function cuda(): CudaReport {
+  const module = cudaModulePath()
+  if (!existsSync(module)) return { module, ok: false, reason: `there is no CUDA module at ${module}` }
+  return { module, ...probeDevice(module) }
+}
+
+process.stdout.write(`${JSON.stringify(process.argv[2] === 'cuda' ? cuda() : engine())}\n`)

@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+/**
+ * The `implex` command. One file per subcommand; this one knows only their names.
+ */
+import { Command } from 'commander'
+import { addBench } from './bench.js'
+import { addDoctor } from './doctor.js'
+import { EXIT, report } from './exit.js'
+import { addEval } from './eval.js'
+import { addScore } from './score.js'
+import { addTrain } from './train.js'
+import { VERSION } from './version.js'
+
+const width = () => Math.min(process.stdout.columns ?? 80, 80)
+let status: number = EXIT.done
+
+const program = new Command('implex')
+  .description(
+    'Reward models from language models: train, evaluate and score with explicit, implicit and generative rewards.',
+  )
+  .version(VERSION, '-v, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .helpCommand(false)
+  .configureOutput({ getOutHelpWidth: width, getErrHelpWidth: width })
+  .showHelpAfterError('See implex --help.')
+  .exitOverride()
+  .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n')
+const finish = (result: number) => {
+  status = result
+}
+addTrain(program, finish)
+addEval(program, finish)
+addScore(program, finish)
+addBench(program, finish)
+addDoctor(program, finish)
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  status = report(error)
+}
+// Not left to the event loop: a standard input that nobody reads any more would keep it alive.
+process.exit(status)

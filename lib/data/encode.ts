@@ -1,0 +1,198 @@
+/**
+ * A row group to token ids: what the engine computes. A response's sequence is `prompt` followed by `responses[k]`.
+ *
+ * explicit, implicit: the prompt's and the response's own ids. generative: each response has a whole verification prompt of its own;
+ * `prompt` is what these begin with in common, `responses[k]` the rest, so that the engine computes the common part once.
+ */
+import { ImplexError } from '../native/errors.js'
+import { isBlank } from '../text/messages.js'
+import type { RowEncoder } from '../text/text-encoder.js'
+import { parseRow, type RowGroup, rowError } from './rows.js'
+
+export type RewardKind = 'explicit' | 'implicit' | 'generative'
+
+/** What to do with a row beyond the model's context. `truncate-prompt` drops the prompt's oldest tokens, never the response's. */
+export type OnLong = 'error' | 'skip' | 'truncate-prompt'
+
+export interface EncodeSettings {
+  kind: RewardKind
+  onLong: OnLong
+  /** Most tokens that prompt and response may have together. */
+  contextLength: number
+  /** Token ids must be below this: the rows of the model's embedding. */
+  vocabularySize: number
+}
+
+export interface EncodedRow {
+  index: number
+  line?: number
+  id?: string | number
+  shape: 'pair' | 'group'
+  /** Of a pair: what r⁺ must exceed r⁻ by, in training. */
+  margin?: number
+  prompt: Int32Array
+  responses: Int32Array[]
+  /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
+  truncated?: boolean
+  /** The row cannot be scored; prompt and responses are empty. */
+  error?: ImplexError
+}
+
+/** A row on its way to an encoder: a line still to be parsed, or a group, or an error that takes the row's place in the output. */
+export interface PreparedRow {
+  index: number
+  line?: number
+  text?: string
+  group?: RowGroup
+  error?: ImplexError
+}
+
+/** Parses, checks and tokenises one row. Never throws for a bad row: the result carries `error`. */
+export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
+  const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
+  let id: string | number | undefined
+  try {
+    if (row.error !== undefined) throw row.error
+    const group = row.group ?? parseRow(parseJson(row.text ?? '', place), row.index, row.line)
+    id = group.id
+    return encodeGroup(encoder, group, settings)
+  } catch (error) {
+    return {
+      ...place,
+      ...(id === undefined ? {} : { id }),
+      shape: 'group',
+      prompt: new Int32Array(0),
+      responses: [],
+      error: asRowError(error, place),
+    }
+  }
+}
+
+function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSettings): EncodedRow {
+  group.responses.forEach((response, k) => {
+    if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
+  })
+  const sequences =
+    settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group)
+  const longest = longestOf(sequences.responses)
+  const excess = sequences.prompt.length + longest - settings.contextLength
+  const truncated = excess > 0
+  if (truncated) {
+    sequences.prompt = shorten(encoder, group, sequences, excess, settings)
+  }
+  for (const ids of [sequences.prompt, ...sequences.responses]) checkIds(ids, group, settings.vocabularySize)
+  return {
+    index: group.index,
+    ...(group.line === undefined ? {} : { line: group.line }),
+    ...(group.id === undefined ? {} : { id: group.id }),
+    shape: group.shape,
+    ...(group.margin === undefined ? {} : { margin: group.margin }),
+    ...sequences,
+    ...(truncated ? { truncated } : {}),
+  }
+}
+
+interface Sequences {
+  prompt: Int32Array
+  responses: Int32Array[]
+}
+
+function responseSequences(encoder: RowEncoder, group: RowGroup): Sequences {
+  const prompt = encoder.encodePrompt(group.prompt)
+  if (prompt.length === 0) {
+    throw rowError('ERR_ROW_INVALID', 'the prompt is empty, so nothing predicts the first token of a response', group)
+  }
+  const responses = group.responses.map((response, k) => {
+    const ids = encoder.encodeResponse(group.prompt, response)
+    if (ids.length === 0) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
+    return ids
+  })
+  return { prompt, responses }
+}
+
+function verificationSequences(encoder: RowEncoder, group: RowGroup): Sequences {
+  const whole = group.responses.map((response) => encoder.encodeVerification(group.prompt, response))
+  const shared = commonPrefix(whole)
+  return { prompt: whole[0]!.subarray(0, shared), responses: whole.map((ids) => ids.subarray(shared)) }
+}
+
+/** Length of the longest common beginning that leaves each sequence at least one token. */
+function commonPrefix(sequences: Int32Array[]): number {
+  const limit = sequences.reduce((least, ids) => Math.min(least, ids.length), Number.POSITIVE_INFINITY) - 1
+  const [first] = sequences as [Int32Array]
+  for (let i = 0; i < limit; i++) {
+    for (const ids of sequences) if (ids[i] !== first[i]) return i
+  }
+  return Math.max(0, limit)
+}
+
+/** The prompt without its oldest `excess` tokens; all responses of a group keep the same prompt. Throws ERR_ROW_TOO_LONG. */
+function shorten(
+  encoder: RowEncoder,
+  group: RowGroup,
+  { prompt, responses }: Sequences,
+  excess: number,
+  { kind, onLong, contextLength }: EncodeSettings,
+): Int32Array {
+  const tokens = prompt.length + longestOf(responses)
+  const tooLong = `${tokens} tokens, but the model's context has ${contextLength}`
+  if (onLong !== 'truncate-prompt') throw rowError('ERR_ROW_TOO_LONG', tooLong, group)
+  // In a verification prompt the answer follows the question, and what the group has in common may reach into the answers. Two
+  // other answers show where they begin. Elsewhere one token must stay, to predict the response's first.
+  const droppable =
+    kind === 'generative'
+      ? commonPrefix([
+          concat(prompt, responses[0]!),
+          ...['0', 'x'].map((answer) => encoder.encodeVerification(group.prompt, answer)),
+        ])
+      : prompt.length - 1
+  if (excess > Math.min(droppable, prompt.length)) {
+    throw rowError('ERR_ROW_TOO_LONG', `${tooLong}, and the response alone does not fit`, group)
+  }
+  return prompt.slice(excess)
+}
+
+function longestOf(sequences: Int32Array[]): number {
+  return sequences.reduce((most, ids) => Math.max(most, ids.length), 0)
+}
+
+function concat(a: Int32Array, b: Int32Array): Int32Array {
+  const all = new Int32Array(a.length + b.length)
+  all.set(a)
+  all.set(b, a.length)
+  return all
+}
+
+function checkIds(ids: Int32Array, group: RowGroup, vocabularySize: number): void {
+  for (const id of ids) {
+    if (id < 0 || id >= vocabularySize) {
+      throw rowError(
+        'ERR_TOKEN_RANGE',
+        `token id ${id} is outside the model's vocabulary of ${vocabularySize}; tokenizer.json and the weights do not belong together`,
+        group,
+      )
+    }
+  }
+}
+
+function responseName(group: RowGroup, k: number): string {
+  if (group.shape === 'pair') return k === 0 ? '"chosen"' : '"rejected"'
+  return `"responses[${k}]"`
+}
+
+function parseJson(text: string, place: { index: number; line?: number }): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, place, error)
+  }
+}
+
+/** Errors of the template or the tokenizer do not know the row; this adds where it is. */
+function asRowError(error: unknown, place: { index: number; line?: number }): ImplexError {
+  if (error instanceof ImplexError) {
+    if (error.line !== undefined || place.line === undefined) return error
+    return new ImplexError(error.code, `line ${place.line}: ${error.message}`, { cause: error, line: place.line })
+  }
+  return rowError('ERR_ROW_INVALID', error instanceof Error ? error.message : String(error), place, error)
+}

@@ -1,0 +1,331 @@
+/**
+ * Reference log-probabilities on disk: constants of a (reference model, tokenizer, data set), worth computing once.
+ *
+ * One file per key. After a header of 4096 bytes (readable text: magic, the key as JSON, its SHA-256), record `ordinal` lies at
+ * 4096 + 16·ordinal, little-endian: u64 check, f64 log-probability. `ordinal` counts the responses of the rows that could be encoded,
+ * in the order of the data. check = hash(token ids) ^ mix(log-probability), 0 = no record: a value is used only for exactly the
+ * tokens it was computed for, and a damaged one not at all. The worst a wrong ordinal, a torn write or another file can do is a miss.
+ *
+ * A lock file keeps a second process from writing; it reads. (Two writers would write the same bytes: what a key leads to is
+ * deterministic. The lock only spares them the trouble.) Any failure of the disk costs the cache, never the run.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, mkdir, open, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises'
+import { homedir, hostname } from 'node:os'
+import { isAbsolute, join } from 'node:path'
+
+const MAGIC = 'implex reference log-probabilities 1'
+const HEADER_BYTES = 4096
+const RECORD_BYTES = 16
+const BLOCK_RECORDS = 4096
+const BLOCK_BYTES = BLOCK_RECORDS * RECORD_BYTES
+const BLOCKS_IN_MEMORY = 8
+const HALF_WRITTEN_LOCK_MS = 60_000
+
+/** To be raised by whoever changes an engine's results in their last bits on purpose. */
+export const NUMERICS_VERSION = 1
+
+/** All that decides a reference log-probability, and which response has which ordinal. */
+export interface ReferenceKey {
+  /** SHA-256 of the reference's weights. */
+  weights: string
+  /** Of tokenizer and template. */
+  text: string
+  data: string
+  dtype: string
+  device: string
+  /** The kernel set: results are bit-identical under one only. */
+  kernels: string
+  version: string
+  numerics: number
+  onLong: string
+  contextLength: number
+}
+
+/** $XDG_CACHE_HOME/implex, or ~/.cache/implex. */
+export function defaultCacheDir(): string {
+  const base = process.env.XDG_CACHE_HOME
+  return join(base !== undefined && isAbsolute(base) ? base : join(homedir(), '.cache'), 'implex')
+}
+
+interface Block {
+  data: Buffer
+  dirty: boolean
+}
+
+export class ReferenceCache {
+  readonly path: string
+  /** False when another process writes this file. */
+  readonly writable: boolean
+  hits = 0
+  misses = 0
+  readonly #file: FileHandle
+  readonly #warn: (message: string) => void
+  /** In order of last use. */
+  readonly #blocks = new Map<number, Promise<Block>>()
+  #failed = false
+
+  /** Undefined, after a warning, when the directory cannot be used. A file that is not what its name says is started anew. */
+  static async open(
+    cacheDir: string,
+    key: ReferenceKey,
+    warn: (message: string) => void,
+  ): Promise<ReferenceCache | undefined> {
+    const header = encodeHeader(key)
+    const directory = join(cacheDir, 'reference')
+    const path = join(directory, `${createHash('sha256').update(header).digest('hex').slice(0, 32)}.logp`)
+    let locked = false
+    let file: FileHandle | undefined
+    try {
+      await mkdir(directory, { recursive: true })
+      locked = await lock(path)
+      file = await open(path, locked ? constants.O_RDWR | constants.O_CREAT : constants.O_RDONLY)
+      const found = Buffer.alloc(HEADER_BYTES)
+      const { bytesRead } = await file.read(found, 0, HEADER_BYTES, 0)
+      if (!found.equals(header)) {
+        if (bytesRead > 0) warn(`${path}: not a valid cache of reference log-probabilities; it is started anew`)
+        if (!locked) {
+          await file.close()
+          return undefined
+        }
+        await file.truncate(0)
+        await file.write(header, 0, HEADER_BYTES, 0)
+      }
+      return new ReferenceCache(path, file, locked, warn)
+    } catch (error) {
+      await file?.close().catch(() => {})
+      if (locked) await unlock(path)
+      // Another process is about to create it: nothing to read yet.
+      if (
+        !locked &&
+        (error as NodeJS.ErrnoException).code === 'ENOENT' &&
+        file === undefined &&
+        (await exists(`${path}.lock`))
+      ) {
+        return undefined
+      }
+      warn(`no cache of reference log-probabilities: ${(error as Error).message}`)
+      return undefined
+    }
+  }
+
+  private constructor(path: string, file: FileHandle, writable: boolean, warn: (message: string) => void) {
+    this.path = path
+    this.#file = file
+    this.writable = writable
+    this.#warn = warn
+  }
+
+  /** The log-probability of the response with this ordinal and these tokens, if it is known. */
+  async get(ordinal: number, hash: TokenHash): Promise<number | undefined> {
+    const block = await this.#block(ordinal)
+    if (block !== undefined) {
+      const at = (ordinal % BLOCK_RECORDS) * RECORD_BYTES
+      const low = block.data.readUInt32LE(at)
+      const high = block.data.readUInt32LE(at + 4)
+      const logprob = block.data.readDoubleLE(at + 8)
+      const check = checkOf(hash, logprob)
+      if ((low !== 0 || high !== 0) && low === check.low && high === check.high && Number.isFinite(logprob)) {
+        this.hits++
+        return logprob
+      }
+    }
+    this.misses++
+    return undefined
+  }
+
+  async put(ordinal: number, hash: TokenHash, logprob: number): Promise<void> {
+    if (!this.writable || !Number.isFinite(logprob)) return
+    const block = await this.#block(ordinal)
+    if (block === undefined) return
+    const at = (ordinal % BLOCK_RECORDS) * RECORD_BYTES
+    const check = checkOf(hash, logprob)
+    block.data.writeUInt32LE(check.low, at)
+    block.data.writeUInt32LE(check.high, at + 4)
+    block.data.writeDoubleLE(logprob, at + 8)
+    block.dirty = true
+  }
+
+  /** Writes what is still in memory and lets go of the file and its lock. */
+  async close(): Promise<void> {
+    try {
+      for (const [index, block] of this.#blocks) await this.#flush(index, await block)
+    } catch (error) {
+      this.#fail(error)
+    }
+    this.#blocks.clear()
+    this.#failed = true
+    await this.#file.close().catch(() => {})
+    if (this.writable) await unlock(this.path)
+  }
+
+  async #block(ordinal: number): Promise<Block | undefined> {
+    if (this.#failed) return undefined
+    const index = Math.floor(ordinal / BLOCK_RECORDS)
+    let block = this.#blocks.get(index)
+    if (block === undefined) {
+      block = this.#read(index)
+      block.catch(() => {}) // it is awaited below, but perhaps only after another block was written
+    }
+    this.#blocks.delete(index)
+    this.#blocks.set(index, block)
+    try {
+      if (this.#blocks.size > BLOCKS_IN_MEMORY) await this.#evict()
+      return await block
+    } catch (error) {
+      this.#fail(error)
+      return undefined
+    }
+  }
+
+  async #read(index: number): Promise<Block> {
+    const data = Buffer.alloc(BLOCK_BYTES)
+    let done = 0
+    while (done < BLOCK_BYTES) {
+      const position = HEADER_BYTES + index * BLOCK_BYTES + done
+      const { bytesRead } = await this.#file.read(data, done, BLOCK_BYTES - done, position)
+      if (bytesRead === 0) break // past the end: no records
+      done += bytesRead
+    }
+    return { data, dirty: false }
+  }
+
+  async #evict(): Promise<void> {
+    const [index, promise] = this.#blocks.entries().next().value!
+    const block = await promise
+    await this.#flush(index, block)
+    // It may have been written to again, or gone already, while it was being flushed.
+    if (!block.dirty && this.#blocks.get(index) === promise) this.#blocks.delete(index)
+  }
+
+  async #flush(index: number, block: Block): Promise<void> {
+    if (!block.dirty) return
+    block.dirty = false
+    let done = 0
+    while (done < BLOCK_BYTES) {
+      const position = HEADER_BYTES + index * BLOCK_BYTES + done
+      done += (await this.#file.write(block.data, done, BLOCK_BYTES - done, position)).bytesWritten
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failed) return
+    this.#failed = true
+    this.#warn(`${this.path}: ${(error as Error).message}; going on without this cache`)
+  }
+}
+
+/** 64 bits that stand for a prompt's and a response's token ids. */
+export interface TokenHash {
+  low: number
+  high: number
+}
+
+const SEED: TokenHash = { low: 0x243f6a88, high: 0x85a308d3 }
+
+/** Hashes `ids`, continuing from `state`: hash the prompt once, then each response from there. The lengths count. */
+export function hashTokens(ids: Int32Array, state: TokenHash = SEED): TokenHash {
+  let { low, high } = state
+  for (let i = -1; i < ids.length; i++) {
+    const value = i < 0 ? ids.length : ids[i]!
+    low = Math.imul(low ^ Math.imul(value, 0xcc9e2d51), 0x1b873593)
+    low = ((low << 13) | (low >>> 19)) + 0x52dce729
+    high = Math.imul(high ^ Math.imul(value + 0x165667b1, 0x85ebca77), 0xc2b2ae3d)
+    high = ((high << 17) | (high >>> 15)) + 0x38495ab5
+  }
+  return { low: finalise(low ^ (high << 7)), high: finalise(high ^ low) }
+}
+
+function finalise(value: number): number {
+  let h = value
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}
+
+const double = new DataView(new ArrayBuffer(8))
+
+function checkOf(hash: TokenHash, logprob: number): TokenHash {
+  double.setFloat64(0, logprob)
+  const a = double.getUint32(0)
+  const b = double.getUint32(4)
+  const low = (hash.low ^ finalise(a ^ finalise(b))) >>> 0
+  const high = (hash.high ^ finalise(b + Math.imul(finalise(a), 0x9e3779b1))) >>> 0
+  return low === 0 && high === 0 ? { low: 1, high: 0 } : { low, high }
+}
+
+function encodeHeader(key: ReferenceKey): Buffer {
+  const text = `${MAGIC}\n${JSON.stringify(key)}\n`
+  const header = Buffer.alloc(HEADER_BYTES, '\n')
+  header.write(`${text}${createHash('sha256').update(text).digest('hex')}\n`)
+  return header
+}
+
+/** Creates the lock file; false when a living process holds it. One that its process left behind is taken over. */
+async function lock(path: string): Promise<boolean> {
+  const file = `${path}.lock`
+  const mine = JSON.stringify({ pid: process.pid, started: await startTime(process.pid), host: hostname() })
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      await writeFile(file, mine, { flag: 'wx' })
+      return true
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+    if (!(await isStale(file))) return false
+    // Renaming first: of several processes that find the lock stale, one only removes it.
+    const aside = `${file}.${randomBytes(6).toString('hex')}`
+    await rename(file, aside)
+      .then(() => unlink(aside))
+      .catch(() => {})
+  }
+  return false
+}
+
+async function unlock(path: string): Promise<void> {
+  await unlink(`${path}.lock`).catch(() => {})
+}
+
+async function isStale(file: string): Promise<boolean> {
+  try {
+    const owner = JSON.parse(await readFile(file, 'utf8')) as { pid: number; started?: string; host: string }
+    if (owner.host !== hostname()) return false
+    if (!isAlive(owner.pid)) return true
+    // In containers process ids come round again at once: the same number may be another process by now.
+    return owner.started !== (await startTime(owner.pid))
+  } catch {
+    // Gone: try again. Half written: its owner is about to fill it, or died between creating and filling it.
+    const age = await stat(file).then(
+      ({ mtimeMs }) => Date.now() - mtimeMs,
+      () => Number.POSITIVE_INFINITY,
+    )
+    return age > HALF_WRITTEN_LOCK_MS
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** When a process started, in whatever unit /proc has; undefined where there is no /proc. */
+async function startTime(pid: number): Promise<string | undefined> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+  } catch {
+    return undefined
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}

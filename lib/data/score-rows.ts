@@ -1,0 +1,251 @@
+/**
+ * The way of rows through the scoring: encoded rows in, batches to the engine, scored rows out in input order. Two batches are under
+ * way at a time, so that the engine has the next one when it finishes the first; nothing else is read ahead than fills two more.
+ */
+import { ImplexError } from '../native/errors.js'
+import { BatchBuilder, type BatchItem } from './batches.js'
+import type { EncodedRow } from './encode.js'
+import { Wakeup } from './encode-pool.js'
+import type { BatchScorer, Scored, Slot } from './rewards.js'
+import { rowError } from './rows.js'
+
+const BATCHES_IN_FLIGHT = 2
+const BATCHES_WAITING = 2
+/** An idle engine waits so long for more rows before it takes a batch that is not full; it matters to slow sources only. */
+const PATIENCE_MS = 20
+const SELF_CHECK_TOKENS = 256
+
+/** One row's rewards, or why it has none. Numbers per response are in the order of the row's responses. */
+export interface ScoredRow {
+  index: number
+  line?: number
+  id?: string | number
+  /** 'pair': responses are [chosen, rejected]. */
+  shape: 'pair' | 'group'
+  rewards: number[]
+  promptTokens: number
+  /** Tokens of each response. */
+  tokens: number[]
+  /** implicit: ln π and ln π_ref of each response. */
+  logprobs?: number[]
+  referenceLogprobs?: number[]
+  /** With `tokenLogprobs`: the terms of `logprobs`. */
+  tokenLogprobs?: Float32Array[]
+  /** The prompt lost its oldest tokens (`onLong: 'truncate-prompt'`). */
+  truncated?: boolean
+  /** The row is beyond the context and `onLong` is 'skip'; `error` says how long it is. */
+  skipped?: boolean
+  /** Why the row has no rewards; only under `onError: 'skip'` or `onLong: 'skip'`. */
+  error?: ImplexError
+}
+
+export interface ScoreRowsOptions {
+  batchTokens: number
+  /** A bad row ends the stream with its error after the rows before it ('stop'), or comes out with `error` ('skip'). */
+  onError: 'stop' | 'skip'
+  /** Rows beyond the context come out with `skipped` whatever `onError` says. */
+  skipLong: boolean
+  /** Ordinal of the first response, where rows before were scored in an earlier run. */
+  firstOrdinal?: number
+  /** Token that must not stand twice at the start of the first row. */
+  bosTokenId?: number
+  /** Score the first response again in a batch of its own and compare the bits, if the row is short. */
+  selfCheck?: boolean
+  /** Ends the stream with ERR_ABORTED. */
+  signal?: AbortSignal
+  /** Ends the stream early but in good order: no new batch is begun, those under way are finished and their rows come out. */
+  drain?: AbortSignal
+}
+
+interface OpenSlot extends Slot {
+  scored: Scored[]
+  /** Responses without a reward yet. */
+  open: number
+}
+
+export async function* scoreRows(
+  encoded: AsyncGenerator<EncodedRow[]>,
+  score: BatchScorer,
+  options: ScoreRowsOptions,
+): AsyncGenerator<ScoredRow> {
+  const { signal, drain } = options
+  const changed = new Wakeup()
+  const batches = new BatchBuilder<OpenSlot>(options.batchTokens)
+  const order: OpenSlot[] = []
+  let ordinal = options.firstOrdinal ?? 0
+  let inFlight = 0
+  let reading = false
+  let ended = false
+  let checked = options.selfCheck !== true
+  let sawRow = false
+  let patience: NodeJS.Timeout | undefined
+  let failure: { error: unknown } | undefined
+  /** Rows read before it are still scored and handed out; it comes in their wake. */
+  let sourceError: { error: unknown } | undefined
+  const fail = (error: unknown) => {
+    failure ??= { error }
+  }
+
+  const accept = (row: EncodedRow) => {
+    if (ended) return
+    if (row.error === undefined && !sawRow) {
+      sawRow = true
+      checkBos(row, options.bosTokenId)
+    }
+    const slot: OpenSlot = { row, ordinal, scored: [], open: row.responses.length }
+    ordinal += slot.open
+    order.push(slot)
+    if (slot.open > 0) batches.add(slot)
+    if (row.error !== undefined && stops(row, options)) ended = true
+  }
+  const read = async () => {
+    reading = true
+    try {
+      const next = await encoded.next()
+      if (next.done) ended = true
+      else next.value.forEach(accept)
+    } catch (error) {
+      sourceError = { error }
+      ended = true
+    }
+    reading = false
+    changed.signal()
+  }
+  const submit = async (items: BatchItem<OpenSlot>[]) => {
+    inFlight++
+    try {
+      const scored = await score(items)
+      if (!checked) {
+        checked = true
+        await selfCheck(items, scored, score)
+      }
+      for (const [i, { slot, k }] of items.entries()) {
+        slot.scored[k] = scored[i]!
+        slot.open--
+      }
+    } catch (error) {
+      fail(error)
+    }
+    inFlight--
+    changed.signal()
+  }
+  const advance = () => {
+    if (failure !== undefined || drain?.aborted) return
+    if (!ended && !reading && batches.full < BATCHES_WAITING) void read()
+    if (inFlight === 0 && batches.full === 0 && !batches.empty) {
+      if (ended) batches.flush()
+      else {
+        patience ??= setTimeout(() => {
+          patience = undefined
+          if (inFlight === 0 && batches.full === 0) batches.flush()
+          changed.signal()
+        }, PATIENCE_MS)
+      }
+    }
+    while (inFlight < BATCHES_IN_FLIGHT) {
+      // The last rows fill no batch; they need not wait for the batch before them.
+      if (batches.full === 0 && ended) batches.flush()
+      const items = batches.take()
+      if (items === undefined) break
+      void submit(items)
+    }
+  }
+  const wake = () => changed.signal()
+  const abort = () => {
+    fail(new ImplexError('ERR_ABORTED', 'the scoring was aborted', { cause: signal?.reason }))
+    changed.signal()
+  }
+  signal?.addEventListener('abort', abort, { once: true })
+  drain?.addEventListener('abort', wake, { once: true })
+
+  try {
+    if (signal?.aborted) abort()
+    for (;;) {
+      advance()
+      while (order[0]?.open === 0 && !signal?.aborted) {
+        const slot = order.shift()!
+        const row = result(slot, options)
+        if (row.error !== undefined && stops(row, options)) throw row.error
+        yield row
+        advance()
+      }
+      if (failure !== undefined && (inFlight === 0 || signal?.aborted)) throw failure.error
+      if (inFlight === 0 && drain?.aborted) return
+      if (ended && order.length === 0) {
+        if (sourceError !== undefined) throw sourceError.error
+        return
+      }
+      if (failure === undefined || inFlight > 0) await changed.wait()
+    }
+  } finally {
+    clearTimeout(patience)
+    ended = true
+    signal?.removeEventListener('abort', abort)
+    drain?.removeEventListener('abort', wake)
+    void encoded.return(undefined).catch(() => {})
+  }
+}
+
+function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow {
+  const place = {
+    index: row.index,
+    ...(row.line === undefined ? {} : { line: row.line }),
+    ...(row.id === undefined ? {} : { id: row.id }),
+  }
+  const bad = scored.some(({ reward }) => !Number.isFinite(reward))
+  const error = bad ? notFinite(row) : row.error
+  if (error !== undefined) {
+    const skipped = options.skipLong && error.code === 'ERR_ROW_TOO_LONG'
+    return {
+      ...place,
+      shape: row.shape,
+      rewards: [],
+      promptTokens: 0,
+      tokens: [],
+      error,
+      ...(skipped ? { skipped } : {}),
+    }
+  }
+  const [first] = scored as [Scored]
+  return {
+    ...place,
+    shape: row.shape,
+    rewards: scored.map(({ reward }) => reward),
+    promptTokens: row.prompt.length,
+    tokens: row.responses.map((response) => response.length),
+    ...(row.truncated ? { truncated: true } : {}),
+    ...(first.logprob === undefined ? {} : { logprobs: scored.map(({ logprob }) => logprob!) }),
+    ...(first.referenceLogprob === undefined ? {} : { referenceLogprobs: scored.map((s) => s.referenceLogprob!) }),
+    ...(first.tokenLogprobs === undefined ? {} : { tokenLogprobs: scored.map((s) => s.tokenLogprobs!) }),
+  }
+}
+
+function stops(row: { error?: ImplexError }, { onError, skipLong }: ScoreRowsOptions): boolean {
+  return onError === 'stop' && !(skipLong && row.error?.code === 'ERR_ROW_TOO_LONG')
+}
+
+function notFinite(row: EncodedRow): ImplexError {
+  return rowError('ERR_INTERNAL', 'the model gives no finite number for this row; with dtype bf16, try f32', row)
+}
+
+function checkBos({ prompt }: EncodedRow, bosTokenId: number | undefined): void {
+  if (bosTokenId === undefined || prompt[0] !== bosTokenId || prompt[1] !== bosTokenId) return
+  throw new ImplexError(
+    'ERR_SELF_CHECK',
+    `the first prompt begins with two beginning-of-sequence tokens (id ${bosTokenId}): the template adds one and the text has another; ` +
+      'remove it from the data or the template',
+  )
+}
+
+async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: BatchScorer): Promise<void> {
+  const [first] = items as [BatchItem<OpenSlot>]
+  const { prompt, responses } = first.slot.row
+  if (items.length === 1 || prompt.length + responses[first.k]!.length > SELF_CHECK_TOKENS) return
+  const [alone] = (await score([first])) as [Scored]
+  if (Object.is(alone.reward, scored[0]!.reward)) return
+  throw new ImplexError(
+    'ERR_SELF_CHECK',
+    `row ${first.slot.row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
+      'rewards must not depend on the batch, so this is a defect of the engine: please report it with the output of implex doctor',
+  )
+}

@@ -1,0 +1,87 @@
+/**
+ * Rows as they travel to an encoding worker and back: all token ids of a chunk in one transferred array, everything else as plain
+ * data. Errors lose their class in a structured clone, so they travel as their fields.
+ */
+import { ImplexError, type ImplexErrorCode } from '../native/errors.js'
+import type { EncodedRow, PreparedRow } from './encode.js'
+
+export interface WireRow {
+  index: number
+  line?: number
+  id?: string | number
+  shape: 'pair' | 'group'
+  margin?: number
+  truncated?: boolean
+  /** Tokens of the prompt and of each response, in the order in which they lie in the chunk. */
+  lengths: number[]
+  error?: WireError
+}
+
+export interface WireError {
+  code: ImplexErrorCode
+  message: string
+  line?: number
+  path?: string
+}
+
+export interface WireChunk {
+  rows: WireRow[]
+  /** [sum of all lengths] */
+  tokens: Int32Array<ArrayBuffer>
+}
+
+/** PreparedRow with its error as plain data. */
+export type WirePrepared = Omit<PreparedRow, 'error'> & { error?: WireError }
+
+export function packPrepared({ error, ...rest }: PreparedRow): WirePrepared {
+  return error === undefined ? rest : { ...rest, error: packError(error) }
+}
+
+export function unpackPrepared({ error, ...rest }: WirePrepared): PreparedRow {
+  return error === undefined ? rest : { ...rest, error: unpackError(error) }
+}
+
+export function packRows(encoded: EncodedRow[]): WireChunk {
+  let total = 0
+  for (const row of encoded) total += row.responses.reduce((sum, ids) => sum + ids.length, row.prompt.length)
+  const tokens = new Int32Array(total)
+  let at = 0
+  const rows = encoded.map(({ prompt, responses, error, ...rest }): WireRow => {
+    const lengths: number[] = []
+    for (const ids of [prompt, ...responses]) {
+      tokens.set(ids, at)
+      at += ids.length
+      lengths.push(ids.length)
+    }
+    return { ...rest, lengths, ...(error === undefined ? {} : { error: packError(error) }) }
+  })
+  return { rows, tokens }
+}
+
+export function unpackRows({ rows, tokens }: WireChunk): EncodedRow[] {
+  let at = 0
+  return rows.map(({ lengths, error, ...rest }): EncodedRow => {
+    const parts = lengths.map((length) => {
+      at += length
+      return tokens.subarray(at - length, at)
+    })
+    const [prompt = new Int32Array(0), ...responses] = parts
+    return { ...rest, prompt, responses, ...(error === undefined ? {} : { error: unpackError(error) }) }
+  })
+}
+
+export function packError(error: unknown): WireError {
+  if (!(error instanceof ImplexError)) {
+    return { code: 'ERR_INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+  }
+  return {
+    code: error.code,
+    message: error.message,
+    ...(error.line === undefined ? {} : { line: error.line }),
+    ...(error.path === undefined ? {} : { path: error.path }),
+  }
+}
+
+export function unpackError({ code, message, ...options }: WireError): ImplexError {
+  return new ImplexError(code, message, options)
+}

@@ -1,0 +1,34 @@
+/**
+ * The public API of implex, and nothing else.
+ */
+export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
+export type { OnLong, RewardKind } from './data/encode.js'
+export {
+  type GroupRow,
+  type PairRow,
+  parseRow,
+  type Row,
+  type RowGroup,
+  type RowSource,
+  type SourceRow,
+  type Text,
+} from './data/rows.js'
+export type { ScoredRow } from './data/score-rows.js'
+export type { DeviceName, DType } from './device.js'
+export {
+  type GemmInput,
+  type KernelOptions,
+  kernels,
+  type LinearLogprobInput,
+  type LinearRewardInput,
+} from './kernels.js'
+export { Moments, PreferenceMetrics } from './metrics.js'
+export { ImplexError, type ImplexErrorCode } from './native/errors.js'
+export {
+  RewardModel,
+  type RewardModelOptions,
+  type Scores,
+  type ScoreOptions,
+  type ScoreStreamOptions,
+} from './reward-model.js'
+export type { Message } from './text/messages.js'

@@ -1,0 +1,116 @@
+/**
+ * The parts of README.md and docs/ that are made from the program itself. Such a part stands between two comments,
+ * `<!-- generated: NAME -->` and `<!-- end -->`; test/docs.test.ts keeps it equal to what `blocks()[NAME]` returns.
+ */
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { DType } from '../../lib/device.js'
+import { ImplexError } from '../../lib/native/errors.js'
+import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
+import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
+import { implex } from './cli.js'
+import { BOUNDS, errorTable, type Measure } from './golden.js'
+import { repositoryRoot } from './shared.js'
+import { temporaryFolder } from './tmp.js'
+
+export interface DocBlock {
+  file: string
+  name: string
+  text: string
+}
+
+const MARKED = /<!-- generated: ([^>]+?) -->\n([\s\S]*?)\n<!-- end -->/g
+
+export function docFiles(): string[] {
+  const docs = readdirSync(join(repositoryRoot, 'docs')).filter((name) => name.endsWith('.md'))
+  return ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs.map((name) => `docs/${name}`)]
+}
+
+export function readDoc(file: string): string {
+  return readFileSync(join(repositoryRoot, file), 'utf8')
+}
+
+export function docBlocks(): DocBlock[] {
+  return docFiles().flatMap((file) =>
+    Array.from(readDoc(file).matchAll(MARKED), ([, name, text]) => ({ file, name: name!, text: text! })),
+  )
+}
+
+export function replaceBlock(text: string, name: string, by: string): string {
+  return text.replaceAll(MARKED, (whole, found: string) =>
+    found === name ? `<!-- generated: ${name} -->\n${by}\n<!-- end -->` : whole,
+  )
+}
+
+/** What the block of this name should be; undefined for a name that is not known. */
+export async function generate(name: string): Promise<string | undefined> {
+  const [what, argument] = name.split(' ') as [string, string?]
+  if (what === 'help') return helpText(argument)
+  if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
+  if (what !== 'bad') return undefined
+  if (argument === 'checkpoints') return badCheckpoints()
+  const cases = { texts: BAD_TEXTS, rows: BAD_ROWS, commands: BAD_COMMANDS }[argument ?? '']
+  return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
+}
+
+async function helpText(command: string | undefined): Promise<string> {
+  const { stdout } = await implex([...(command === undefined ? [] : [command]), '--help'])
+  return `\`\`\`\n${stdout.trimEnd()}\n\`\`\``
+}
+
+export interface GoldenRecord {
+  implex: string
+  bounds: Record<DType, Record<Measure, number>>
+  errors: Record<DType, Record<string, Record<Measure, number>>>
+}
+
+export function goldenRecord(): GoldenRecord {
+  return JSON.parse(readDoc('bench/results/golden-accuracy.json')) as GoldenRecord
+}
+
+function goldenTable(dtype: DType): string {
+  return errorTable([...Object.entries(goldenRecord().errors[dtype]), ['bound', BOUNDS[dtype]]])
+}
+
+async function badCheckpoints(): Promise<string> {
+  const root = temporaryFolder()
+  const rows: string[][] = []
+  for (const bad of BAD_INPUTS) {
+    const folder = join(root, 'checkpoint')
+    const error = await provoke(bad, folder)
+    rmSync(folder, { recursive: true, force: true })
+    if (!(error instanceof ImplexError)) throw new Error(`${bad.name}: no ImplexError, but ${error}`)
+    rows.push([bad.name, error.code, error.message.replaceAll(`${root}/`, '').replaceAll(`${repositoryRoot}/`, '')])
+  }
+  return table('code', rows)
+}
+
+async function badData(cases: BadData[], code: string): Promise<string> {
+  const rows: string[][] = []
+  for (const bad of cases) {
+    const said = await bad.provoke()
+    if (said.code !== bad.code) throw new Error(`${bad.name}: ${said.code} instead of ${bad.code}: ${said.message}`)
+    rows.push([bad.name, said.code, said.message])
+  }
+  await closeModels()
+  return table(code, rows)
+}
+
+function table(code: string, rows: string[][]): string {
+  const line = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  return [
+    line(['what is wrong', code, 'what is said']),
+    '|---|---|---|',
+    ...rows.map((cells) => line(cells.map(portable))),
+  ].join('\n')
+}
+
+/** JSON.parse words its reasons differently in each version of Node, and the folder of the CUDA module is the user's. */
+function portable(message: string): string {
+  return message
+    .replaceAll(repositoryRoot, '...')
+    .replace(
+      /(not valid JSON)(: | \()(Unexpected|Unterminated|Expected|Bad|Invalid|No number).*?(?=\)?; is the file|\)$|$)/s,
+      '$1$2...',
+    )
+}
