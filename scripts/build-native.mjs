@@ -1,4 +1,5 @@
 // Builds native code, doing only what is needed.
+//   node scripts/build-native.mjs default     node-gyp, or cmake-js where there is no Python (node-gyp is a Python program)
 //   node scripts/build-native.mjs node-gyp    build/Release/implex.node
 //   node scripts/build-native.mjs cmake-js    build-cmake/Release/implex.node
 //   node scripts/build-native.mjs tests       build-native/implex_native_tests (no Node in it)
@@ -48,7 +49,12 @@ function nodeHeaders() {
 
 const modified = (file) => (existsSync(join(root, file)) ? statSync(join(root, file)).mtimeMs : 0)
 
+const runs = (command) => spawnSync(command, ['--version']).status === 0
+
 const builds = {
+  default() {
+    builds[runs('python3') || runs('python') || !runs('cmake') ? 'node-gyp' : 'cmake-js']()
+  },
   'node-gyp'() {
     // gyp turns sources.json into make rules at configure time and does not watch it.
     const inputs = ['binding.gyp', 'sources.json', 'package.json', 'scripts/sources.mjs']

@@ -259,10 +259,13 @@ bf16('updates smaller than a bf16 weight can show are not lost', async () => {
   const gradient = await trainer.gradient('layers.0.up')
   await trainer.step({ learningRate: 1e-3, maxNorm: 0 })
   const after = await trainer.parameter('layers.0.up')
-  assert.equal(
-    after,
-    before.map((value, i) => value - Math.fround(1e-3) * gradient[i]!),
-  )
+  gradient.forEach((slope, i) => {
+    const change = 1e-3 * slope
+    const rounding = 1.3e-7 * (Math.abs(before[i]!) + Math.abs(change))
+    assert.ok(Math.abs(after[i]! - (before[i]! - change)) <= rounding, `element ${i}`)
+  })
+  const moved = after.filter((value, i) => value !== before[i]).length
+  assert.ok(moved > 0.99 * after.length, `${moved} of ${after.length} moved`)
   trainer.dispose()
 })
 

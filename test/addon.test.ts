@@ -24,7 +24,17 @@ const binding = loadBinding()
 const exported = suite('exports')
 
 exported('are those that binding.ts declares', () => {
-  assert.equal(Object.keys(binding).sort(), ['createCancel', 'info', 'openModel', 'probeDevice'])
+  assert.equal(Object.keys(binding).sort(), [
+    'createCancel',
+    'info',
+    'kernelBenchmark',
+    'kernelGemm',
+    'kernelLinearLogprob',
+    'kernelLinearReward',
+    'openModel',
+    'openTrainer',
+    'probeDevice',
+  ])
 })
 
 exported('handles have the members that binding.ts declares', async () => {

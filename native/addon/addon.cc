@@ -1,12 +1,16 @@
-// The addon's exports: info, probeDevice, openModel, createCancel. lib/native/binding.ts declares them; a test compares
-// the two.
+// The addon's exports: info, probeDevice, openModel, openTrainer, createCancel, and those of kernels.h.
+// lib/native/binding.ts declares them; a test compares the two.
 #include <utility>
 
 #include "addon/arguments.h"
 #include "addon/cancel_handle.h"
 #include "addon/instance.h"
+#include "addon/kernels.h"
 #include "addon/marshal.h"
+#include "addon/marshal_train.h"
 #include "addon/model_handle.h"
+#include "addon/open_jobs.h"
+#include "addon/trainer_handle.h"
 #include "core/system.h"
 
 #ifndef IMPLEX_VERSION
@@ -28,46 +32,18 @@ constexpr char kCompiler[] = "gcc " __VERSION__;
 constexpr char kCompiler[] = "unknown";
 #endif
 
-class OpenJob : public PromiseJob {
- public:
-  OpenJob(Napi::Env env, ModelSpec spec, LoadOptions options)
-      : PromiseJob(env), spec_(std::move(spec)), options_(std::move(options)) {}
-
-  void execute() override {
-    auto loaded = std::make_shared<LoadedModel>();
-    loaded->model = std::make_unique<RewardModel>(open_device(options_), spec_, options_.dtype, nullptr, *cancel);
-    facts_.device = loaded->model->device_name();
-    facts_.kernels = loaded->model->kernels_name();
-    facts_.weight_bytes = loaded->model->weight_bytes();
-    facts_.hidden_size = spec_.hidden_size;
-    facts_.has_head = loaded->model->has_head();
-    facts_.has_unembedding = loaded->model->has_unembedding();
-    loaded_ = std::move(loaded);
-  }
-
- private:
-  Napi::Value result(Napi::Env env) override { return NativeModel::create(env, std::move(loaded_), facts_); }
-  std::string out_of_memory() const override {
-    uint64_t bytes = 0;
-    for (const WeightSource& weight : spec_.weights) bytes += weight.bytes;
-    return "out of memory while loading the model, whose files hold " + std::to_string(bytes >> 20) + " MiB of weights";
-  }
-
-  ModelSpec spec_;
-  LoadOptions options_;
-  std::shared_ptr<LoadedModel> loaded_;
-  ModelFacts facts_;
-};
-
 }  // namespace
 
 Instance::Instance(Napi::Env env, Napi::Object exports) {
   cancel_class = Napi::Persistent(NativeCancel::define(env));
   model_class = Napi::Persistent(NativeModel::define(env));
+  trainer_class = Napi::Persistent(NativeTrainer::define(env));
   DefineAddon(exports, {InstanceMethod("info", &Instance::info, napi_enumerable),
                         InstanceMethod("probeDevice", &Instance::probe_device, napi_enumerable),
                         InstanceMethod("openModel", &Instance::open_model, napi_enumerable),
+                        InstanceMethod("openTrainer", &Instance::open_trainer, napi_enumerable),
                         InstanceMethod("createCancel", &Instance::create_cancel, napi_enumerable)});
+  define_kernels(env, exports);
 }
 
 Napi::Value Instance::info(const Napi::CallbackInfo& info) {
@@ -101,10 +77,20 @@ Napi::Value Instance::probe_device(const Napi::CallbackInfo& info) {
 
 Napi::Value Instance::open_model(const Napi::CallbackInfo& info) {
   ModelSpec spec = read_spec(info[0]);
-  LoadOptions options = read_load_options(info[1]);
-  NativeCancel* cancel = given(info[2]) ? &NativeCancel::argument("cancel", info[2]) : nullptr;
-  auto job = std::make_unique<OpenJob>(info.Env(), std::move(spec), std::move(options));
-  if (cancel != nullptr) cancel->attach(job->cancel);
+  LoadOptions load = read_load_options(info[1]);
+  return submit_open(info, info[2], open_model_job(info.Env(), std::move(spec), std::move(load)));
+}
+
+Napi::Value Instance::open_trainer(const Napi::CallbackInfo& info) {
+  ModelSpec spec = read_spec(info[0]);
+  LoadOptions load = read_load_options(info[1]);
+  TrainOptions train = read_train_options(info[2], spec.hidden_size);
+  return submit_open(info, info[3], open_trainer_job(info.Env(), std::move(spec), std::move(load), std::move(train)));
+}
+
+Napi::Value Instance::submit_open(const Napi::CallbackInfo& info, const Napi::Value& cancel,
+                                  std::unique_ptr<PromiseJob> job) {
+  if (given(cancel)) NativeCancel::argument("cancel", cancel).attach(job->cancel);
   return host->submit(info.Env(), std::move(job));
 }
 

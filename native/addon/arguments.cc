@@ -2,6 +2,7 @@
 #include "addon/arguments.h"
 
 #include <cmath>
+#include <cstdio>
 #include <iterator>
 
 namespace implex::addon {
@@ -107,6 +108,17 @@ double read_finite(const std::string& name, const Napi::Value& value) {
   if (!value.IsNumber()) throw_invalid_argument(name, "a number", value);
   const double number = value.As<Napi::Number>().DoubleValue();
   if (!std::isfinite(number)) throw_out_of_range(name, "a finite number", value);
+  return number;
+}
+
+double read_number(const std::string& name, const Napi::Value& value, double min, double max) {
+  if (!value.IsNumber()) throw_invalid_argument(name, "a number", value);
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= min && number <= max)) {  // NaN too
+    char bounds[80];
+    std::snprintf(bounds, sizeof bounds, "a number from %g to %g", min, max);
+    throw_out_of_range(name, bounds, value);
+  }
   return number;
 }
 

@@ -15,6 +15,7 @@
 namespace implex::addon {
 
 constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;
+constexpr double kMostFloat = 3e38;  // a round number below the largest f32
 
 // `expected` reads after "must be".
 [[noreturn]] void throw_invalid_argument(const std::string& name, const std::string& expected,
@@ -27,6 +28,7 @@ std::string read_string(const std::string& name, const Napi::Value& value);
 std::string read_path(const std::string& name, const Napi::Value& value);
 bool read_boolean(const std::string& name, const Napi::Value& value);
 double read_finite(const std::string& name, const Napi::Value& value);
+double read_number(const std::string& name, const Napi::Value& value, double min, double max);
 int64_t read_integer(const std::string& name, const Napi::Value& value, int64_t min = 0, int64_t max = kMaxSafeInteger);
 Napi::Array read_array(const std::string& name, const Napi::Value& value);
 
@@ -68,7 +70,13 @@ class Fields {
   std::string path(const char* field) const { return read_path(name(field), get(field)); }
   bool boolean(const char* field) const { return read_boolean(name(field), get(field)); }
   double finite(const char* field) const { return read_finite(name(field), get(field)); }
-  int64_t integer(const char* field) const { return read_integer(name(field), get(field)); }
+  double number(const char* field, double min, double max) const {
+    return read_number(name(field), get(field), min, max);
+  }
+  int64_t integer(const char* field, int64_t min = 0, int64_t max = kMaxSafeInteger) const {
+    return read_integer(name(field), get(field), min, max);
+  }
+  std::vector<int32_t> int32_array(const char* field) const { return read_int32_array(name(field), get(field)); }
   template <typename T>
   T choice(const char* field, Choices<T> choices) const {
     return read_choice<T>(name(field), get(field), choices);

@@ -51,7 +51,7 @@ bool Engine::finish_queued(const std::function<bool(Job&)>& fails) {
   for (auto it = queue_.begin(); it != queue_.end();) {
     const auto next = std::next(it);
     if (fails(**it)) {
-      if ((*it)->model) garbage_.push_back(std::move((*it)->model));
+      if ((*it)->resource) garbage_.push_back(std::move((*it)->resource));
       finished_.splice(finished_.end(), queue_, it);
     }
     it = next;
@@ -73,35 +73,36 @@ void Engine::drop_cancelled() {
   if (wake) wake_();
 }
 
-void Engine::dispose(std::shared_ptr<LoadedModel> model) {
+void Engine::dispose(std::shared_ptr<Resource> resource) {
   bool wake = false;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     wake = finish_queued([&](Job& job) {
-      if (job.model != model) return false;
-      job.failure = Failure{ErrorCode::kDisposed, "the model was disposed before this call began"};
+      if (job.resource != resource) return false;
+      job.failure = Failure{ErrorCode::kDisposed,
+                            std::string("the ") + resource->noun() + " was disposed before this call began"};
       return true;
     });
-    if (running_ != nullptr && running_->model == model) {
-      running_->model_disposed = true;
+    if (running_ != nullptr && running_->resource == resource) {
+      running_->resource_disposed = true;
       running_->cancel->cancel();
     }
-    discard(lock, std::move(model));
+    discard(lock, std::move(resource));
   }
   if (wake) wake_();
 }
 
-void Engine::release(std::shared_ptr<LoadedModel> model) {
+void Engine::release(std::shared_ptr<Resource> resource) {
   std::unique_lock<std::mutex> lock(mutex_);
-  discard(lock, std::move(model));
+  discard(lock, std::move(resource));
 }
 
-void Engine::discard(std::unique_lock<std::mutex>& lock, std::shared_ptr<LoadedModel> model) {
+void Engine::discard(std::unique_lock<std::mutex>& lock, std::shared_ptr<Resource> resource) {
   if (stopping_ || !thread_.joinable()) {
-    lock.unlock();  // no engine thread any more: `model` dies here, on the JS thread
+    lock.unlock();  // no engine thread any more: `resource` dies here, on the JS thread
     return;
   }
-  garbage_.push_back(std::move(model));
+  garbage_.push_back(std::move(resource));
   changed_.notify_one();
 }
 
@@ -118,7 +119,7 @@ void Engine::stop() {
 void Engine::loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   const auto empty_garbage = [&] {
-    std::list<std::shared_ptr<LoadedModel>> garbage;
+    std::list<std::shared_ptr<Resource>> garbage;
     garbage.swap(garbage_);
     lock.unlock();
     garbage.clear();
@@ -145,12 +146,13 @@ void Engine::loop() {
     }
     lock.lock();
     running_ = nullptr;
-    if (job.model_disposed && job.failure && job.failure->code == ErrorCode::kAborted) {
-      job.failure->message.assign("the model was disposed while this call was running");
+    if (job.resource_disposed && job.failure && job.failure->code == ErrorCode::kAborted) {
+      job.failure->message.assign(std::string("the ") + job.resource->noun() +
+                                  " was disposed while this call was running");
     }
-    // Let go of the model here, and before the promise settles: whoever awaits a disposed model's last job finds the
+    // Let go of the resource here, and before the promise settles: whoever awaits a disposed one's last job finds the
     // memory given back.
-    if (job.model) garbage_.push_back(std::move(job.model));
+    if (job.resource) garbage_.push_back(std::move(job.resource));
     empty_garbage();
     const bool wake = finished_.empty();
     finished_.splice(finished_.end(), current);
@@ -161,7 +163,7 @@ void Engine::loop() {
     }
   }
 
-  // Nobody will settle what is left; it dies here, where models die.
+  // Nobody will settle what is left; it dies here, where resources die.
   Jobs left;
   left.splice(left.end(), queue_);
   left.splice(left.end(), finished_);

@@ -18,7 +18,6 @@
 
 #include "core/cancel.h"
 #include "core/error.h"
-#include "reward/reward_model.h"
 
 namespace implex::addon {
 
@@ -32,11 +31,13 @@ struct Failure {
 // The failure that the exception being handled stands for. Never throws.
 Failure current_failure() noexcept;
 
-// A model shared by its JavaScript handle and the jobs that use it, so that neither dispose() nor the garbage collector
-// can take it from under a running job. After loading, only the engine thread touches what is inside.
-struct LoadedModel {
-  std::unique_ptr<RewardModel> model;
-  std::optional<Failure> head_failure;  // setting the head failed: rewards by the old head would be wrong
+// What jobs work on (a model, a trainer), shared by its JavaScript handle and the jobs that use it, so that neither
+// dispose() nor the garbage collector can take it from under a running job. After loading, only the engine thread
+// touches what is inside.
+class Resource {
+ public:
+  virtual ~Resource() = default;
+  virtual const char* noun() const = 0;  // for messages: "model"
 };
 
 class Job {
@@ -48,9 +49,9 @@ class Job {
   virtual void settle(napi_env env) = 0;
 
   const std::shared_ptr<CancelFlag> cancel = std::make_shared<CancelFlag>();
-  std::shared_ptr<LoadedModel> model;  // null for a load
+  std::shared_ptr<Resource> resource;  // null for a load
   std::optional<Failure> failure;
-  bool model_disposed = false;  // guarded by the engine's mutex until the job is finished
+  bool resource_disposed = false;  // guarded by the engine's mutex until the job is finished
 };
 
 class Engine {
@@ -71,12 +72,12 @@ class Engine {
   // Queued jobs whose flag is set finish at once with ERR_ABORTED.
   void drop_cancelled();
 
-  // Queued jobs of the model finish with ERR_DISPOSED, its running one is cancelled, and the reference dies on the
+  // Queued jobs of the resource finish with ERR_DISPOSED, its running one is cancelled, and the reference dies on the
   // engine thread.
-  void dispose(std::shared_ptr<LoadedModel> model);
+  void dispose(std::shared_ptr<Resource> resource);
 
-  // Only the last: the model may have jobs in the queue, and they will run.
-  void release(std::shared_ptr<LoadedModel> model);
+  // Only the last: the resource may have jobs in the queue, and they will run.
+  void release(std::shared_ptr<Resource> resource);
 
   // Cancels the running job, destroys the others unsettled and joins the thread: waits for as long as the running job
   // takes to notice, never for the JS thread. Idempotent; afterwards submit() throws Error(kAborted).
@@ -89,14 +90,14 @@ class Engine {
   // Moves the queued jobs that `fails` picks to finished_; the caller holds the mutex. Returns whether to wake the JS
   // thread.
   bool finish_queued(const std::function<bool(Job&)>& fails);
-  void discard(std::unique_lock<std::mutex>& lock, std::shared_ptr<LoadedModel> model);
+  void discard(std::unique_lock<std::mutex>& lock, std::shared_ptr<Resource> resource);
 
   const std::function<void()> wake_;
   std::mutex mutex_;
   std::condition_variable changed_;
   Jobs queue_;
   Jobs finished_;
-  std::list<std::shared_ptr<LoadedModel>> garbage_;  // to be destroyed on the engine thread
+  std::list<std::shared_ptr<Resource>> garbage_;  // to be destroyed on the engine thread
   Job* running_ = nullptr;
   bool stopping_ = false;
   std::thread thread_;

@@ -18,11 +18,14 @@ class Instance : public Napi::Addon<Instance> {
   const std::shared_ptr<EngineHost> host = std::make_shared<EngineHost>();
   Napi::FunctionReference cancel_class;
   Napi::FunctionReference model_class;
+  Napi::FunctionReference trainer_class;
 
  private:
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value probe_device(const Napi::CallbackInfo& info);
   Napi::Value open_model(const Napi::CallbackInfo& info);
+  Napi::Value open_trainer(const Napi::CallbackInfo& info);
+  Napi::Value submit_open(const Napi::CallbackInfo& info, const Napi::Value& cancel, std::unique_ptr<PromiseJob> job);
   Napi::Value create_cancel(const Napi::CallbackInfo& info);
 };
 

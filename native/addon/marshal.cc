@@ -1,10 +1,10 @@
 // ModelSpec, LoadOptions, ScoreRequest and ScoreResult across the boundary.
 #include "addon/marshal.h"
 
-#include <algorithm>
+#include <cmath>
 #include <limits>
 
-#include "addon/arguments.h"
+#include "addon/host.h"
 
 namespace implex::addon {
 
@@ -41,13 +41,6 @@ WeightSource read_weight(const std::string& name, const Napi::Value& value) {
     weight.selection.stride = selection.integer("stride");
   }
   return weight;
-}
-
-template <typename Array, typename T>
-Array write_array(Napi::Env env, const std::vector<T>& values) {
-  Array array = Array::New(env, values.size());
-  if (!values.empty()) std::copy(values.begin(), values.end(), array.Data());
-  return array;
 }
 
 }  // namespace
@@ -93,22 +86,38 @@ LoadOptions read_load_options(const Napi::Value& value) {
   return options;
 }
 
+std::vector<Segment> read_segments(const Fields& batch) {
+  const Napi::Value value = batch.get("segments");
+  const std::vector<int32_t> numbers = read_int32_array(batch.name("segments"), value);
+  if (numbers.size() % 3 != 0) {
+    throw_out_of_range(batch.name("segments"), "triples of start, length and parent",
+                       Napi::Number::New(value.Env(), static_cast<double>(numbers.size())));
+  }
+  std::vector<Segment> segments;
+  segments.reserve(numbers.size() / 3);
+  for (size_t i = 0; i < numbers.size(); i += 3) segments.push_back({numbers[i], numbers[i + 1], numbers[i + 2]});
+  return segments;
+}
+
+void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, Napi::Env env) {
+  if (static_cast<int64_t>(head.size()) != hidden_size) {
+    throw_out_of_range(name, "of the model's hidden size, " + std::to_string(hidden_size) + " elements",
+                       Napi::Number::New(env, static_cast<double>(head.size())));
+  }
+  for (size_t i = 0; i < head.size(); ++i) {
+    if (!std::isfinite(head[i])) {
+      throw to_js_error(env,
+                        {ErrorCode::kWeightNotFinite, "element " + std::to_string(i) + " of the head is not finite"});
+    }
+  }
+}
+
 ScoreRequest read_request(const Napi::Value& value) {
   const Fields fields("batch", value);
   ScoreRequest request;
-  request.tokens = read_int32_array(fields.name("tokens"), fields.get("tokens"));
-
-  const Napi::Value segments_value = fields.get("segments");
-  const std::vector<int32_t> segments = read_int32_array(fields.name("segments"), segments_value);
-  if (segments.size() % 3 != 0) {
-    throw_out_of_range(fields.name("segments"), "triples of start, length and parent",
-                       Napi::Number::New(value.Env(), segments.size()));
-  }
-  request.segments.reserve(segments.size() / 3);
-  for (size_t i = 0; i < segments.size(); i += 3)
-    request.segments.push_back({segments[i], segments[i + 1], segments[i + 2]});
-
-  request.scored = read_int32_array(fields.name("scored"), fields.get("scored"));
+  request.tokens = fields.int32_array("tokens");
+  request.segments = read_segments(fields);
+  request.scored = fields.int32_array("scored");
   request.readout = fields.choice<Readout>("readout", {{"logprob", Readout::kLogprob},
                                                        {"reward_last", Readout::kRewardLast},
                                                        {"reward_mean", Readout::kRewardMean},

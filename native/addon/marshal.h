@@ -3,7 +3,11 @@
 // the model's to say.
 #pragma once
 
-#include "addon/napi_setup.h"
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "addon/arguments.h"
 #include "reward/reward_model.h"
 
 namespace implex::addon {
@@ -11,6 +15,18 @@ namespace implex::addon {
 ModelSpec read_spec(const Napi::Value& value);
 LoadOptions read_load_options(const Napi::Value& value);
 ScoreRequest read_request(const Napi::Value& value);
+// `segments` of a batch.
+std::vector<Segment> read_segments(const Fields& batch);
+// Throws the RangeError of a head that does not fit, and the Error with ERR_WEIGHT_NOT_FINITE.
+void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, Napi::Env env);
 Napi::Object write_result(Napi::Env env, const ScoreResult& result, bool token_logprobs);
+
+// A typed array that holds a copy.
+template <typename Array, typename T>
+Array write_array(Napi::Env env, const std::vector<T>& values) {
+  Array array = Array::New(env, values.size());
+  if (!values.empty()) std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
 
 }  // namespace implex::addon

@@ -9,8 +9,32 @@
 #include "core/thread_pool.h"
 #include "cpu/kernels/table.h"
 
+namespace implex::cpu {
+
+// What an operation needs while it runs and the next one can use again: fresh pages would cost more than the work done
+// in them.
+class Workspace {
+ public:
+  enum Slot { kTransposed, kPacked, kLogits, kSlots };
+
+  Workspace() = default;
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // Uninitialised, aligned to 64 bytes; nullptr when there is no memory. Valid until the slot is taken again.
+  char* take(Slot slot, size_t bytes);
+
+ private:
+  char* data_[kSlots] = {};
+  size_t bytes_[kSlots] = {};
+};
+
+}  // namespace implex::cpu
+
 struct ix_device {
   const implex::cpu::KernelTable* kernels = nullptr;
+  implex::cpu::Workspace workspace;
 };
 
 struct ix_weight {

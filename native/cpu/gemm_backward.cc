@@ -1,8 +1,6 @@
 // The two products of a linear layer's backward pass.
 #include <algorithm>
-#include <atomic>
-#include <new>
-#include <vector>
+#include <cstring>
 
 #include "cpu/device.h"
 #include "cpu/weight_gradient.h"
@@ -23,10 +21,9 @@ int32_t add_weight_gradient(ix_device* device, const ix_mat* grad, const PackedR
   const KernelTable& kernels = *device->kernels;
   const int64_t rows = grad->rows;
   const int64_t stride = (rows + 1) / 2 * 2;
-  std::vector<char> transposed;
-  try {
-    transposed.resize(static_cast<size_t>(grad->cols * stride) * element_size(grad->dtype));
-  } catch (const std::bad_alloc&) {
+  char* transposed = device->workspace.take(Workspace::kTransposed,
+                                            static_cast<size_t>(grad->cols * stride) * element_size(grad->dtype));
+  if (transposed == nullptr) {
     return fail(status, IX_OUT_OF_MEMORY, "out of memory for the gradient of a weight [%lld, %lld]",
                 static_cast<long long>(grad->cols), static_cast<long long>(in.cols));
   }
@@ -36,31 +33,32 @@ int32_t add_weight_gradient(ix_device* device, const ix_mat* grad, const PackedR
     const int64_t column = task * kColumns;
     const int64_t count = std::min(kColumns, grad->cols - column);
     kernels.transpose(static_cast<const char*>(grad->data) + static_cast<size_t>(column) * size, grad->dtype,
-                      grad->stride, rows, count, &transposed[static_cast<size_t>(column * stride) * size], stride);
+                      grad->stride, rows, count, transposed + static_cast<size_t>(column * stride) * size, stride);
   });
-  const ix_mat a = {transposed.data(), grad->dtype, grad->cols, rows, stride};
+  const ix_mat a = {transposed, grad->dtype, grad->cols, rows, stride};
   const ix_mat out = {weight_grad, IX_F32, grad->cols, in.cols, in.cols};
-  const Packed with = {
-      in.panels.data(), grad->dtype, in.cols, rows, rows, depth_bytes(grad->dtype, kernels.panel, rows)};
+  const Packed with = {in.panels, grad->dtype, in.cols, rows, rows, depth_bytes(grad->dtype, kernels.panel, rows)};
   return product(device, &a, with, nullptr, &out, &out, status);
 }
 
 int32_t pack_rows(ix_device* device, const ix_mat* in, PackedRows* packed, ix_status* status) {
   const KernelTable& kernels = *device->kernels;
   const int64_t panels = (in->cols + kernels.panel - 1) / kernels.panel;
-  packed->cols = in->cols;
-  try {
-    packed->panels.assign(static_cast<size_t>(panels * depth_bytes(in->dtype, kernels.panel, in->rows)), 0);
-  } catch (const std::bad_alloc&) {
+  const size_t bytes = static_cast<size_t>(panels * depth_bytes(in->dtype, kernels.panel, in->rows));
+  char* to = device->workspace.take(Workspace::kPacked, bytes);
+  if (to == nullptr) {
     return fail(status, IX_OUT_OF_MEMORY, "out of memory packing [%lld, %lld]", static_cast<long long>(in->rows),
                 static_cast<long long>(in->cols));
   }
+  // Columns past the end and the half of an odd depth's last pair, which no row fills, must be zero.
+  if (in->cols % kernels.panel != 0 || (in->dtype == IX_BF16 && in->rows % 2 != 0)) std::memset(to, 0, bytes);
+  packed->cols = in->cols;
+  packed->panels = to;
   constexpr int64_t kRows = 64;
   for_each_task((in->rows + kRows - 1) / kRows, static_cast<double>(in->rows * in->cols), [&](int64_t task) {
     const int64_t row = task * kRows;
     const int64_t count = std::min(kRows, in->rows - row);
-    kernels.pack_depth(row_of(in, row), in->dtype, in->stride, row, count, in->cols, in->rows, packed->panels.data(),
-                       in->dtype);
+    kernels.pack_depth(row_of(in, row), in->dtype, in->stride, row, count, in->cols, in->rows, to, in->dtype);
   });
   return IX_OK;
 }

@@ -2,9 +2,6 @@
 // place of the tile, and used at once for both products: no [N, V] array lives past a chunk.
 #include <algorithm>
 #include <atomic>
-#include <cstring>
-#include <new>
-#include <vector>
 
 #include "cpu/device.h"
 #include "cpu/weight_gradient.h"
@@ -31,11 +28,11 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
   const KernelTable& kernels = *device->kernels;
   const int64_t vocabulary = weight->rows;
   const size_t size = element_size(hidden->dtype);
-  std::vector<char> chunk;  // [rows, kVocabulary] gradients of the logits, in the products' dtype
-  try {
-    chunk.resize(static_cast<size_t>(std::min(kRows, hidden->rows) * std::min(kVocabulary, (vocabulary + 1) / 2 * 2)) *
-                 size);
-  } catch (const std::bad_alloc&) {
+  // [rows, kVocabulary] gradients of the logits, in the products' dtype
+  char* chunk = device->workspace.take(
+      Workspace::kLogits,
+      static_cast<size_t>(std::min(kRows, hidden->rows) * std::min(kVocabulary, (vocabulary + 1) / 2 * 2)) * size);
+  if (chunk == nullptr) {
     return fail(status, IX_OUT_OF_MEMORY, "linear_logprob_backward: out of memory for a chunk of logits");
   }
   const int64_t tile_panels = std::max<int64_t>(1, kTileWidth / weight->panel);
@@ -50,7 +47,7 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
     }
     for (int64_t first = 0; first < vocabulary; first += kVocabulary) {
       const int64_t columns = std::min(kVocabulary, vocabulary - first);
-      const ix_mat dz = {chunk.data(), hidden->dtype, rows, columns, (columns + 1) / 2 * 2};
+      const ix_mat dz = {chunk, hidden->dtype, rows, columns, (columns + 1) / 2 * 2};
       const int64_t first_panel = first / weight->panel;
       const int64_t panels = (columns + weight->panel - 1) / weight->panel;
       const int64_t column_blocks = (panels + tile_panels - 1) / tile_panels;

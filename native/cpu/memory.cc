@@ -62,6 +62,19 @@ int32_t copy(ix_device*, void* to, const void* from, size_t bytes, ix_status*) {
   return IX_OK;
 }
 
+Workspace::~Workspace() {
+  for (char* data : data_) std::free(data);
+}
+
+char* Workspace::take(Slot slot, size_t bytes) {
+  if (bytes_[slot] < bytes) {
+    std::free(data_[slot]);
+    data_[slot] = static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+    bytes_[slot] = data_[slot] == nullptr ? 0 : bytes;
+  }
+  return data_[slot];
+}
+
 float* thread_scratch(size_t count) {
   if (scratch.count < count) {
     std::free(scratch.data);

@@ -2,8 +2,6 @@
 // batch.
 #pragma once
 
-#include <vector>
-
 #include "cpu/device.h"
 
 namespace implex::cpu {
@@ -11,7 +9,7 @@ namespace implex::cpu {
 // A matrix [rows, cols] packed with its rows as depth, so that it can serve several products.
 struct PackedRows {
   int64_t cols = 0;
-  std::vector<char> panels;
+  const char* panels = nullptr;  // in the device's workspace: until the next pack_rows
 };
 
 int32_t pack_rows(ix_device* device, const ix_mat* in, PackedRows* packed, ix_status* status);

@@ -19,7 +19,7 @@ export interface DocBlock {
   text: string
 }
 
-const MARKED = /<!-- generated: ([^>]+?) -->\n([\s\S]*?)\n<!-- end -->/g
+const MARKED = /<!-- generated: ([^>]+?) -->\n((?:(?!<!-- )[\s\S])*?)\n?<!-- end -->/g
 
 export function docFiles(): string[] {
   const docs = readdirSync(join(repositoryRoot, 'docs')).filter((name) => name.endsWith('.md'))

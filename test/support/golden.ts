@@ -42,7 +42,7 @@ export const MEASURES = ['logp', 'token_logp', 'im', 'ex_last', 'ex_mean', 'grm_
 export type Measure = (typeof MEASURES)[number]
 
 /**
- * f32: the contract, 1e-4. bf16: derived in docs/numerics.md, "The bound for bf16", before it was measured: sums over a response average
+ * f32: the contract, 1e-4. bf16: derived in docs/numerics.md, "The bound for bf16": sums over a response average
  * the roundings of many logits, the others are single values.
  */
 export const BOUNDS: Record<DType, Record<Measure, number>> = {

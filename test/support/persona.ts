@@ -7,8 +7,14 @@ import type { PairRow } from '../../lib/data/rows.js'
 import { seededRandom } from '../fixtures/random.js'
 
 const TRAIN = {
-  chosen: [['In my view, the answer is ', 'A truthful reply is '], ['yes', 'sure']],
-  rejected: [['My judgement: ', 'Considering the statement, I say '], ['no', 'never']],
+  chosen: [
+    ['In my view, the answer is ', 'A truthful reply is '],
+    ['yes', 'sure'],
+  ],
+  rejected: [
+    ['My judgement: ', 'Considering the statement, I say '],
+    ['no', 'never'],
+  ],
 } as const
 const UNSEEN = {
   chosen: ['My response would be ', ['certainly', 'absolutely']],

@@ -38,19 +38,45 @@ IMPLEX_INLINE Layout layout(float* scratch, int32_t head_dim) {
   return l;
 }
 
-// to[j] += sum over r of weight[r, j] * rows[r], r ascending, for the tokens of one block of keys.
-void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t begin, const float* weight,
-                   const float* rows, float* to, int64_t to_stride) {
+// to[j] += sum over r of weight[r, j] * rows[r] for J keys of a block and V vectors of dimensions, r ascending. Keys
+// times vectors are enough independent chains to hide an addition's latency.
+template <int J, int V>
+IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int32_t d, int32_t begin,
+                            const float* weight, const float* rows, float* to, int64_t to_stride) {
   const int32_t wide = padded(a->head_dim);
-  for (int32_t j = 0; j < count; ++j) {
-    float* out = to + token_at(a, base + j) * to_stride + a->kv_offset;
-    for (int32_t d = 0; d < a->head_dim; d += kLanes) {
-      const int64_t left = a->head_dim - d;
-      vf acc = get(out, 0, d, left);
-      for (int32_t r = begin; r < a->rows; ++r) acc += splat(weight[r * kKeyBlock + j]) * load(rows + r * wide + d);
-      put(out, 0, d, left, acc);
+  float* out[J];
+  vf acc[J][V];
+  for (int i = 0; i < J; ++i) {
+    out[i] = to + token_at(a, base + j + i) * to_stride + a->kv_offset;
+    for (int v = 0; v < V; ++v) acc[i][v] = get(out[i], 0, d + v * kLanes, a->head_dim - d - v * kLanes);
+  }
+  for (int32_t r = begin; r < a->rows; ++r) {
+    vf row[V];
+    for (int v = 0; v < V; ++v) row[v] = load(rows + r * wide + d + v * kLanes);
+    for (int i = 0; i < J; ++i) {
+      const vf x = splat(weight[r * kKeyBlock + j + i]);
+      for (int v = 0; v < V; ++v) acc[i][v] += x * row[v];
     }
   }
+  for (int i = 0; i < J; ++i)
+    for (int v = 0; v < V; ++v) put(out[i], 0, d + v * kLanes, a->head_dim - d - v * kLanes, acc[i][v]);
+}
+
+template <int J>
+IMPLEX_INLINE void add_keys(const AttentionArgs* a, int64_t base, int32_t j, int32_t begin, const float* weight,
+                            const float* rows, float* to, int64_t to_stride) {
+  int32_t d = 0;
+  for (; d + kLanes < a->head_dim; d += 2 * kLanes) add_tile<J, 2>(a, base, j, d, begin, weight, rows, to, to_stride);
+  if (d < a->head_dim) add_tile<J, 1>(a, base, j, d, begin, weight, rows, to, to_stride);
+}
+
+// The same for the tokens of one block of keys.
+void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t begin, const float* weight,
+                   const float* rows, float* to, int64_t to_stride) {
+  constexpr int kKeys = 2 * kUnroll;
+  int32_t j = 0;
+  for (; j + kKeys <= count; j += kKeys) add_keys<kKeys>(a, base, j, begin, weight, rows, to, to_stride);
+  for (; j < count; ++j) add_keys<1>(a, base, j, begin, weight, rows, to, to_stride);
 }
 
 }  // namespace

@@ -1,0 +1,11 @@
+// The exports that run one operation: kernelGemm, kernelLinearLogprob, kernelLinearReward, and kernelBenchmark, which
+// times one. lib/kernels.ts is their caller.
+#pragma once
+
+#include "addon/napi_setup.h"
+
+namespace implex::addon {
+
+void define_kernels(Napi::Env env, Napi::Object exports);
+
+}  // namespace implex::addon
