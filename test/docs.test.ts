@@ -1,0 +1,135 @@
+/**
+ * The documentation says what the program does: generated parts are up to date, every command, option and error code is there, links and
+ * paths exist, screens fit 80 columns, and the README's program runs.
+ *
+ * IMPLEX_WRITE_DOCS=1 writes the generated parts anew.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { writeTinyModels } from '../examples/tiny-model.js'
+import { implex } from './support/cli.js'
+import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
+import { repositoryRoot } from './support/shared.js'
+import { temporaryFolder } from './support/tmp.js'
+
+const docs = suite('documentation')
+
+for (const { file, name, text } of docBlocks()) {
+  docs(`${file}: ${name}`, async () => {
+    const expected = await generate(name)
+    assert.type(expected, 'string', `no block is named ${name}`)
+    if (expected !== text && process.env.IMPLEX_WRITE_DOCS === '1') {
+      writeFileSync(join(repositoryRoot, file), replaceBlock(readDoc(file), name, expected!))
+    } else {
+      assert.fixture(text, expected!)
+    }
+  })
+}
+
+docs('every generated part has an end', () => {
+  const begun = docFiles().flatMap((file) => readDoc(file).match(/^<!-- generated: /gm) ?? [])
+  assert.is(docBlocks().length, begun.length)
+})
+
+docs('every command is in docs/cli.md', async () => {
+  const { stdout } = await implex(['--help'])
+  const commands = Array.from(
+    stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z]+)\b/gm),
+    (match) => match[1]!,
+  )
+  assert.ok(commands.includes('score') && commands.includes('doctor'))
+  const blocks = docBlocks()
+    .filter(({ file }) => file === 'docs/cli.md')
+    .map(({ name }) => name)
+  for (const name of ['help', ...commands.map((command) => `help ${command}`)]) assert.ok(blocks.includes(name), name)
+})
+
+docs('every error code is in docs/errors.md, and none that does not exist', () => {
+  const source = readFileSync(join(repositoryRoot, 'lib', 'native', 'errors.ts'), 'utf8')
+  const codes = Array.from(source.matchAll(/\| '(ERR_\w+)'/g), (match) => match[1]!)
+  assert.ok(codes.length > 20)
+  const listed = Array.from(readDoc('docs/errors.md').matchAll(/^\| `(ERR_\w+)` \|/gm), (match) => match[1]!)
+  assert.equal(listed.sort(), codes.sort())
+})
+
+docs('links and named files exist', () => {
+  for (const file of docFiles()) {
+    const text = readDoc(file)
+    for (const [, target] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+      assert.ok(existsSync(join(repositoryRoot, dirname(file), target!)), `${file}: ${target}`)
+    }
+    for (const [, path] of text.matchAll(/`((?:lib|native|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g)) {
+      assert.ok(existsSync(join(repositoryRoot, path!)), `${file}: ${path}`)
+    }
+  }
+})
+
+docs('screens fit 80 columns', () => {
+  for (const file of docFiles()) {
+    for (const [, language, text] of readDoc(file).matchAll(/^```(\w*)\n([\s\S]*?)^```/gm)) {
+      if (language === 'json' || language === 'jsonl') continue
+      for (const line of text!.split('\n')) assert.ok([...line].length <= 80, `${file}: ${line}`)
+    }
+  }
+})
+
+docs('the recorded accuracy is within the bounds', () => {
+  const { errors, bounds } = goldenRecord()
+  for (const dtype of ['f32', 'bf16'] as const) {
+    assert.is(Object.keys(errors[dtype]).length, 6)
+    for (const [architecture, of] of Object.entries(errors[dtype])) {
+      for (const [name, error] of Object.entries(of))
+        assert.ok(error <= bounds[dtype][name as keyof typeof of], `${dtype}, ${architecture}, ${name}`)
+    }
+  }
+})
+
+docs("the README's programs are correct TypeScript, and run", async () => {
+  const programs = Array.from(readDoc('README.md').matchAll(/^```ts\n([\s\S]*?)^```/gm), (match) => match[1]!)
+  assert.ok(programs.length > 0)
+  const models = await writeTinyModels(temporaryFolder())
+  const names = {
+    "'path/to/policy'": models.policy,
+    "'path/to/reference'": models.reference,
+    "'pairs.jsonl'": join(repositoryRoot, 'examples', 'pairs.jsonl'),
+  }
+  // Inside the package, where its own name leads to dist/lib.
+  const folder = join(repositoryRoot, 'dist', 'readme')
+  mkdirSync(folder, { recursive: true })
+  try {
+    for (const [i, program] of programs.entries()) {
+      let text = program
+      for (const [name, path] of Object.entries(names)) text = text.replaceAll(name, JSON.stringify(path))
+      writeFileSync(join(folder, `program-${i}.mts`), text)
+      writeFileSync(join(folder, `program-${i}.mjs`), text) // no types are written in it
+    }
+    const files = programs.map((_, i) => join(folder, `program-${i}.mts`))
+    const options = [
+      '--ignoreConfig',
+      '--noEmit',
+      '--strict',
+      '--target',
+      'es2023',
+      '--module',
+      'nodenext',
+      '--types',
+      'node',
+    ]
+    const tsc = join(repositoryRoot, 'node_modules', 'typescript', 'bin', 'tsc')
+    const check = spawnSync(process.execPath, [tsc, ...options, ...files], { encoding: 'utf8', cwd: repositoryRoot })
+    assert.is(check.status, 0, check.stdout)
+    for (const i of programs.keys()) {
+      const env = { ...process.env, XDG_CACHE_HOME: temporaryFolder() }
+      const run = spawnSync(process.execPath, [join(folder, `program-${i}.mjs`)], { encoding: 'utf8', env })
+      assert.is(run.status, 0, run.stderr)
+      assert.ok(run.stdout.trim() !== '')
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+docs.run()
