@@ -15,6 +15,8 @@ export {
 } from './data/rows.js'
 export type { ScoredRow } from './data/score-rows.js'
 export type { DeviceName, DType } from './device.js'
+export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js'
+export type { Estimate, PairStatistics, Statistic } from './evaluation/statistics.js'
 export {
   type GemmInput,
   type KernelOptions,
@@ -32,3 +34,6 @@ export {
   type ScoreStreamOptions,
 } from './reward-model.js'
 export type { Message } from './text/messages.js'
+export type { TrainSummary } from './runs/summary.js'
+export type { TrainData, TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'
+export { train, type TrainResult } from './trainer.js'

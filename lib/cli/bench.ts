@@ -2,7 +2,7 @@
  * `implex bench`: how fast the engine is on this machine.
  */
 import type { Command } from 'commander'
-import { SIZES } from '../bench/checkpoint.js'
+import { SIZES, TINY } from '../bench/checkpoint.js'
 import { kernelSuite, kernelTable } from '../bench/kernels.js'
 import type { ModelSuiteOptions } from '../bench/models.js'
 import { type BenchCase, beginResult, failed, writeResult } from '../bench/result.js'
@@ -97,7 +97,8 @@ function run(suite: Suite, flags: BenchFlags, signal: AbortSignal): Promise<Benc
     dtypes: dtype === undefined ? (suite === 'train' || quick ? ['f32'] : ['f32', 'bf16']) : [dtype],
     pairs: flags.pairs ?? (quick ? 2 : 32),
     samples: flags.samples ?? (quick ? 1 : 7),
-    sizes: flags.size === undefined ? (quick ? [SIZES['22M']] : Object.values(SIZES)) : [SIZES[flags.size]],
+    sizes: flags.size === undefined ? (quick ? [TINY] : Object.values(SIZES)) : [SIZES[flags.size]],
+    quick,
     signal,
     ...progress,
     ...(data === undefined ? {} : { data }),

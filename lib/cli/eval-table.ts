@@ -38,5 +38,7 @@ function fixed(value: number, digits: number): string {
 function significant(value: number): string {
   if (Number.isNaN(value)) return 'n/a'
   const magnitude = Math.abs(value)
-  return magnitude !== 0 && (magnitude < 1e-3 || magnitude >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4)))
+  return magnitude !== 0 && (magnitude < 1e-3 || magnitude >= 1e5)
+    ? value.toExponential(2)
+    : String(Number(value.toPrecision(4)))
 }

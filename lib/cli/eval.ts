@@ -69,7 +69,11 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
     .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
-    .addOption(choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default('stop'))
+    .addOption(
+      choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default(
+        'stop',
+      ),
+    )
     .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
     .option('--no-cache', 'keep no reference log-probabilities')
     .option('--quiet', 'no table, and nothing on stderr but warnings and errors')
@@ -122,8 +126,8 @@ async function run(flags: EvalFlags): Promise<number> {
         tally.rows++
         for (const tokens of row.tokens) tally.tokens += row.promptTokens + tokens
         if (places.rewards === undefined) return
-        let file = writers.get(name)
-        if (file === undefined) writers.set(name, (file = await RewardFile.create(join(places.rewards, `${name}.jsonl`))))
+        const file = writers.get(name) ?? (await RewardFile.create(join(places.rewards, `${name}.jsonl`)))
+        writers.set(name, file)
         await file.writer.line(formatRow(row, false))
       },
     })

@@ -100,7 +100,14 @@ export function stepText(steps: readonly TrainStep[], left: number): string {
     `epoch ${last.epoch.toFixed(2)}`,
     `loss ${short(mean((step) => step.loss))}`,
     ...(last.accuracy === undefined ? [] : [`acc ${mean((step) => step.accuracy!).toFixed(3)}`]),
-    ...(last.margin === undefined ? [] : [`margin ${short(mean((step) => step.margin!), 3)}`]),
+    ...(last.margin === undefined
+      ? []
+      : [
+          `margin ${short(
+            mean((step) => step.margin!),
+            3,
+          )}`,
+        ]),
     `${rate(tokens / seconds)} tok/s`,
     `${clock(left)} left`,
   ]

@@ -119,8 +119,10 @@ async function run(flags: Flags): Promise<number> {
   }
   progress.clear()
   if (result.interrupted) {
-    const next = hasConfig(options.out) ? `implex train --out ${shellWord(options.out)} --resume` : 'the same command again'
-    say(`interrupted after step ${result.steps}; go on with: ${next}`)
+    const next = hasConfig(options.out)
+      ? `implex train --out ${shellWord(options.out)} --resume`
+      : 'the same command again'
+    say(`interrupted${result.steps > 0 ? ` after step ${result.steps}` : ''}; go on with: ${next}`)
     return EXIT.interrupted
   }
   if (!quiet) sayResult(result, options.out)
@@ -138,7 +140,8 @@ async function gather(
   const before = resume && typeof out === 'string' && hasConfig(out) ? await readOptions(join(out, 'config.json')) : {}
   const { model, data, ...options } = { ...before, ...fromFile, ...flags }
   for (const [name, value] of Object.entries({ model, kind: options.kind, data, out: options.out })) {
-    if (typeof value !== 'string' || value === '') throw new UsageError(`--${name} is required (or "${name}" in --config)`)
+    if (typeof value !== 'string' || value === '')
+      throw new UsageError(`--${name} is required (or "${name}" in --config)`)
   }
   if (data === '-') throw new UsageError('--data must be a file: every epoch, and a resumed run, reads it again')
   return { model: model as string, data: data as string, options: options as unknown as TrainOptions }
@@ -179,9 +182,13 @@ function hasConfig(out: string): boolean {
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
   const { steps, seconds, tokens_per_second: rate, last_step: last, evaluation } = summary!
-  const lines = [`${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); the last one's loss ${shown(last?.loss)}`]
+  const lines = [
+    `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); the last one's loss ${shown(last?.loss)}`,
+  ]
   for (const [name, set] of Object.entries(evaluation))
-    lines.push(`${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`)
+    lines.push(
+      `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,
+    )
   lines.push(`model: ${model ?? join(out, 'model')}`)
   say(lines.join('\n        '))
 }

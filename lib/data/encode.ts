@@ -136,7 +136,10 @@ function shorten(
 ): Int32Array {
   const tokens = prompt.length + longestOf(responses)
   const tooLong = `${tokens} tokens, but the model's context has ${contextLength}`
-  if (onLong !== 'truncate-prompt') throw rowError('ERR_ROW_TOO_LONG', tooLong, group)
+  if (onLong !== 'truncate-prompt') {
+    const advice = 'onLong (--on-long) "skip" leaves such rows out, "truncate-prompt" shortens them'
+    throw rowError('ERR_ROW_TOO_LONG', `${tooLong}; ${advice}`, group)
+  }
   // In a verification prompt the answer follows the question, and what the group has in common may reach into the answers. Two
   // other answers show where they begin. Elsewhere one token must stay, to predict the response's first.
   const droppable =

@@ -1,0 +1,44 @@
+/**
+ * The head that an explicit reward model starts from.
+ */
+import { join } from 'node:path'
+import { type Checkpoint, readHead } from '../checkpoint/checkpoint.js'
+import { Config } from '../checkpoint/config.js'
+import { outOfRange } from '../native/validate.js'
+import { Random, STREAMS } from './random.js'
+
+/** transformers' default, for a config that does not say. */
+const INITIALIZER_RANGE = 0.02
+
+export interface InitialHead {
+  /** [hiddenSize]; undefined: the checkpoint's own `score.weight`. */
+  weight?: Float32Array
+  origin: 'given' | 'checkpoint' | 'random'
+}
+
+/**
+ * The head given, else the checkpoint's own, else a random one: normal with mean 0 and the config's `initializer_range` as its deviation,
+ * as transformers makes one.
+ * @throws RangeError for a head of the wrong size, ImplexError as readHead
+ */
+export async function initialHead(
+  { path, spec }: Checkpoint,
+  given: string | Float32Array | undefined,
+  seed: number,
+): Promise<InitialHead> {
+  if (typeof given === 'string') return { weight: await readHead(given, spec.hiddenSize), origin: 'given' }
+  if (given !== undefined) {
+    if (given.length !== spec.hiddenSize)
+      throw outOfRange('head', `of the model's hidden size, ${spec.hiddenSize} numbers`, given.length)
+    if (!given.every(Number.isFinite)) throw outOfRange('head', 'finite in every element', given)
+    return { weight: given, origin: 'given' }
+  }
+  if (spec.weights.some(({ role }) => role === 'head')) return { origin: 'checkpoint' }
+  const config = await Config.read(join(path, 'config.json'))
+  const deviation = config.positive('initializer_range', 100, INITIALIZER_RANGE)
+  const random = Random.seeded(seed, STREAMS.head)
+  return {
+    weight: Float32Array.from({ length: spec.hiddenSize }, () => deviation * random.normal()),
+    origin: 'random',
+  }
+}
