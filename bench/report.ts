@@ -1,0 +1,125 @@
+/**
+ * Writes the tables of docs/performance.md, between its markers, from bench/results.
+ *
+ *   node dist/bench/report.js [--check]       --check: fails when the document is not what the results say
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { ceilings, roofline } from '../lib/bench/kernels.js'
+import { type BenchCase, type BenchResult, failed, RESULT_FORMAT } from '../lib/bench/result.js'
+import { median } from '../lib/bench/statistics.js'
+import { mebibytes, percent, short } from '../lib/bench/table.js'
+
+const root = resolve(import.meta.dirname, '..', '..')
+export const DOCUMENT = join(root, 'docs', 'performance.md')
+const RESULTS = join(root, 'bench', 'results')
+
+/** The document's text with every part between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` made anew. */
+export function withTables(document: string, folder = RESULTS): string {
+  return document.replace(
+    /(<!-- bench:(\w+) -->\n)[\s\S]*?(<!-- \/bench:\2 -->)/g,
+    (_, open: string, name: string, close: string) => `${open}${section(name, join(folder, `${name}.json`))}${close}`,
+  )
+}
+
+function section(name: string, file: string): string {
+  if (!existsSync(file)) return `There is no bench/results/${name}.json.\n`
+  const result = JSON.parse(readFileSync(file, 'utf8')) as BenchResult
+  if (result.format !== RESULT_FORMAT) throw new Error(`${file} is not of format ${RESULT_FORMAT}`)
+  return `${source(name, result)}\n\n${tableOf(result)}\n`
+}
+
+function source(name: string, { date, commit, dirty, machine, versions }: BenchResult): string {
+  const { cpu, threads, kernels, load } = machine
+  const code = commit === null ? 'an uncommitted tree' : `commit ${commit.slice(0, 12)}${dirty ? ' with changes' : ''}`
+  const others = Object.entries(versions).filter(([key]) => key !== 'implex' && key !== 'compiler')
+  return (
+    `From bench/results/${name}.json: ${date.slice(0, 10)}, ${code}, ${cpu}, ${threads} threads, kernels ${kernels}, ` +
+    `${others.map(([key, value]) => `${key} ${value}`).join(', ')}; load average ${short(load[0])} before, ${short(load[1])} after.`
+  )
+}
+
+function tableOf(result: BenchResult): string {
+  if (result.what === 'kernels') return kernelTable(result.cases)
+  if (result.what === 'peers') return peerTable(result.cases)
+  return modelTable(result.cases)
+}
+
+function markdown(head: string[], rows: string[][]): string {
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
+}
+
+function kernelTable(cases: BenchCase[]): string {
+  const limits = ceilings(cases)
+  return markdown(
+    ['operation', 'ms', 'GFLOP/s', 'GB/s', 'of bound', 'bound', 'error'],
+    cases.map((item) => {
+      const seconds = median(item.samples)
+      const { flops = 0, bytes = 0 } = item.work
+      const bound = roofline(item, limits)
+      const error = item.check?.error.toExponential(0) ?? ''
+      if (failed(item)) return [item.name, 'failed', '', '', '', '', error]
+      const rate = (amount: number) => (amount === 0 ? '' : short(amount / seconds / 1e9))
+      return [
+        item.name,
+        short(seconds * 1e3),
+        rate(flops),
+        rate(bytes),
+        bound === undefined ? '' : percent(bound.fraction),
+        bound === undefined ? '' : bound.bound === 'flops' ? 'multiply-adds' : 'memory',
+        error,
+      ]
+    }),
+  )
+}
+
+function modelTable(cases: BenchCase[]): string {
+  return markdown(
+    ['case', 'seconds', 'tokens/s', 'pairs/s', 'extra memory'],
+    cases.map(({ name, samples, work, values }) => {
+      const seconds = median(samples)
+      return [
+        name,
+        short(seconds),
+        work.tokens === undefined ? '' : short(work.tokens / seconds),
+        work.pairs === undefined ? '' : short(work.pairs / seconds),
+        values?.extraBytes === undefined ? '' : mebibytes(values.extraBytes),
+      ]
+    }),
+  )
+}
+
+function peerTable(cases: BenchCase[]): string {
+  return markdown(
+    ['case', 'side', 'seconds', 'rounds', 'ratio', 'promised', 'kept', 'differs by'],
+    cases.map((item) => {
+      const [name, side = ''] = item.name.split(': ') as [string, string?]
+      const { ratio, promised, extraBytes } = item.values ?? {}
+      const memory = extraBytes !== undefined
+      const kept = memory ? extraBytes <= promised! : ratio !== undefined && promised !== undefined && ratio >= promised
+      const applies = memory || (ratio !== undefined && promised !== undefined)
+      return [
+        name,
+        side,
+        short(median(item.samples)),
+        String(item.samples.length),
+        memory ? mebibytes(extraBytes) : ratio === undefined ? '' : short(ratio),
+        !applies ? '' : memory ? `≤ ${mebibytes(promised!)}` : `≥ ${promised}`,
+        applies ? (kept ? 'yes' : 'no') : '',
+        failed(item) ? `${item.check!.error.toExponential(0)}, too much` : (item.check?.error.toExponential(0) ?? ''),
+      ]
+    }),
+  )
+}
+
+if (process.argv[1] !== undefined && import.meta.filename === resolve(process.argv[1])) {
+  const document = readFileSync(DOCUMENT, 'utf8')
+  const made = withTables(document)
+  if (process.argv.includes('--check')) {
+    if (made !== document) {
+      console.error('docs/performance.md does not show bench/results: run `npm run bench:report`')
+      process.exitCode = 1
+    }
+  } else if (made !== document) writeFileSync(DOCUMENT, made)
+}

@@ -1,0 +1,191 @@
+/**
+ * Checkpoints made for timing: Llama-like with seeded random weights, and a byte-level tokenizer whose vocabulary is the words of the
+ * texts to be scored, so that sequences are about as long as under a real one. transformers loads them too.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type NamedTensor, writeCheckpoint, writeSafetensors } from '../checkpoint/write.js'
+import { Random } from '../train/random.js'
+
+export interface ModelSize {
+  name: string
+  hidden: number
+  layers: number
+  heads: number
+  kvHeads: number
+  intermediate: number
+  vocabulary: number
+}
+
+/** 22 and 100 million parameters, tied embeddings. */
+export const SIZES = {
+  '22M': { name: '22M', hidden: 384, layers: 6, heads: 6, kvHeads: 2, intermediate: 1024, vocabulary: 32000 },
+  '100M': { name: '100M', hidden: 768, layers: 12, heads: 12, kvHeads: 4, intermediate: 2048, vocabulary: 32000 },
+} as const satisfies Record<string, ModelSize>
+
+/** Shows that everything works; its speed says nothing. */
+export const TINY: ModelSize = {
+  name: 'tiny',
+  hidden: 64,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  intermediate: 128,
+  vocabulary: 2048,
+}
+/** Llama-3's vocabulary on an otherwise small model: what it costs in memory. */
+export const LARGE_VOCABULARY: ModelSize = { ...SIZES['22M'], name: 'V=128256', layers: 2, vocabulary: 128256 }
+
+export const MAX_POSITIONS = 4096
+const SPECIAL = ['<|begin|>', '<|end|>', '<|role|>', '<|text|>', '<|pad|>']
+const TEMPLATE =
+  "{{ bos_token }}{% for message in messages %}<|role|>{{ message['role'] }}<|text|>{{ message['content'] }}<|end|>{% endfor %}" +
+  '{% if add_generation_prompt %}<|role|>assistant<|text|>{% endif %}'
+/** What byte-level tokenizers of Llama 3 and Qwen cut text into. */
+const PIECES =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/** Whole words in the vocabulary; rarer ones are cut, as any tokenizer cuts rare words. */
+const WORDS = 12000
+
+/** Writes the checkpoint unless the folder is there. Other seeds give other weights under the same tokenizer. */
+export async function ensureCheckpoint(
+  folder: string,
+  size: ModelSize,
+  texts: readonly string[],
+  seed: number,
+): Promise<void> {
+  if (existsSync(folder)) return
+  const { hidden, layers, heads, kvHeads, intermediate, vocabulary } = size
+  await writeCheckpoint(folder, {
+    config: {
+      architectures: ['LlamaForCausalLM'],
+      model_type: 'llama',
+      vocab_size: vocabulary,
+      hidden_size: hidden,
+      intermediate_size: intermediate,
+      num_hidden_layers: layers,
+      num_attention_heads: heads,
+      num_key_value_heads: kvHeads,
+      head_dim: hidden / heads,
+      max_position_embeddings: MAX_POSITIONS,
+      hidden_act: 'silu',
+      rms_norm_eps: 1e-6,
+      attention_bias: false,
+      mlp_bias: false,
+      tie_word_embeddings: true,
+      bos_token_id: 0,
+      eos_token_id: 1,
+      pad_token_id: 4,
+      rope_theta: 10000,
+      dtype: 'float32',
+    },
+    tensors: tensorsOf(size, seed),
+    files: tokenizerFiles(vocabulary, texts),
+  })
+}
+
+/** A file with `score.weight` for the explicit kind. */
+export async function ensureHead(file: string, { hidden }: ModelSize): Promise<void> {
+  if (existsSync(file)) return
+  const random = Random.seeded(3, 11)
+  const data = Float32Array.from({ length: hidden }, () => 0.02 * random.normal())
+  await writeSafetensors(file, [{ name: 'score.weight', shape: [1, hidden], data }])
+}
+
+function tensorsOf(
+  { hidden, layers, heads, kvHeads, intermediate, vocabulary }: ModelSize,
+  seed: number,
+): NamedTensor[] {
+  const random = Random.seeded(seed, 12)
+  const kv = (hidden / heads) * kvHeads
+  // Uniform with deviation 0.02: normal numbers would take longer to make than to use.
+  const matrix = (name: string, rows: number, cols: number): NamedTensor => {
+    const data = new Float32Array(rows * cols)
+    const step = (0.04 * Math.sqrt(3)) / 2 ** 32
+    for (let i = 0; i < data.length; i++) data[i] = (random.bits() - 2 ** 31) * step
+    return { name, shape: [rows, cols], data }
+  }
+  const ones = (name: string): NamedTensor => ({ name, shape: [hidden], data: new Float32Array(hidden).fill(1) })
+  const list = [matrix('model.embed_tokens.weight', vocabulary, hidden), ones('model.norm.weight')]
+  for (let i = 0; i < layers; i++) {
+    const at = `model.layers.${i}`
+    list.push(
+      ones(`${at}.input_layernorm.weight`),
+      ones(`${at}.post_attention_layernorm.weight`),
+      matrix(`${at}.self_attn.q_proj.weight`, hidden, hidden),
+      matrix(`${at}.self_attn.k_proj.weight`, kv, hidden),
+      matrix(`${at}.self_attn.v_proj.weight`, kv, hidden),
+      matrix(`${at}.self_attn.o_proj.weight`, hidden, hidden),
+      matrix(`${at}.mlp.gate_proj.weight`, intermediate, hidden),
+      matrix(`${at}.mlp.up_proj.weight`, intermediate, hidden),
+      matrix(`${at}.mlp.down_proj.weight`, hidden, intermediate),
+    )
+  }
+  return list
+}
+
+/** GPT-2's printable character for each byte: printable Latin-1 stands for itself, the rest moves to 256 and up. */
+function byteAlphabet(): string[] {
+  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
+  let moved = 256
+  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : moved++))
+}
+
+function tokenizerFiles(vocabulary: number, texts: readonly string[]): Record<string, string> {
+  const alphabet = byteAlphabet()
+  const tokens = new Set([...SPECIAL, ...alphabet])
+  const merges: [string, string][] = []
+  const counts = new Map<string, number>()
+  for (const text of texts) {
+    for (const [word] of text.matchAll(/[^\r\n\p{L}\p{N}]?\p{L}+/gu)) counts.set(word, (counts.get(word) ?? 0) + 1)
+  }
+  const byUse = [...counts].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, WORDS)
+  for (const [word] of byUse) {
+    const spelled = Array.from(Buffer.from(word, 'utf8'), (byte) => alphabet[byte]!)
+    for (let end = 2; end <= spelled.length && tokens.size < vocabulary; end++) {
+      const merged = spelled.slice(0, end).join('')
+      if (tokens.has(merged)) continue
+      tokens.add(merged)
+      merges.push([spelled.slice(0, end - 1).join(''), spelled[end - 1]!])
+    }
+  }
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
+  const tokenizer = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: SPECIAL.map((content, id) => ({ id, content, ...flags })),
+    normalizer: null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Split', pattern: { Regex: PIECES }, behavior: 'Isolated', invert: false }, byteLevel],
+    },
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      // A word of the vocabulary is one token whatever its merges would make of it.
+      ignore_merges: true,
+      vocab: Object.fromEntries([...tokens].map((token, id) => [token, id])),
+      merges,
+    },
+  }
+  const settings = {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    bos_token: SPECIAL[0],
+    eos_token: SPECIAL[1],
+    pad_token: SPECIAL[4],
+    chat_template: TEMPLATE,
+  }
+  return { 'tokenizer.json': JSON.stringify(tokenizer), 'tokenizer_config.json': JSON.stringify(settings, null, 2) }
+}
+
+export const checkpointPath = (root: string, size: ModelSize, role: 'policy' | 'reference') =>
+  join(root, `${size.name.replace(/\W/g, '')}-${role}`)
