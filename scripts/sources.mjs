@@ -18,7 +18,16 @@ function scan() {
           .filter((name) => extensions.some((extension) => name.endsWith(extension)))
           .map((name) => `${folder}/${name}`)
       : []
-  const core = ['native', 'native/core', 'native/io', 'native/model', 'native/reward', 'native/train', 'native/cpu', 'native/bench']
+  const core = [
+    'native',
+    'native/core',
+    'native/io',
+    'native/model',
+    'native/reward',
+    'native/train',
+    'native/cpu',
+    'native/bench',
+  ]
   return {
     core: core.flatMap((folder) => inFolder(folder)).sort(),
     kernels: inFolder('native/cpu/kernels').sort(),

@@ -96,6 +96,7 @@ export async function kernelSuite(options: KernelSuiteOptions): Promise<BenchCas
         device,
         dtype,
         ...timing,
+        samples: isLong(shape) ? Math.min(7, timing.samples) : timing.samples,
         ...(cancel && { cancel }),
       })
       const item: BenchCase = {
@@ -109,6 +110,11 @@ export async function kernelSuite(options: KernelSuiteOptions): Promise<BenchCas
     }
   }
   return cases
+}
+
+/** Heads of large vocabularies: a call may take a second. */
+function isLong(shape: BenchmarkShape): boolean {
+  return 'depth' in shape && shape.rows * shape.columns * shape.depth > 4e10
 }
 
 /** Names: what, then M×N×K of a product (rows of the batch, outputs, inputs), N×V×D of a head, tokens of attention. */
