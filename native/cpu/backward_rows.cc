@@ -16,12 +16,13 @@ namespace {
 
 constexpr int64_t kSumRows = 32;  // rows of a partial sum; part of the numerical contract
 
-// `body(row, partial)` adds a row's share to `partial` [width]; `total` += the partials in order.
+// `body(row, partial)` adds a row's share to `partial` [width]; `total` becomes the partials added in order.
 template <typename F>
-bool sum_over_rows(int64_t rows, int64_t width, float* total, double cost, const F& body) {
+bool sum_over_rows(int64_t rows, int64_t width, std::vector<float>* total, double cost, const F& body) {
   const int64_t blocks = (rows + kSumRows - 1) / kSumRows;
   std::vector<float> partials;
   try {
+    total->assign(static_cast<size_t>(width), 0.0f);
     partials.assign(static_cast<size_t>(blocks * width), 0.0f);
   } catch (const std::bad_alloc&) {
     return false;
@@ -30,10 +31,9 @@ bool sum_over_rows(int64_t rows, int64_t width, float* total, double cost, const
     const int64_t end = std::min(rows, (block + 1) * kSumRows);
     for (int64_t row = block * kSumRows; row < end; ++row) body(row, &partials[static_cast<size_t>(block * width)]);
   });
-  if (total != nullptr) {
-    for (int64_t block = 0; block < blocks; ++block)
-      for (int64_t i = 0; i < width; ++i) total[i] += partials[static_cast<size_t>(block * width + i)];
-  }
+  for (int64_t block = 0; block < blocks; ++block)
+    for (int64_t i = 0; i < width; ++i)
+      (*total)[static_cast<size_t>(i)] += partials[static_cast<size_t>(block * width + i)];
   return true;
 }
 
@@ -46,9 +46,9 @@ int32_t norm_backward(ix_device* device, const ix_norm* norm, const ix_mat* in, 
     return fail(status, IX_INVALID, "norm_backward: shapes disagree");
   const int64_t width = in->cols;
   // gamma and beta side by side in one partial sum.
-  std::vector<float> sums(static_cast<size_t>(2 * width), 0.0f);
-  const bool done = sum_over_rows(
-      in->rows, 2 * width, sums.data(), 10.0 * static_cast<double>(width), [&](int64_t row, float* partial) {
+  std::vector<float> sums;
+  const bool done =
+      sum_over_rows(in->rows, 2 * width, &sums, 10.0 * static_cast<double>(width), [&](int64_t row, float* partial) {
         device->kernels->norm_backward_row(row_of(in, row), in->dtype, width, norm->kind, norm->gamma, norm->eps,
                                            row_of(grad, row), grad->dtype, mutable_row_of(in_grad, row), in_grad->dtype,
                                            accumulate, gamma_grad ? partial : nullptr,
@@ -150,9 +150,9 @@ int32_t linear_reward_backward(ix_device* device, const ix_norm* norm, const ix_
   const KernelTable& kernels = *device->kernels;
   const int64_t width = in->cols;
   // Partial sums: gamma, beta, head, then two rows of scratch whose sum nobody wants.
-  std::vector<float> sums(static_cast<size_t>(5 * width), 0.0f);
-  const bool done = sum_over_rows(
-      in->rows, 5 * width, sums.data(), 20.0 * static_cast<double>(width), [&](int64_t row, float* partial) {
+  std::vector<float> sums;
+  const bool done =
+      sum_over_rows(in->rows, 5 * width, &sums, 20.0 * static_cast<double>(width), [&](int64_t row, float* partial) {
         float* normed = partial + 3 * width;
         float* upstream = partial + 4 * width;
         kernels.norm_row(row_of(in, row), in->dtype, width, norm->kind, norm->gamma, norm->beta, norm->eps, normed,

@@ -67,6 +67,7 @@ int32_t gemm_backward_weight(ix_device* device, const ix_mat* grad, const ix_mat
                              float* bias_grad, ix_status* status) {
   if (grad->rows != in->rows || grad->dtype != in->dtype)
     return fail(status, IX_INVALID, "gemm_backward_weight: shapes or dtypes disagree");
+  if (grad->rows == 0) return IX_OK;  // a product over no depth would leave its tile as it was
   if (weight_grad != nullptr) {
     PackedRows packed;
     int32_t code = pack_rows(device, in, &packed, status);

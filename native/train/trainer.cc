@@ -227,6 +227,7 @@ void Trainer::report_not_finite(size_t pair) {
 }
 
 double Trainer::step(double learning_rate, double max_norm) {
+  require(std::isfinite(learning_rate) && std::isfinite(max_norm), "learning rate and gradient norm must be finite");
   if (incomplete_)
     throw Error(ErrorCode::kAborted,
                 "a backward pass of this step did not finish, so its gradients are incomplete; zero them and begin the "
@@ -290,12 +291,10 @@ TrainMemory Trainer::memory(int64_t tokens, int64_t rows) const {
   m.moments = Parameters::bytes(parameters_.size(), moments) - m.parameters;
   m.activations =
       t.pass_bytes(tokens, rows, options_.recompute ? Transformer::Keep::kLayerInputs : Transformer::Keep::kAll);
-  if (options_.objective == Objective::kExplicit) {
-    m.activations += LinearReadout::bytes(rows);
-  } else {
-    m.activations +=
-        LogprobReadout::bytes(t, rows, options_.objective == Objective::kGenerative ? 2 * rows : rows, true);
-  }
+  // A row predicts once, but Yes and No at the end of a verification prompt, and at the end of a shared prompt each
+  // response's first token.
+  m.activations += options_.objective == Objective::kExplicit ? LinearReadout::bytes(rows)
+                                                              : LogprobReadout::bytes(t, rows, 2 * rows, true);
   return m;
 }
 
