@@ -37,7 +37,7 @@ void DeviceBuffer::reset() {
 }
 
 DeviceWeight::DeviceWeight(Device& device, DType dtype, int64_t rows, int64_t cols, bool trainable)
-    : device_(&device), rows_(rows), cols_(cols) {
+    : device_(&device), rows_(rows) {
   device.call(&ix_backend::weight_create, static_cast<int32_t>(dtype), rows, cols, trainable ? 1 : 0, &weight_);
 }
 

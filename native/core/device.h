@@ -100,7 +100,6 @@ class DeviceWeight {
   ix_weight* get() const { return weight_; }
   int64_t rows() const { return rows_; }
   size_t bytes() const { return weight_ ? device_->table()->weight_bytes(weight_) : 0; }
-  int64_t cols() const { return cols_; }
   void write(int64_t row, int64_t count, const float* values) {
     device_->call(&ix_backend::weight_write, weight_, row, count, values);
   }
@@ -111,13 +110,11 @@ class DeviceWeight {
     std::swap(device_, other.device_);
     std::swap(weight_, other.weight_);
     std::swap(rows_, other.rows_);
-    std::swap(cols_, other.cols_);
   }
 
   Device* device_ = nullptr;
   ix_weight* weight_ = nullptr;
   int64_t rows_ = 0;
-  int64_t cols_ = 0;
 };
 
 class DeviceBatch {

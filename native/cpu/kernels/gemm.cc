@@ -81,6 +81,30 @@ IMPLEX_INLINE void micro_bf16(const uint16_t* a, int64_t a_stride, const uint32_
     for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
 }
 
+template <int R>
+struct RowCount {
+  static constexpr int count = R;
+};
+
+// Calls body with the number of rows of the next tile, kRows at the most, as a type: every row runs the same code.
+template <typename F>
+IMPLEX_INLINE void for_row_count(int64_t left, const F& body) {
+  switch (left) {
+    case 1:
+      return body(RowCount<1>{});
+    case 2:
+      return body(RowCount<2>{});
+    case 3:
+      return body(RowCount<3>{});
+    case 4:
+      return body(RowCount<4>{});
+    case 5:
+      return body(RowCount<5>{});
+    default:
+      return body(RowCount<kRows>{});
+  }
+}
+
 }  // namespace
 
 // Whole squares of rows by depth are transposed in registers; what is left at the edges goes element by element.
@@ -215,25 +239,10 @@ void tile_f32(const TileArgs* t) {
       for (int64_t m = 0; m < t->m; m += kRows) {
         const float* rows = a + m * t->a_stride + k;
         float* c = t->c + m * width + p * kPanel;
-        switch (t->m - m) {
-          case 1:
-            micro_f32<1>(rows, t->a_stride, b, depth, c, width, first);
-            break;
-          case 2:
-            micro_f32<2>(rows, t->a_stride, b, depth, c, width, first);
-            break;
-          case 3:
-            micro_f32<3>(rows, t->a_stride, b, depth, c, width, first);
-            break;
-          case 4:
-            micro_f32<4>(rows, t->a_stride, b, depth, c, width, first);
-            break;
-          case 5:
-            micro_f32<5>(rows, t->a_stride, b, depth, c, width, first);
-            break;
-          default:
-            micro_f32<6>(rows, t->a_stride, b, depth, c, width, first);
-        }
+        for_row_count(
+            t->m - m, [&](auto r) __attribute__((always_inline)) {
+              micro_f32<r.count>(rows, t->a_stride, b, depth, c, width, first);
+            });
       }
     }
   }
@@ -254,25 +263,10 @@ void tile_bf16(const TileArgs* t) {
       for (int64_t m = 0; m < t->m; m += kRows) {
         const uint16_t* rows = a + m * t->a_stride + 2 * k;
         float* c = t->c + m * width + p * kPanel;
-        switch (t->m - m) {
-          case 1:
-            micro_bf16<1>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            break;
-          case 2:
-            micro_bf16<2>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            break;
-          case 3:
-            micro_bf16<3>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            break;
-          case 4:
-            micro_bf16<4>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            break;
-          case 5:
-            micro_bf16<5>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            break;
-          default:
-            micro_bf16<6>(rows, t->a_stride, b, pairs, odd, c, width, first);
-        }
+        for_row_count(
+            t->m - m, [&](auto r) __attribute__((always_inline)) {
+              micro_bf16<r.count>(rows, t->a_stride, b, pairs, odd, c, width, first);
+            });
       }
     }
   }
