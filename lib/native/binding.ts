@@ -230,94 +230,76 @@ export interface NativeBinding extends NativeKernels {
 /** What stops a call: an AbortSignal, or a NativeCancel where one signal's listener per call would be too many. */
 export type Cancellation = AbortSignal | NativeCancel
 
-/** A loaded model. Wraps a NativeModel: same members, but signals are taken too and errors are ImplexErrors. */
-export class Model {
-  readonly #native: NativeModel
-  constructor(native: NativeModel) {
-    this.#native = native
+/** What both wrappers below have in common: signals are taken too, and errors are ImplexErrors with the caller's stack. */
+abstract class NativeHandle<N extends NativeModel | NativeTrainer> {
+  protected readonly native: N
+  constructor(native: N) {
+    this.native = native
   }
   get weightBytes(): number {
-    return this.#native.weightBytes
+    return this.native.weightBytes
   }
   get device(): string {
-    return this.#native.device
+    return this.native.device
   }
   get kernels(): string {
-    return this.#native.kernels
-  }
-  get hasHead(): boolean {
-    return this.#native.hasHead
-  }
-  get hasUnembedding(): boolean {
-    return this.#native.hasUnembedding
+    return this.native.kernels
   }
   get disposed(): boolean {
-    return this.#native.disposed
-  }
-  setHead(weight: Float32Array): void {
-    callNative(this.setHead, () => this.#native.setHead(weight))
+    return this.native.disposed
   }
   score(batch: NativeBatch, cancel?: Cancellation): Promise<NativeScores> {
-    return awaitNative(this.score, cancel, (flag) => this.#native.score(batch, flag))
+    return awaitNative(this.score, cancel, (flag) => this.native.score(batch, flag))
   }
   dispose(): void {
-    this.#native.dispose()
+    this.native.dispose()
   }
 }
 
-/** A model in training. Wraps a NativeTrainer as Model does a NativeModel. */
-export class Trainer {
-  readonly #native: NativeTrainer
-  constructor(native: NativeTrainer) {
-    this.#native = native
+/** A loaded model: a NativeModel's members. */
+export class Model extends NativeHandle<NativeModel> {
+  get hasHead(): boolean {
+    return this.native.hasHead
   }
-  get weightBytes(): number {
-    return this.#native.weightBytes
+  get hasUnembedding(): boolean {
+    return this.native.hasUnembedding
   }
-  get device(): string {
-    return this.#native.device
+  setHead(weight: Float32Array): void {
+    callNative(this.setHead, () => this.native.setHead(weight))
   }
-  get kernels(): string {
-    return this.#native.kernels
-  }
+}
+
+/** A model in training: a NativeTrainer's members. */
+export class Trainer extends NativeHandle<NativeTrainer> {
   get parameters(): NativeParameter[] {
-    return this.#native.parameters
-  }
-  get disposed(): boolean {
-    return this.#native.disposed
+    return this.native.parameters
   }
   accumulate(batch: NativeTrainBatch, cancel?: Cancellation): Promise<NativeTrainResult> {
-    return awaitNative(this.accumulate, cancel, (flag) => this.#native.accumulate(batch, flag))
+    return awaitNative(this.accumulate, cancel, (flag) => this.native.accumulate(batch, flag))
   }
   step(options: { learningRate: number; maxNorm: number }): Promise<number> {
-    return awaitNative(this.step, undefined, () => this.#native.step(options))
+    return awaitNative(this.step, undefined, () => this.native.step(options))
   }
   zeroGradients(): Promise<void> {
-    return awaitNative(this.zeroGradients, undefined, () => this.#native.zeroGradients())
+    return awaitNative(this.zeroGradients, undefined, () => this.native.zeroGradients())
   }
   parameter(role: string): Promise<Float32Array> {
-    return awaitNative(this.parameter, undefined, () => this.#native.parameter(role))
+    return awaitNative(this.parameter, undefined, () => this.native.parameter(role))
   }
   gradient(role: string): Promise<Float32Array> {
-    return awaitNative(this.gradient, undefined, () => this.#native.gradient(role))
+    return awaitNative(this.gradient, undefined, () => this.native.gradient(role))
   }
   saveState(path: string): Promise<void> {
-    return awaitNative(this.saveState, undefined, () => this.#native.saveState(path))
+    return awaitNative(this.saveState, undefined, () => this.native.saveState(path))
   }
   loadState(path: string): Promise<void> {
-    return awaitNative(this.loadState, undefined, () => this.#native.loadState(path))
+    return awaitNative(this.loadState, undefined, () => this.native.loadState(path))
   }
   steps(): Promise<number> {
-    return awaitNative(this.steps, undefined, () => this.#native.steps())
-  }
-  score(batch: NativeBatch, cancel?: Cancellation): Promise<NativeScores> {
-    return awaitNative(this.score, cancel, (flag) => this.#native.score(batch, flag))
+    return awaitNative(this.steps, undefined, () => this.native.steps())
   }
   memory(tokens: number, rows: number): NativeTrainMemory {
-    return callNative(this.memory, () => this.#native.memory(tokens, rows))
-  }
-  dispose(): void {
-    this.#native.dispose()
+    return callNative(this.memory, () => this.native.memory(tokens, rows))
   }
 }
 
