@@ -7,6 +7,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ceilings, roofline } from '../lib/bench/kernels.js'
 import { type BenchCase, type BenchResult, failed, RESULT_FORMAT } from '../lib/bench/result.js'
+import { MODEL_COLUMNS, modelRows } from '../lib/bench/score.js'
 import { median } from '../lib/bench/statistics.js'
 import { mebibytes, percent, short } from '../lib/bench/table.js'
 
@@ -42,7 +43,7 @@ function source(name: string, { date, commit, dirty, machine, versions }: BenchR
 function tableOf(result: BenchResult): string {
   if (result.what === 'kernels') return kernelTable(result.cases)
   if (result.what === 'peers') return peerTable(result.cases)
-  return modelTable(result.cases)
+  return markdown(MODEL_COLUMNS, modelRows(result.cases, ''))
 }
 
 function markdown(head: string[], rows: string[][]): string {
@@ -69,22 +70,6 @@ function kernelTable(cases: BenchCase[]): string {
         bound === undefined ? '' : percent(bound.fraction),
         bound === undefined ? '' : bound.bound === 'flops' ? 'multiply-adds' : 'memory',
         error,
-      ]
-    }),
-  )
-}
-
-function modelTable(cases: BenchCase[]): string {
-  return markdown(
-    ['case', 'seconds', 'tokens/s', 'pairs/s', 'extra memory'],
-    cases.map(({ name, samples, work, values }) => {
-      const seconds = median(samples)
-      return [
-        name,
-        short(seconds),
-        work.tokens === undefined ? '' : short(work.tokens / seconds),
-        work.pairs === undefined ? '' : short(work.pairs / seconds),
-        values?.extraBytes === undefined ? '' : mebibytes(values.extraBytes),
       ]
     }),
   )

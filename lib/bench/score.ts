@@ -138,18 +138,22 @@ async function memoryCase(rows: EncodedRow[], model: WorkloadOptions): Promise<B
   }
 }
 
+export const MODEL_COLUMNS = ['case', 'seconds', 'tokens/s', 'pairs/s', 'extra memory']
+
+/** Rows under MODEL_COLUMNS; `none` stands where a case has no such number. */
+export function modelRows(cases: readonly BenchCase[], none: string): string[][] {
+  return cases.map(({ name, samples, work, values }) => {
+    const seconds = median(samples)
+    return [
+      name,
+      short(seconds),
+      work.tokens === undefined ? none : short(work.tokens / seconds),
+      work.pairs === undefined ? none : short(work.pairs / seconds),
+      values?.extraBytes === undefined ? none : mebibytes(values.extraBytes),
+    ]
+  })
+}
+
 export function modelTable(cases: readonly BenchCase[]): string {
-  return table(
-    ['case', 'seconds', 'tokens/s', 'pairs/s', 'extra memory'],
-    cases.map(({ name, samples, work, values }) => {
-      const seconds = median(samples)
-      return [
-        name,
-        short(seconds),
-        work.tokens === undefined ? '-' : short(work.tokens / seconds),
-        work.pairs === undefined ? '-' : short(work.pairs / seconds),
-        values?.extraBytes === undefined ? '-' : mebibytes(values.extraBytes),
-      ]
-    }),
-  )
+  return table(MODEL_COLUMNS, modelRows(cases, '-'))
 }
