@@ -7,6 +7,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ceilings, roofline } from '../lib/bench/kernels.js'
 import { type BenchCase, type BenchResult, failed, RESULT_FORMAT } from '../lib/bench/result.js'
+import { profileRows } from '../lib/bench/profile.js'
 import { MODEL_COLUMNS, modelRows } from '../lib/bench/score.js'
 import { median } from '../lib/bench/statistics.js'
 import { mebibytes, percent, short } from '../lib/bench/table.js'
@@ -19,15 +20,27 @@ const RESULTS = join(root, 'bench', 'results')
 export function withTables(document: string, folder = RESULTS): string {
   return document.replace(
     /(<!-- bench:(\w+) -->\n)[\s\S]*?(<!-- \/bench:\2 -->)/g,
-    (_, open: string, name: string, close: string) => `${open}${section(name, join(folder, `${name}.json`))}${close}`,
+    (_, open: string, name: string, close: string) => `${open}${section(name, folder)}${close}`,
   )
 }
 
-function section(name: string, file: string): string {
-  if (!existsSync(file)) return `There is no bench/results/${name}.json.\n`
+/** Of `profile`, the shares that both files hold; of any other name, the table of its file. */
+function section(name: string, folder: string): string {
+  if (name === 'profile') {
+    const cases = ['score', 'train'].flatMap((file) => read(join(folder, `${file}.json`))?.cases ?? [])
+    const { head, rows } = profileRows(cases, '')
+    return head.length === 1 ? 'No result has a profile.\n' : `${markdown(head, rows)}\n`
+  }
+  const result = read(join(folder, `${name}.json`))
+  if (result === undefined) return `There is no bench/results/${name}.json.\n`
+  return `${source(name, result)}\n\n${tableOf(result)}\n`
+}
+
+function read(file: string): BenchResult | undefined {
+  if (!existsSync(file)) return undefined
   const result = JSON.parse(readFileSync(file, 'utf8')) as BenchResult
   if (result.format !== RESULT_FORMAT) throw new Error(`${file} is not of format ${RESULT_FORMAT}`)
-  return `${source(name, result)}\n\n${tableOf(result)}\n`
+  return result
 }
 
 function source(name: string, { date, commit, dirty, machine, versions }: BenchResult): string {

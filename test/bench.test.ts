@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { DOCUMENT, withTables } from '../bench/report.js'
 import { ceilings, roofline } from '../lib/bench/kernels.js'
 import { type BenchCase, beginResult, readResult, writeResult } from '../lib/bench/result.js'
+import { profiled, profileRows } from '../lib/bench/profile.js'
 import { bestOf } from '../lib/bench/score.js'
 import { median, quantile, ratioOfMedians, verdict } from '../lib/bench/statistics.js'
 import { short, table } from '../lib/bench/table.js'
@@ -50,6 +51,29 @@ test('tables keep to 80 columns', () => {
   )
   for (const line of text.split('\n')) assert.ok(line.length <= 80)
   assert.match(text, / 1235\n/)
+})
+
+test('a profile lists what takes time in any case, and the rest', () => {
+  const item = (name: string, profile?: Record<string, number>): BenchCase => ({
+    name,
+    samples: [1],
+    work: {},
+    ...(profile && { profile }),
+  })
+  const { head, rows } = profileRows(
+    [
+      item('a', { gemm: 0.6, norm: 0.001, other: 0.399 }),
+      item('b'),
+      item('c', { attention: 0.7, gemm: 0.2, other: 0.1 }),
+    ],
+    '-',
+  )
+  assert.equal(head, ['operation', 'a', 'c'])
+  assert.equal(rows, [
+    ['attention', '-', '70%'],
+    ['gemm', '60%', '20%'],
+    ['other', '40%', '10%'],
+  ])
 })
 
 test('roofline: the slower of the two bounds', () => {
@@ -174,6 +198,16 @@ test('what is timed is what scoring gives', async () => {
     assert.equal(
       (await workload.score(rows)).map(({ rewards }) => rewards),
       expected,
+    )
+    const profile = await profiled(() => workload.score(rows))
+    const total = Object.values(profile).reduce((sum, share) => sum + share, 0)
+    assert.ok(Math.abs(total - 1) < 1e-6, `shares add up to ${total}`)
+    assert.ok(profile.gemm! > 0 && profile.attention! > 0)
+    assert.is(profile.linear_logprob === undefined, kind === 'explicit')
+    assert.equal(
+      (await workload.score(rows)).map(({ rewards }) => rewards),
+      expected,
+      'a profile changes no bit',
     )
     assert.equal(
       (await workload.score(unshared(rows))).flatMap(({ rewards }) => rewards),

@@ -1,7 +1,7 @@
 /**
  * implex against PyTorch on the same processors in one go: both load once, then each case is asked of its sides in turn, round after round.
  *
- *   node dist/bench/peers/compare.js [--data FILE] [--rounds 5] [--pairs 4,2] [--batch 4] [--cpus 0,1] [--only TEXT] [--quick] [--out FILE]
+ *   node dist/bench/peers/compare.js [--data FILE] [--rounds 5] [--pairs 4,4] [--batch 4] [--cpus 0,1] [--only TEXT] [--quick] [--out FILE]
  *
  * IMPLEX_PEER_PYTHON: a Python with torch, transformers and safetensors. --data: JSONL of preference pairs, without it made-up texts.
  * --pairs: pairs per case at 22 and at 100 million parameters. --batch: pairs in a padded batch of the peer.
@@ -9,6 +9,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { LARGE_VOCABULARY, SIZES } from '../../lib/bench/checkpoint.js'
 import { prepareModel, readPairs } from '../../lib/bench/models.js'
@@ -21,12 +22,14 @@ import { type Contest, contests, type Paths } from './rows.js'
 
 const root = resolve(import.meta.dirname, '..', '..', '..')
 const MEMORY_LIMIT = 300 * 2 ** 20
+/** Before each question: threads of the side that answered last may go on spinning for a while, on the same processors. */
+const REST_MS = 300
 
 const { values: flags } = parseArgs({
   options: {
     data: { type: 'string' },
     rounds: { type: 'string', default: '5' },
-    pairs: { type: 'string', default: '4,2' },
+    pairs: { type: 'string', default: '4,4' },
     batch: { type: 'string', default: '4' },
     cpus: { type: 'string', default: '0,1' },
     only: { type: 'string', default: '' },
@@ -38,7 +41,7 @@ const { values: flags } = parseArgs({
 
 /** Checkpoints and data files in place before anything is started. */
 async function prepare(): Promise<{ paths: Paths; counts: Record<string, number> }> {
-  const [small = 4, large = 2] = flags.pairs.split(',').map(Number)
+  const [small = 4, large = 4] = flags.pairs.split(',').map(Number)
   const counts: Record<string, number> = flags.quick ? { '22M': 1 } : { '22M': small, '100M': large }
   const { pairs, folder } = await readPairs({
     pairs: Math.max(small, large),
@@ -72,6 +75,7 @@ async function run(
     for (const [label, { who, request }] of Object.entries(contest.sides)) {
       const peer = peers[who]
       if (peer === undefined) continue
+      await setTimeout(REST_MS)
       const answer = await peer.ask({ ...request, warm: round === 0 })
       if (answer.error !== undefined) return `${label}: ${answer.error}`
       sides[label] = { samples: [...(sides[label]?.samples ?? []), answer.seconds!], last: answer }

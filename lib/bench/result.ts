@@ -21,6 +21,8 @@ export interface BenchCase {
   work: Partial<Record<'flops' | 'bytes' | 'tokens' | 'pairs' | 'ops', number>>
   /** Other numbers of the case, such as bytes of memory. */
   values?: Record<string, number>
+  /** Share of the wall time by operation of the device, from a run of its own. */
+  profile?: Record<string, number>
   /** Relative error of what was timed, against what. A case beyond its limit is reported as failed and never as a time. */
   check?: { error: number; limit: number; against: string }
 }

@@ -7,6 +7,7 @@ import { RewardModel } from '../reward-model.js'
 import { LARGE_VOCABULARY, type ModelSize } from './checkpoint.js'
 import { peakBytes, residentBytes, resetPeak } from './memory.js'
 import { type ModelSuiteOptions, prepareModel, readPairs, timed } from './models.js'
+import { profiled, profileTable } from './profile.js'
 import type { BenchCase } from './result.js'
 import { median } from './statistics.js'
 import { mebibytes, short, table } from './table.js'
@@ -72,7 +73,8 @@ async function scoreCases({ size, dtype, kind, rows, pairs, model, samples, sign
     resetPeak()
     const seconds = await timed(samples, () => workload.score(rows), signal)
     const values = { weightBytes: workload.weightBytes, extraBytes: Math.max(0, peakBytes() - loaded) }
-    cases.push({ name: `${name} ids`, samples: seconds, work, values })
+    const profile = await profiled(() => workload.score(rows))
+    cases.push({ name: `${name} ids`, samples: seconds, work, values, profile })
     const single = async () => {
       for (const row of rows) await workload.score([row])
     }
@@ -155,5 +157,5 @@ export function modelRows(cases: readonly BenchCase[], none: string): string[][]
 }
 
 export function modelTable(cases: readonly BenchCase[]): string {
-  return table(MODEL_COLUMNS, modelRows(cases, '-'))
+  return [table(MODEL_COLUMNS, modelRows(cases, '-')), profileTable(cases)].filter((text) => text !== '').join('\n')
 }

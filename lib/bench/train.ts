@@ -3,6 +3,7 @@
  */
 import { peakBytes, residentBytes, resetPeak } from './memory.js'
 import { type ModelSuiteOptions, prepareModel, readPairs, timed } from './models.js'
+import { profiled } from './profile.js'
 import type { BenchCase } from './result.js'
 import { realTokens, TrainingWorkload } from './workload.js'
 
@@ -26,7 +27,9 @@ export async function trainSuite(options: ModelSuiteOptions): Promise<BenchCase[
         resetPeak()
         const name = `${size.name} ${kind} ${dtype} step`
         const seconds = await timed(samples, () => workload.step(known), signal)
-        add({ name, samples: seconds, work, values: { extraBytes: Math.max(0, peakBytes() - loaded) } })
+        const values = { extraBytes: Math.max(0, peakBytes() - loaded) }
+        const profile = await profiled(() => workload.step(known))
+        add({ name, samples: seconds, work, values, profile })
         if (kind === 'explicit') continue
         const both = await timed(samples, async () => workload.step(await workload.withReference(rows)), signal)
         add({ name: `${name} with reference pass`, samples: both, work })

@@ -28,6 +28,16 @@ export interface NativeKernels {
     options: OpenOptions & BenchmarkTiming,
     cancel?: NativeCancel,
   ): Promise<BenchmarkResult>
+  /** Switches the profile of the process on, or off and returns what was called since, the longest first. */
+  profileOperations(on: true): undefined
+  profileOperations(on: false): OperationTime[]
+}
+
+/** Time in one operation of a device's table (native/backend.h), waited for. */
+export interface OperationTime {
+  name: string
+  calls: number
+  seconds: number
 }
 
 export interface NativeNorm {

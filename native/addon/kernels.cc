@@ -238,6 +238,26 @@ Napi::Value benchmark(const Napi::CallbackInfo& info) {
       write_measurement);
 }
 
+// Switches the profile of operations on, or off and returns it.
+Napi::Value profile_operations(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsBoolean()) throw Napi::TypeError::New(env, "on must be a boolean");
+  if (info[0].As<Napi::Boolean>().Value()) {
+    OpProfile::start();
+    return env.Undefined();
+  }
+  const std::vector<OpProfile::Entry> entries = OpProfile::stop();
+  Napi::Array result = Napi::Array::New(env, entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("name", entries[i].name);
+    entry.Set("calls", static_cast<double>(entries[i].calls));
+    entry.Set("seconds", entries[i].seconds);
+    result.Set(static_cast<uint32_t>(i), entry);
+  }
+  return result;
+}
+
 }  // namespace
 
 void define_kernels(Napi::Env env, Napi::Object exports) {
@@ -245,6 +265,7 @@ void define_kernels(Napi::Env env, Napi::Object exports) {
   exports.Set("kernelLinearLogprob", Napi::Function::New<linear_logprob>(env, "kernelLinearLogprob"));
   exports.Set("kernelLinearReward", Napi::Function::New<linear_reward>(env, "kernelLinearReward"));
   exports.Set("kernelBenchmark", Napi::Function::New<benchmark>(env, "kernelBenchmark"));
+  exports.Set("profileOperations", Napi::Function::New<profile_operations>(env, "profileOperations"));
 }
 
 }  // namespace implex::addon

@@ -2,6 +2,7 @@
 // Error.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "backend.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/op_profile.h"
 
 namespace implex {
 
@@ -31,6 +33,7 @@ class Device {
     ix_status status;
     status.code = IX_OK;
     status.message[0] = '\0';
+    if (OpProfile::on()) return timed_call(operation, status, arguments...);
     if ((table_->*operation)(handle_, arguments..., &status) != IX_OK) raise(status);
   }
 
@@ -39,6 +42,18 @@ class Device {
 
  private:
   [[noreturn]] static void raise(const ix_status& status);
+
+  // Waits for the operation to end, so that its time is its own.
+  template <typename Op, typename... Arguments>
+  void timed_call(Op ix_backend::*operation, ix_status& status, Arguments... arguments) {
+    const auto start = std::chrono::steady_clock::now();
+    if ((table_->*operation)(handle_, arguments..., &status) != IX_OK) raise(status);
+    if (table_->synchronize(handle_, &status) != IX_OK) raise(status);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    OpProfile::add(static_cast<size_t>(reinterpret_cast<const char*>(&(table_->*operation)) -
+                                       reinterpret_cast<const char*>(table_)),
+                   seconds.count());
+  }
 
   const ix_backend* table_;
   ix_device* handle_ = nullptr;
