@@ -31,6 +31,7 @@ function section(name: string, folder: string): string {
     const { head, rows } = profileRows(cases, '')
     return head.length === 1 ? 'No result has a profile.\n' : `${markdown(head, rows)}\n`
   }
+  if (name === 'library_invariance') return libraryTable(join(folder, `${name}.json`))
   const result = read(join(folder, `${name}.json`))
   if (result === undefined) return `There is no bench/results/${name}.json.\n`
   return `${source(name, result)}\n\n${tableOf(result)}\n`
@@ -51,6 +52,26 @@ function source(name: string, { date, commit, dirty, machine, versions }: BenchR
     `From bench/results/${name}.json: ${date.slice(0, 10)}, ${code}, ${cpu}, ${threads} threads, kernels ${kernels}, ` +
     `${others.map(([key, value]) => `${key} ${value}`).join(', ')}; load average ${short(load[0])} before, ${short(load[1])} after.`
   )
+}
+
+interface LibraryInvariance {
+  machine: string
+  versions: { torch: string; libraries: string[] }
+  cases: { dtype: string; n: number; k: number; m: number; differing_rows: number }[]
+}
+
+/** Rows by dtype and weight, columns by the rows that are left: how many of them differ. */
+function libraryTable(file: string): string {
+  const { machine, versions, cases } = JSON.parse(readFileSync(file, 'utf8')) as LibraryInvariance
+  const counts = [...new Set(cases.map(({ m }) => m))]
+  const weights = [...new Set(cases.map(({ dtype, n, k }) => `${dtype} ${n}x${k}`))]
+  const cell = (weight: string, m: number) => {
+    const found = cases.find((item) => item.m === m && `${item.dtype} ${item.n}x${item.k}` === weight)
+    return String(found?.differing_rows ?? '')
+  }
+  const rows = weights.map((weight) => [weight, ...counts.map((m) => cell(weight, m))])
+  const from = `From bench/results/library_invariance.json: torch ${versions.torch} on ${machine}; ${versions.libraries.join('; ')}.`
+  return `${from}\n\n${markdown(['weight', ...counts.map((m) => `m = ${m}`)], rows)}\n`
 }
 
 function tableOf(result: BenchResult): string {
