@@ -88,6 +88,13 @@ command('doctor says what is there, for people and for programs', async () => {
   assert.ok(Array.isArray(report.advice))
 })
 
+command('doctor says when IMPLEX_KERNELS names kernels that are not there', async () => {
+  const { stdout } = await implex(['doctor'], { env: { IMPLEX_KERNELS: 'avx1024' } })
+  assert.match(stdout, /IMPLEX_KERNELS asks for avx1024, .*baseline.*ignored/)
+  const { stdout: known } = await implex(['doctor'], { env: { IMPLEX_KERNELS: 'baseline' } })
+  assert.not.match(known, /IMPLEX_KERNELS/)
+})
+
 command('doctor without an engine fails, says where it looked and what to do', async () => {
   const missing = join(folder, 'absent.node')
   const { status, stdout } = await implex(['doctor'], { env: { IMPLEX_NATIVE: missing } })

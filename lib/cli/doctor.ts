@@ -125,6 +125,12 @@ function advise({ engine, cuda }: Omit<DoctorReport, 'advice'>): string[] {
   }
   if (!cuda.ok && !hasGpu)
     advice.push('No NVIDIA GPU or driver was found: scoring runs on the CPU. Nothing needs to be done for that.')
+  const wanted = process.env.IMPLEX_KERNELS
+  if (wanted && engine.info !== undefined && engine.info.cpu.kernels !== wanted) {
+    advice.push(
+      `IMPLEX_KERNELS asks for ${wanted}, which this processor or build does not have (${engine.info.cpu.available.join(', ')}): it is ignored.`,
+    )
+  }
   if (engine.info?.cpu.kernels === 'baseline' && engine.info.cpu.available.length <= 1) {
     advice.push('Only the baseline kernels run on this processor: scoring works, but slowly.')
   }
