@@ -16,6 +16,7 @@ import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { choice, integer } from './options.js'
 import { count } from './score-summary.js'
+import { shellWord } from './shell.js'
 import { TrainProgress } from './train-progress.js'
 
 /** Flags that are not options of train() and do not belong into a config file. */
@@ -206,10 +207,6 @@ function withAdvice(error: unknown, out: string): unknown {
     `${error.message}\nWhat was trained up to the last checkpoint is kept; go on with implex train --out ${shellWord(out)} --resume`,
     { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
   )
-}
-
-function shellWord(text: string): string {
-  return /^[\w./+@%:=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }
 
 function number(text: string): number {

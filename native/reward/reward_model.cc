@@ -48,6 +48,8 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
       return logprob(request, batch, cancel);
     case Readout::kNextToken:
       return next_token(request, batch, cancel);
+    case Readout::kHiddenLast:
+      return hidden(request, batch, cancel);
     case Readout::kRewardLast:
     case Readout::kRewardMean:
       break;
@@ -99,6 +101,15 @@ ScoreResult RewardModel::next_token(const ScoreRequest& request, const RaggedBat
   ScoreResult result;
   for (const float logp : readout.forward(batch, Transformer::Keep::kNothing, cancel))
     result.values.push_back(std::exp(static_cast<double>(logp)));
+  return result;
+}
+
+ScoreResult RewardModel::hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
+  std::vector<int32_t> tokens;
+  for (const int32_t s : request.scored) tokens.push_back(batch.last_token(s));
+  HiddenReadout readout(transformer_, std::move(tokens));
+  ScoreResult result;
+  for (const float value : readout.forward(batch, cancel)) result.values.push_back(static_cast<double>(value));
   return result;
 }
 

@@ -25,6 +25,7 @@ enum class Readout {
   kRewardLast,  // u·h at the last token
   kRewardMean,  // mean of u·h over the segment's tokens
   kNextToken,   // p(target_token | the whole sequence up to the segment's end)
+  kHiddenLast,  // the last token's hidden state after the final norm
 };
 
 // One ragged batch (design: "The one data structure"). Plain data, owned by the caller, unchanged.
@@ -38,7 +39,7 @@ struct ScoreRequest {
 };
 
 struct ScoreResult {
-  std::vector<double> values;  // one per entry of `scored`
+  std::vector<double> values;  // one per entry of `scored`; kHiddenLast: hidden_size
   std::vector<float>
       token_logprobs;  // the scored segments' tokens back to back; a parentless segment's first token has none (0)
 };
@@ -76,6 +77,7 @@ class RewardModel {
   ScoreResult logprob(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult next_token(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
+  ScoreResult hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
 
   Transformer transformer_;
   DeviceBuffer head_;

@@ -1,7 +1,7 @@
 /**
  * One scored row as a line of the output of `implex score`, and back, for a run that is continued.
  */
-import type { ScoredRow } from '../data/score-rows.js'
+import type { ScoredRow } from './score-rows.js'
 
 /** What the summary counts of a row; a line of output says it all. */
 export interface RowFacts {
