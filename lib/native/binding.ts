@@ -54,10 +54,11 @@ export interface NativeBatch {
   scored: Int32Array
   /**
    * What `values` are: `logprob` the sum over the segment's tokens of ln p(token | all before it); `reward_last` and `reward_mean` the head's
-   * product with the last token's hidden row, or its mean over the segment; `next_token` p(targetToken | the segment and its parent);
-   * `hidden_last` the last token's hidden state after the final norm, [hiddenSize] each.
+   * product with the last token's hidden row, or its mean over the segment; `reward_tokens` that product at each of the segment's tokens,
+   * the last one with the bits of `reward_last`; `next_token` p(targetToken | the segment and its parent);
+   * `hidden_last` the last token's hidden state after the final norm.
    */
-  readout: 'logprob' | 'reward_last' | 'reward_mean' | 'next_token' | 'hidden_last'
+  readout: 'logprob' | 'reward_last' | 'reward_mean' | 'reward_tokens' | 'next_token' | 'hidden_last'
   /** `next_token` only. */
   targetToken?: number
   /** `logprob` only: also return each token's term. Default false. */
@@ -65,7 +66,7 @@ export interface NativeBatch {
 }
 
 export interface NativeScores {
-  /** [K]; `hidden_last`: [K, hiddenSize] */
+  /** [K]; `reward_tokens`: the scored segments' tokens, back to back; `hidden_last`: [K, hiddenSize]. */
   values: Float64Array
   /** The scored segments' tokens, back to back. The first token of a segment without a parent has no term: 0. */
   tokenLogprobs?: Float32Array

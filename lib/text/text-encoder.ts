@@ -204,6 +204,11 @@ export class RowEncoder {
     return Int32Array.from(this.tokenizer.encode(text))
   }
 
+  /** The text of each token: see Tokenizer.texts. */
+  tokenTexts(ids: Iterable<number>): string[] {
+    return this.tokenizer.texts(ids)
+  }
+
   /** The id of exactly "Yes". ERR_TOKENIZER_INVALID when the vocabulary has no such token. */
   get yesTokenId(): number {
     return this.answerId('Yes')

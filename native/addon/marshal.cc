@@ -121,6 +121,7 @@ ScoreRequest read_request(const Napi::Value& value) {
   request.readout = fields.choice<Readout>("readout", {{"logprob", Readout::kLogprob},
                                                        {"reward_last", Readout::kRewardLast},
                                                        {"reward_mean", Readout::kRewardMean},
+                                                       {"reward_tokens", Readout::kRewardTokens},
                                                        {"next_token", Readout::kNextToken},
                                                        {"hidden_last", Readout::kHiddenLast}});
   if (request.readout == Readout::kNextToken) {

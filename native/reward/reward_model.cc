@@ -52,6 +52,7 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
       return hidden(request, batch, cancel);
     case Readout::kRewardLast:
     case Readout::kRewardMean:
+    case Readout::kRewardTokens:
       break;
   }
   return reward(request, batch, cancel);
@@ -118,8 +119,10 @@ ScoreResult RewardModel::reward(const ScoreRequest& request, const RaggedBatch& 
   std::vector<TokenSpan> spans;
   for (const int32_t s : request.scored) {
     const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
-    const bool mean = request.readout == Readout::kRewardMean;
-    spans.push_back(mean ? TokenSpan{segment.start, segment.length} : TokenSpan{batch.last_token(s), 1});
+    if (request.readout == Readout::kRewardMean) spans.push_back({segment.start, segment.length});
+    if (request.readout == Readout::kRewardLast) spans.push_back({batch.last_token(s), 1});
+    if (request.readout == Readout::kRewardTokens)
+      for (int32_t i = 0; i < segment.length; ++i) spans.push_back({segment.start + i, 1});
   }
   LinearReadout readout(transformer_, head_.as<float>(), std::move(spans));
   ScoreResult result;
