@@ -102,7 +102,7 @@ function trainingOptions(command: Command): void {
     .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
     .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
-    .option('--evaluate-epochs <n>', 'epochs between evaluations (default: a tenth)', integer(1))
+    .option('--evaluate-epochs <n>', 'epochs between evaluations (default: a quarter)', integer(1))
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
     .option('--resamples <n>', 'bootstrap samples behind the intervals (default: 1000)', integer(0, 1_000_000))
     .option('--attributions <n>', 'pairs of a set whose tokens are explained (default: 4)', integer(0, 1000))

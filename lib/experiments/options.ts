@@ -34,7 +34,7 @@ export interface ExperimentSettings {
   beta: number
   /** explicit. Defaults to 'last'. */
   pool: 'last' | 'mean'
-  /** Evaluate on every set after so many epochs, and before the first. Defaults to a tenth of the epochs, at least 1. */
+  /** Evaluate on every set after so many epochs, and before the first. Defaults to a quarter of the epochs, at least 1. */
   evaluateEpochs: number
   dtype: DType
   /** See TrainSettings. */
@@ -117,7 +117,7 @@ export function resolveExperiment(
     batchPairs: options.batchPairs ?? preset.batchPairs,
     beta: options.beta ?? 0.01,
     pool: options.pool ?? 'last',
-    evaluateEpochs: options.evaluateEpochs ?? Math.max(1, Math.round(epochs / 10)),
+    evaluateEpochs: options.evaluateEpochs ?? Math.max(1, Math.round(epochs / 4)),
     dtype: options.dtype ?? 'f32',
     template: options.template ?? 'auto',
     onLong: options.onLong ?? 'error',

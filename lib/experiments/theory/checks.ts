@@ -91,12 +91,18 @@ export async function implicitDynamics(engine: TheoryEngine, { tokens }: Draw): 
       return { token: response[k]!, h, p: softmax(logits) }
     })
   }
-  // A step that moves rewards by about a third: far above rounding, and what is left after four rates far below.
   const probe = Math.max(...(await change(1e-3)).map(Math.abs))
-  const rate = (0.3 / probe) * 1e-3
-  const slopes: number[][] = []
-  for (let i = 0; i < 4; i++) slopes.push(Array.from(await change(rate / 2 ** i), (value) => value * 2 ** i))
-  const measured = extrapolate(slopes)
+  // Too long a step leaves higher orders, too short a one rounding. Which is best shows without the prediction: where one rate less changes least.
+  let best: { measured: number[]; rate: number; doubt: number } | undefined
+  for (const movement of [0.4, 0.1, 0.025]) {
+    const rate = (movement / probe) * 1e-3
+    const slopes: number[][] = []
+    for (let i = 0; i < 4; i++) slopes.push(Array.from(await change(rate / 2 ** i), (value) => value * 2 ** i))
+    const measured = extrapolate(slopes)
+    const doubt = relativeError(extrapolate(slopes.slice(1)), measured)
+    if (best === undefined || doubt < best.doubt) best = { measured, rate, doubt }
+  }
+  const { measured, rate } = best!
   const plus = await positionsOf(pair.prompt, pair.chosen)
   const minus = await positionsOf(pair.prompt, pair.rejected)
   const expected: number[] = []
@@ -280,7 +286,6 @@ export async function stepZero(engine: TheoryEngine, { tokens }: Draw): Promise<
 }
 
 export function compared(statement: string, predicted: ArrayLike<number>, measured: ArrayLike<number>): Check {
-  const norm = (values: number[]) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
   const [p, m] = [Array.from(predicted), Array.from(measured)]
   const largest = p.reduce((best, value, i) => (Math.abs(value) > Math.abs(p[best]!) ? i : best), 0)
   return {
@@ -288,9 +293,15 @@ export function compared(statement: string, predicted: ArrayLike<number>, measur
     values: p.length,
     predicted: p[largest]!,
     measured: m[largest]!,
-    error: norm(m.map((value, i) => value - p[i]!)) / norm(p),
+    error: relativeError(m, p),
     bound: RELATIVE,
   }
+}
+
+/** ‖a - b‖ / ‖b‖ */
+function relativeError(a: readonly number[], b: readonly number[]): number {
+  const norm = (values: readonly number[]) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
+  return norm(a.map((value, i) => value - b[i]!)) / norm(b)
 }
 
 function zero(statement: string, measured: number, bound: number): Check {

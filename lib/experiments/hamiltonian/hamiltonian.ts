@@ -1,0 +1,1 @@
+export async function hamiltonianExperiment(): Promise<never> { throw new Error('x') }
