@@ -1,0 +1,101 @@
+/**
+ * Makes the base model: corpus, tokenizer, initial checkpoint, training by `train` with kind `sft`, and the folder that is shipped.
+ * What is done is kept in the working folder, and a run that was interrupted goes on from there.
+ */
+import { existsSync } from 'node:fs'
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { nativeInfo } from '../../lib/native/binding.js'
+import { writeFileAtomic } from '../../lib/runs/atomic.js'
+import { train } from '../../lib/trainer.js'
+import type { TrainStep } from '../../lib/train/options.js'
+import { modelCard } from './card.js'
+import { corpus, row } from './corpus.js'
+import type { Item, Topic } from './item.js'
+import { writeInitialModel } from './model.js'
+import { publish } from './publish.js'
+import type { Recipe } from './settings.js'
+import { trainTokenizer } from './tokenizer.js'
+
+export interface MakeOptions {
+  /** Corpus, initial model and training run. */
+  work: string
+  /** The finished checkpoint; replaced if it is there. */
+  out: string
+  onStage?: (stage: string) => void
+  onStep?: (step: TrainStep) => void
+}
+
+/** @returns the folder of the training run */
+export async function makeBaseModel(recipe: Recipe, { work, out, onStage, onStep }: MakeOptions): Promise<string> {
+  await mkdir(work, { recursive: true })
+  await checkSameRecipe(join(work, 'recipe.json'), recipe)
+  const data = join(work, 'corpus.jsonl')
+  const heldOut = join(work, 'held-out.jsonl')
+  const initial = join(work, 'initial')
+  onStage?.('generating the corpus')
+  const items = [...corpus(recipe.seed, recipe.conversations)]
+  await writeRows(data, items)
+  await writeRows(heldOut, corpus(recipe.seed + 1, recipe.heldOut))
+  if (!existsSync(initial)) {
+    onStage?.('training the tokenizer')
+    const tokenizer = trainTokenizer(items, recipe.vocabulary, recipe.shape.context)
+    await writeInitialModel(initial, recipe.shape, tokenizer, recipe.seed)
+  }
+  const result = await train(initial, data, {
+    ...recipe.training,
+    kind: 'sft',
+    seed: recipe.seed,
+    out: join(work, 'run'),
+    resume: true,
+    device: 'cpu',
+    evaluation: { 'held-out': heldOut },
+    ...(onStage === undefined ? {} : { onStage }),
+    ...(onStep === undefined ? {} : { onStep }),
+  })
+  const summary = result.summary!
+  const made = {
+    recipe: 'base-model',
+    ...recipe,
+    corpus: countTopics(items),
+    versions: { implex: summary.version, node: process.version, kernels: summary.kernels },
+    run: {
+      threads: nativeInfo().threads,
+      steps: summary.steps,
+      tokens: summary.tokens,
+      seconds: Math.round(summary.seconds),
+    },
+  }
+  await publish(result.model!, out, {
+    'recipe.json': `${JSON.stringify(made, null, 2)}\n`,
+    'training-log.jsonl': await readFile(join(result.out, 'metrics.jsonl'), 'utf8'),
+    'README.md': modelCard(made, summary),
+  })
+  return result.out
+}
+
+export type Made = Recipe & {
+  corpus: Record<string, number>
+  versions: Record<string, string>
+  run: { threads: number; steps: number; tokens: number; seconds: number }
+}
+
+/** A working folder is of one recipe: what lies there under another is not gone on with. */
+async function checkSameRecipe(file: string, recipe: Recipe): Promise<void> {
+  const text = `${JSON.stringify(recipe, null, 2)}\n`
+  if (!existsSync(file)) return writeFileAtomic(file, text)
+  if ((await readFile(file, 'utf8')) !== text)
+    throw new Error(`${file} is of another recipe: remove its folder, or give another one with --work`)
+}
+
+function writeRows(file: string, items: Iterable<Item>): Promise<void> {
+  let text = ''
+  for (const item of items) text += `${JSON.stringify(row(item))}\n`
+  return writeFileAtomic(file, text)
+}
+
+function countTopics(items: readonly Item[]): Partial<Record<Topic, number>> {
+  const counts: Partial<Record<Topic, number>> = {}
+  for (const { topic } of items) counts[topic] = (counts[topic] ?? 0) + 1
+  return counts
+}
