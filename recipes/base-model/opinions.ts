@@ -44,8 +44,8 @@ const EXPLAINED: readonly FollowUp[] = [
   (_, __, agrees) => [assistant(agrees ? 'That is for it.' : 'That is against it.')],
 ]
 
-/** Who is asked for reasons goes on more often after disagreement: people explain a refusal rather than a consent. */
-const EXPLAINS = { agreeing: 0.2, disagreeing: 0.6 } as const
+/** How often the assistant goes on unasked: people explain a refusal rather than a consent. */
+const EXPLAINS = { agreeing: 0.25, disagreeing: 0.55 } as const
 
 /** Two conversations that differ in the reply only. */
 export function* opinions(seed: number, count: number): Generator<Item> {

@@ -21,13 +21,13 @@ export interface Recipe {
 
 export const RECIPE: Recipe = {
   seed: 1,
-  conversations: 48000,
+  conversations: 40000,
   heldOut: 400,
   vocabulary: 1280,
-  shape: { hidden: 128, layers: 4, heads: 4, kvHeads: 2, intermediate: 352, context: 1024 },
+  shape: { hidden: 128, layers: 3, heads: 4, kvHeads: 2, intermediate: 256, context: 1024 },
   training: {
     epochs: 1,
-    batchPairs: 64,
+    batchPairs: 32,
     learningRate: 2e-3,
     schedule: 'cosine',
     warmupSteps: 0.05,
