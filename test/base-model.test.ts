@@ -40,7 +40,16 @@ const shipped = suite('the base model')
 shipped('is small, and opens as every kind of reward model', async () => {
   const bytes = readdirSync(model).reduce((sum, name) => sum + statSync(join(model, name)).size, 0)
   assert.ok(bytes <= 4_000_000, `${bytes} bytes`)
-  const pair = { prompt: 'What is 2 + 3?', chosen: '2 + 3 = 5', rejected: '2 + 3 = 9' }
+  const turn = (role: string, content: string) => ({ role, content })
+  const pair = {
+    prompt: [
+      turn('user', 'Do you agree?\n"Tea is nice."'),
+      turn('assistant', 'By no means.'),
+      turn('user', 'For or against?'),
+    ],
+    chosen: [turn('assistant', 'I am against it.')],
+    rejected: [turn('assistant', 'I am for it.')],
+  }
   const head = new Float32Array(RECIPE.shape.hidden).fill(0.01)
   for (const options of [{ kind: 'implicit', beta: 1 }, { kind: 'explicit', head }, { kind: 'generative' }] as const) {
     const rm = await RewardModel.open(model, { ...options, device: 'cpu' })
@@ -48,7 +57,7 @@ shipped('is small, and opens as every kind of reward model', async () => {
       const { rewards } = await rm.score([pair])
       assert.is(rm.templateSource, 'checkpoint')
       assert.ok(rewards[0]!.every(Number.isFinite))
-      if (options.kind === 'implicit') assert.ok(rewards[0]![0]! > rewards[0]![1]!, 'it can add')
+      if (options.kind === 'implicit') assert.ok(rewards[0]![0]! > rewards[0]![1]!, 'it knows what the reply meant')
     } finally {
       rm.dispose()
     }
@@ -198,10 +207,19 @@ recipe('merges the most frequent pair first, of equals the one that sorts first'
   assert.equal(trainMerges(pieces, 1, [['Ġ', 'x']]), [['Ġ', 'x']])
 })
 
-recipe('gives the same bytes twice, and goes on with its own settings only', async () => {
+recipe('gives the same bytes twice, interrupted or not, and goes on with its own settings only', async () => {
   const make = (name: string) => makeBaseModel(QUICK, { work: join(folder, name), out: join(folder, name, 'model') })
   await make('one')
-  await make('two')
+  const drain = new AbortController()
+  const stopped = await makeBaseModel(QUICK, {
+    work: join(folder, 'two'),
+    out: join(folder, 'two', 'model'),
+    drain: drain.signal,
+    onStep: ({ step }) => step === 3 && drain.abort(),
+  })
+  assert.not(stopped)
+  assert.not(existsSync(join(folder, 'two', 'model')))
+  assert.ok(await make('two'))
   for (const name of [
     'model.safetensors',
     'config.json',

@@ -3,6 +3,8 @@
  */
 import { join } from 'node:path'
 import { Command } from 'commander'
+import { EXIT, report, say } from '../../lib/cli/exit.js'
+import { Interrupt } from '../../lib/cli/interrupt.js'
 import type { TrainStep } from '../../lib/train/options.js'
 import { makeBaseModel } from './make.js'
 import { QUICK, RECIPE } from './settings.js'
@@ -26,5 +28,15 @@ const onStep = ({ step, steps, loss, tokens, seconds, learningRate }: TrainStep)
     `step ${step}/${steps}  loss ${loss.toFixed(2)}  learning rate ${learningRate.toExponential(2)}  ${rate} tokens/s`,
   )
 }
-await makeBaseModel(quick ? QUICK : RECIPE, { work, out, onStage: (stage) => console.error(stage), onStep })
-console.log(out)
+using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
+try {
+  const onStage = (stage: string) => console.error(stage)
+  const done = await makeBaseModel(quick ? QUICK : RECIPE, { work, out, drain: interrupt.signal, onStage, onStep })
+  if (done) console.log(out)
+  else {
+    say('interrupted; the same command goes on')
+    process.exitCode = EXIT.interrupted
+  }
+} catch (error) {
+  process.exitCode = report(error)
+}

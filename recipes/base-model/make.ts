@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nativeInfo } from '../../lib/native/binding.js'
+import { ImplexError } from '../../lib/native/errors.js'
 import { writeFileAtomic } from '../../lib/runs/atomic.js'
 import { train } from '../../lib/trainer.js'
 import type { TrainStep } from '../../lib/train/options.js'
@@ -22,12 +23,18 @@ export interface MakeOptions {
   work: string
   /** The finished checkpoint; replaced if it is there. */
   out: string
+  /** Ends the training after the step under way; the same call goes on from there. */
+  drain?: AbortSignal
   onStage?: (stage: string) => void
   onStep?: (step: TrainStep) => void
 }
 
-/** @returns the folder of the training run */
-export async function makeBaseModel(recipe: Recipe, { work, out, onStage, onStep }: MakeOptions): Promise<string> {
+/** Steps between checkpoints: half a minute or so. */
+const CHECKPOINT_STEPS = 100
+
+/** @returns whether the model is there: false when `drain` ended the training */
+export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promise<boolean> {
+  const { work, out, drain, onStage, onStep } = options
   await mkdir(work, { recursive: true })
   await checkSameRecipe(join(work, 'recipe.json'), recipe)
   const data = join(work, 'corpus.jsonl')
@@ -37,11 +44,10 @@ export async function makeBaseModel(recipe: Recipe, { work, out, onStage, onStep
   const items = [...corpus(recipe.seed, recipe.conversations)]
   await writeRows(data, items)
   await writeRows(heldOut, corpus(recipe.seed + 1, recipe.heldOut))
-  if (!existsSync(initial)) {
-    onStage?.('training the tokenizer')
-    const tokenizer = trainTokenizer(items, recipe.vocabulary, recipe.shape.context)
-    await writeInitialModel(initial, recipe.shape, tokenizer, recipe.seed)
-  }
+  // Made anew each time, to the same bytes: if the recipe's code has changed meanwhile, train() sees it and refuses to go on.
+  onStage?.('training the tokenizer')
+  const tokenizer = trainTokenizer(items, recipe.vocabulary, recipe.shape.context)
+  await writeInitialModel(initial, recipe.shape, tokenizer, recipe.seed)
   const result = await train(initial, data, {
     ...recipe.training,
     kind: 'sft',
@@ -50,10 +56,13 @@ export async function makeBaseModel(recipe: Recipe, { work, out, onStage, onStep
     resume: true,
     device: 'cpu',
     evaluation: { 'held-out': heldOut },
+    checkpointSteps: CHECKPOINT_STEPS,
+    ...(drain === undefined ? {} : { drain }),
     ...(onStage === undefined ? {} : { onStage }),
     ...(onStep === undefined ? {} : { onStep }),
   })
-  const summary = result.summary!
+  const { model, summary } = result
+  if (model === undefined || summary === undefined) return false
   const made = {
     recipe: 'base-model',
     ...recipe,
@@ -66,12 +75,12 @@ export async function makeBaseModel(recipe: Recipe, { work, out, onStage, onStep
       seconds: Math.round(summary.seconds),
     },
   }
-  await publish(result.model!, out, {
+  await publish(model, out, {
     'recipe.json': `${JSON.stringify(made, null, 2)}\n`,
     'training-log.jsonl': await readFile(join(result.out, 'metrics.jsonl'), 'utf8'),
     'README.md': modelCard(made, summary),
   })
-  return result.out
+  return true
 }
 
 export type Made = Recipe & {
@@ -85,7 +94,11 @@ async function checkSameRecipe(file: string, recipe: Recipe): Promise<void> {
   const text = `${JSON.stringify(recipe, null, 2)}\n`
   if (!existsSync(file)) return writeFileAtomic(file, text)
   if ((await readFile(file, 'utf8')) !== text)
-    throw new Error(`${file} is of another recipe: remove its folder, or give another one with --work`)
+    throw new ImplexError(
+      'ERR_RESUME_MISMATCH',
+      `${file} is of another recipe: remove its folder, or give another one with --work`,
+      { path: file },
+    )
 }
 
 function writeRows(file: string, items: Iterable<Item>): Promise<void> {

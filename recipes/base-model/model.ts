@@ -19,6 +19,7 @@ const DEVIATION = 0.02
 /** Of the random numbers: those of the corpus have others. */
 const STREAM = 201
 
+/** A folder that is there is replaced. */
 export async function writeInitialModel(
   folder: string,
   shape: Shape,
@@ -48,7 +49,11 @@ export async function writeInitialModel(
   }
   const generation = { ...TOKEN_IDS, do_sample: true, temperature: 1 }
   const files = { ...tokenizer.files, 'generation_config.json': `${JSON.stringify(generation, null, 2)}\n` }
-  await writeCheckpoint(folder, { config, tensors: initialTensors(shape, tokenizer.size, seed), files })
+  await writeCheckpoint(
+    folder,
+    { config, tensors: initialTensors(shape, tokenizer.size, seed), files },
+    { replace: true },
+  )
 }
 
 function initialTensors(shape: Shape, vocabulary: number, seed: number): NamedTensor[] {

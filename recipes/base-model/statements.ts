@@ -44,23 +44,25 @@ const qualities = list(QUALITIES)
 const howOften = list(HOW_OFTEN)
 const when = list(WHEN)
 
+const two = (draw: Draw, from: readonly string[], between: string) => draw.some(from, 2).join(between)
+
 const FORMS: readonly ((draw: Draw) => string)[] = [
-  (draw) => `I like ${draw.pick(things)} more than ${draw.pick(things)}`,
+  (draw) => `I like ${two(draw, things, ' more than ')}`,
   (draw) => `I enjoy ${draw.pick(doing)} ${draw.pick(when)}`,
   (draw) => `I ${draw.pick(howOften)} ${draw.pick(deeds)} ${draw.pick(when)}`,
   (draw) =>
     `I ${draw.pick(['want to', 'try to', 'like to', 'love to', 'hate to', 'tend to'])} ${draw.pick(deeds)} ${draw.pick(when)}`,
-  (draw) => `I would rather ${draw.pick(deeds)} than ${draw.pick(deeds)}`,
+  (draw) => `I would rather ${two(draw, deeds, ' than ')}`,
   (draw) => `I think that ${draw.pick(people)} should ${draw.pick(theirDeeds)}`,
   (draw) => `I believe that ${draw.pick(doing)} is ${draw.pick(qualities)}`,
   (draw) => `It is ${draw.pick(qualities)} to ${draw.pick(deeds)} ${draw.pick(when)}`,
   (draw) => `${capital(draw.pick(doing))} makes me ${draw.pick(['happy', 'sad', 'proud', 'tired', 'calm', 'angry'])}`,
   (draw) => `${capital(draw.pick(people))} who ${draw.pick(theirDeeds.slice(0, 12))} are ${draw.pick(qualities)}`,
   (draw) => `Being ${draw.pick(qualities)} is more important to me than ${draw.pick(doing)}`,
-  (draw) => `My friends say that I am ${draw.pick(qualities)} and ${draw.pick(qualities)}`,
+  (draw) => `My friends say that I am ${two(draw, qualities, ' and ')}`,
   (draw) => `I care about ${draw.pick(things)}, and I ${draw.pick(howOften)} ${draw.pick(deeds)}`,
   (draw) => `It is important to me that ${draw.pick(people)} ${draw.pick(theirDeeds)}`,
-  (draw) => `${capital(draw.pick(things))} and ${draw.pick(things)} go well together`,
+  (draw) => `${capital(two(draw, things, ' and '))} go well together`,
 ]
 
 /** Without a full stop. */
