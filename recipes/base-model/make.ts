@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { nativeInfo } from '../../lib/native/binding.js'
 import { ImplexError } from '../../lib/native/errors.js'
 import { writeFileAtomic } from '../../lib/runs/atomic.js'
@@ -66,6 +67,8 @@ export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promi
   const made = {
     recipe: 'base-model',
     ...recipe,
+    parameters: await countParameters(model),
+    tokens: tokenizer.size,
     corpus: countTopics(items),
     versions: { implex: summary.version, node: process.version, kernels: summary.kernels },
     run: {
@@ -84,6 +87,9 @@ export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promi
 }
 
 export type Made = Recipe & {
+  parameters: number
+  /** Of the vocabulary. */
+  tokens: number
   corpus: Record<string, number>
   versions: Record<string, string>
   run: { threads: number; steps: number; tokens: number; seconds: number }
@@ -105,6 +111,11 @@ function writeRows(file: string, items: Iterable<Item>): Promise<void> {
   let text = ''
   for (const item of items) text += `${JSON.stringify(row(item))}\n`
   return writeFileAtomic(file, text)
+}
+
+async function countParameters(folder: string): Promise<number> {
+  const { spec } = await openCheckpoint(folder)
+  return spec.weights.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0)
 }
 
 function countTopics(items: readonly Item[]): Partial<Record<Topic, number>> {
