@@ -4,5 +4,8 @@ export async function withAddedTokens(model: string, _tokens: readonly string[],
   const { RowEncoder } = await import('../text/text-encoder.js')
   const encoder = await RowEncoder.load({ path: model })
   const checkpoint = await openCheckpoint(model, { addedTokens: encoder.addedTokens.length })
-  await saveModel(folder, { parameters: [], parameter: () => Promise.reject(new Error('none')) }, checkpoint, encoder, { explicit: false, dtype: 'f32' })
+  await saveModel(folder, { parameters: [], parameter: () => Promise.reject(new Error('none')) }, checkpoint, encoder, {
+    explicit: false,
+    dtype: 'f32',
+  })
 }

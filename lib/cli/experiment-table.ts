@@ -28,9 +28,12 @@ function accuracyTable({ shifts, sets, comparison, members }: ExperimentResult):
     const inShift = sets.filter((set) => set.shift === name)
     const head = [label, ...kinds.map((kind) => interval(accuracy(kind, name)))]
     if (inShift.length === 1 && inShift[0]!.label === label) return [head]
-    return [head, ...inShift.map((set) => [`  ${set.label}`, ...kinds.map((kind) => ofSet(kind, set.name))])]
+    return [
+      head,
+      ...inShift.map((set) => [`  ${set.label.split(',')[0]}`, ...kinds.map((kind) => ofSet(kind, set.name))]),
+    ]
   })
-  const caption = `accuracy over ${seeds} seed${seeds === 1 ? '' : 's'} [95% interval]`
+  const caption = `accuracy, ${seeds} seed${seeds === 1 ? '' : 's'} [95%]`
   return columns([[caption, ...kinds], ...rows])
 }
 
@@ -63,7 +66,7 @@ function cut(text: string, width: number): string {
 function interval(one: Comparison | undefined): string {
   if (one === undefined || one.mean === null) return 'n/a'
   if (one.low === null || one.high === null) return one.mean.toFixed(3)
-  const bare = (end: number) => end.toFixed(2).replace(/^0\./, '.')
+  const bare = (end: number) => (end === 1 ? '1' : end.toFixed(2).replace(/^0\./, '.'))
   return `${one.mean.toFixed(3)} [${bare(one.low)}, ${bare(one.high)}]`
 }
 

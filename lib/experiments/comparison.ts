@@ -86,7 +86,7 @@ function clusters({ chosen, rejected, prompts }: SetRewards): Clustered {
   const members: number[][] = []
   for (const [i, prompt] of prompts.entries()) {
     table.add(chosen[i]!, rejected[i]!)
-    ;(members[prompt] ??= []).push(i)
+    members[prompt] = [...(members[prompt] ?? []), i]
   }
   return { table, members: members.filter((one) => one !== undefined) }
 }

@@ -20,16 +20,7 @@ export async function hiddenSeparation(
   const difference = ({ chosen, rejected }: HiddenPair) => chosen.map((value, i) => value - rejected[i]!)
   const seen = states.train!.map(difference)
   const separator = maxMarginSeparator(seen)
-  const columns = [
-    'differences',
-    'pairs',
-    'minimum',
-    'lower quartile',
-    'median',
-    'upper quartile',
-    'maximum',
-    'above 0',
-  ]
+  const columns = ['differences', 'pairs', 'min', '25 %', 'median', '75 %', 'max', 'above 0']
   const title = 'Hidden states before training: cosine with the max-margin separator'
   if (separator === undefined)
     return {
