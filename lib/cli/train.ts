@@ -9,6 +9,7 @@ import { fileError } from '../checkpoint/files.js'
 import { ImplexError } from '../native/errors.js'
 import { isPlainObject } from '../native/validate.js'
 import { DEVICES, DTYPES, ON_LONG, POOLS } from '../reward-model.js'
+import { shellWord } from '../runs/shell-word.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../train/options.js'
 import { SCHEDULES } from '../train/schedule.js'
 import { train, type TrainResult } from '../trainer.js'
@@ -206,10 +207,6 @@ function withAdvice(error: unknown, out: string): unknown {
     `${error.message}\nWhat was trained up to the last checkpoint is kept; go on with implex train --out ${shellWord(out)} --resume`,
     { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
   )
-}
-
-function shellWord(text: string): string {
-  return /^[\w./+@%:=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }
 
 function number(text: string): number {

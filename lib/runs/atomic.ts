@@ -2,7 +2,7 @@
  * Files that appear whole or not at all, and stay: a neighbour is written, flushed to disk and renamed, and the folder flushed after it.
  */
 import { randomBytes } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { fileError } from '../checkpoint/files.js'
 
@@ -17,12 +17,12 @@ export function isTemporary(name: string): boolean {
 }
 
 /** @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
-export async function writeFileAtomic(path: string, text: string): Promise<void> {
+export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = temporaryName(path)
   try {
     const file = await open(temporary, 'wx')
     try {
-      await file.writeFile(text)
+      await file.writeFile(content)
       await file.sync()
     } finally {
       await file.close()
@@ -40,4 +40,13 @@ export async function flushFolder(path: string): Promise<void> {
   const folder = await open(path, 'r').catch(() => undefined)
   await folder?.sync().catch(() => {})
   await folder?.close()
+}
+
+/** Makes a folder and those above it, where they are not there. @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true })
+  } catch (error) {
+    throw fileError(path, 'make the folder', error)
+  }
 }
