@@ -79,7 +79,7 @@ function legend(): Markup {
   ]
   return html`<div class="legend"><p><span class="scale" aria-hidden="true">${shades.map((shade) => html`<i class="${shade}"></i>`)}</span>
 <strong>Colour: share of the implicit reward.</strong> Purple with a dashed line lowers it, no colour leaves it, green with a solid line raises it. Full colour is the largest share of that response.</p>
-<p><span class="scale" aria-hidden="true">${[0.2, 0.5, 0.35, 0.8].map((height) => html`<i class="step" style="--h:${height}"></i>`)}</span>
+<p><span class="scale" aria-hidden="true">${[0.15, 0.25, 0.2, 0.55, 0.45, 0.9].map((height) => html`<i class="step" style="--h:${height}"></i>`)}</span>
 <strong>Step below: the explicit head.</strong> What the reward would be if the response ended at that token; one scale for both responses of a pair.</p>
 <p class="keys">Point at a token for its numbers, or focus a response and move with the arrow keys.</p></div>`
 }
@@ -138,12 +138,12 @@ function side(
       .filter((one) => one !== false)
       .join(', ')
     const step = along !== undefined && html`<i class="step" style="--h:${height(along).toFixed(2)}"></i>`
-    return html`<li class="${shade}" tabindex="${k === 0 ? 0 : -1}"><bdi>${shownToken(token)}</bdi>${step}<span class="tip"><b>${shownToken(token)}</b> ${said}</span></li>`
+    return html`<li tabindex="${k === 0 ? 0 : -1}"><bdi class="word ${shade}">${shownToken(token)}</bdi>${step}<span class="tip">${said}</span></li>`
   })
   const cut = tokens.length > TOKENS && html`<p class="cut">The first ${TOKENS} of ${tokens.length} tokens.</p>`
   const scale = implicit !== undefined && html`<p class="full">Full colour: share of ±${data(largest)}</p>`
   return html`<section class="side">${heading(level, html`${which === 'chosen' ? 'Chosen' : 'Rejected'} <span class="rewards">${rewards}</span>`)}
-<ul class="tokens${explicit === undefined ? '' : ' steps'}" dir="${directionOf(tokens.join(''))}" aria-label="Tokens of the ${which} response">${items}</ul>${scale}${cut}</section>`
+<div class="box"><ul class="tokens" dir="${directionOf(tokens.join(''))}" aria-label="Tokens of the ${which} response">${items}</ul>${scale}</div>${cut}</section>`
 }
 
 function shadeOf(share: number, largest: number): string {

@@ -49,12 +49,16 @@ export function experimentReport(run: ExperimentRun, prefix: string, level: numb
   const rewards = rewardsFigure(result, run.trainings, `${prefix}rewards`)
   if (rewards !== undefined) {
     figures.push(rewards.figure)
-    add('rewards-section', 'Rewards of chosen and rejected responses', rewardsBody(result, rewards.figure))
+    add('rewards-section', 'Reward distributions', rewardsBody(result, rewards.figure))
   }
   if (result.tables.length > 0)
-    add('tables', 'Further measurements', tablesBody(result.tables, prefix, figures, level + 1))
+    add(
+      'tables',
+      result.experiment === 'theory' ? 'Predicted and measured' : 'Further measurements',
+      tablesBody(result.tables, prefix, figures, level + 1),
+    )
   if (result.paper.length > 0) add('paper', 'Beside the paper', paperBody(result))
-  add('tokens', 'Where the rewards come from', attributionBody(run.attributions, result, level + 1))
+  add('tokens', 'Rewards token by token', attributionBody(run.attributions, result, level + 1))
   if (result.notes.length > 0)
     add(
       'notes',
@@ -70,16 +74,14 @@ export function experimentReport(run: ExperimentRun, prefix: string, level: numb
 
 function whatWasRun({ result, trainings }: ExperimentRun, level: number): Content {
   const { model, sets, shifts, members, settings } = result
-  const kinds = [...group(members, ({ kind }) => kind)].map(
-    ([kind, of]) => `${lookOf(kind).label.toLowerCase()} (${of.length} ${of.length === 1 ? 'seed' : 'seeds'})`,
-  )
+  const kinds = [...new Set(members.map(({ kind }) => lookOf(kind).label.toLowerCase()))]
   const seeds = [...new Set(trainings.map(({ seed }) => seed))]
+  const trained = html`<span class="aside">${members.length} trainings, ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}</span>`
   const labels = new Map(shifts.map(({ name, label }) => [name, label]))
   return [
     facts([
       ['Model', html`${model.name} <span class="aside">${magnitude(model.parameters)} parameters</span>`],
-      ...(kinds.length > 0 ? [['Reward models', kinds.join(', ')] as const] : []),
-      ...(seeds.length > 0 ? [['Seeds', seeds.join(', ')] as const] : []),
+      ...(kinds.length > 0 ? [['Reward models', html`${kinds.join(', ')} ${trained}`] as const] : []),
       [
         'Device',
         html`${result.device}, ${result.dtype} <span class="aside">kernels ${result.kernels}, ${result.threads} ${result.threads === 1 ? 'thread' : 'threads'}</span>`,
@@ -91,7 +93,7 @@ function whatWasRun({ result, trainings }: ExperimentRun, level: number): Conten
       ['Version', `implex ${result.version}`],
     ]),
     shifts.length > 0 &&
-      html`${heading(level, 'The shifts')}<dl class="shifts">${shifts.map(({ label, description }) => html`<dt>${label}</dt><dd>${description}</dd>`)}</dl>`,
+      html`${heading(level, 'The shifts')}<dl class="shifts">${shifts.map(({ label, description }) => html`<div><dt>${label}</dt><dd>${description}</dd></div>`)}</dl>`,
     (sets.length > 0 || Object.keys(settings).length > 0) &&
       figureTable('Data sets and settings', [
         sets.length > 0 &&

@@ -18,7 +18,7 @@ export function digits(value: number | null | undefined, count = 3): string {
   if (value === 0) return '0'
   const size = Math.abs(value)
   if (Number.isInteger(value) && size < 1e6) return minus(grouped(value))
-  if (size >= 1e6 || size < 1e-3) return minus(value.toExponential(count - 1).replace('e+', 'e'))
+  if (size >= 1e6 || size < 1e-3) return minus(value.toExponential(count - 1).replace(/\.?0*e\+?/, 'e'))
   return minus(String(Number(value.toPrecision(count))))
 }
 

@@ -29,7 +29,7 @@ export function page(reports: readonly RunReport[]): string {
 <a class="skip" href="#content">Skip to content</a>
 <div class="page">
 <header class="bar"><span class="brand">implex report</span><button type="button" id="scheme" hidden>Dark colours</button></header>
-<nav aria-labelledby="contents"><h2 id="contents">Contents</h2><div class="inner">${single ? links(only.sections) : contents(reports)}</div></nav>
+<nav aria-labelledby="contents"><h2 id="contents">Contents</h2>${single ? links(only.sections) : contents(reports)}</nav>
 <main id="content" tabindex="-1">
 ${single ? html`${intro(only, 1)}${parts(only.sections, 2)}` : html`<h1>${title}</h1>${reports.map(runPart)}`}
 </main>
@@ -62,5 +62,5 @@ function links(sections: readonly Section[]): Content {
 }
 
 function contents(reports: readonly RunReport[]): Content {
-  return html`<ul>${reports.map(({ title, sections }, i) => html`<li><a href="#run-${i + 1}">${title}</a>${links(sections)}</li>`)}</ul>`
+  return html`<ul>${reports.map(({ title, sections }, i) => html`<li class="whole"><a href="#run-${i + 1}">${title}</a>${links(sections)}</li>`)}</ul>`
 }

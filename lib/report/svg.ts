@@ -6,7 +6,7 @@
  */
 import type { ScaleContinuousNumeric } from 'd3-scale'
 import { symbol } from 'd3-shape'
-import { type Content, html, Markup, visible } from './html.js'
+import { type Content, html, type Markup, visible } from './html.js'
 import { type KindLook, lookOf } from './palette.js'
 
 export const WIDTHS = { wide: 880, narrow: 360 } as const

@@ -1,7 +1,7 @@
 /**
  * Tables with a caption, which scroll in a box of their own where they are wider than the screen.
  */
-import { type Content, html, Markup } from './html.js'
+import { type Content, html, type Markup } from './html.js'
 import { data } from './numbers.js'
 
 export interface Column {

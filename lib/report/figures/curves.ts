@@ -9,7 +9,19 @@ import { type Content, html } from '../html.js'
 import type { MetricsLine, Training } from '../load.js'
 import { fixed } from '../numbers.js'
 import { lookOf } from '../palette.js'
-import { type Drawing, type Figure, type Form, legend, line, type Panel, panels, text, xAxis, yAxis } from '../svg.js'
+import {
+  type Drawing,
+  type Figure,
+  type Form,
+  legend,
+  line,
+  mark,
+  type Panel,
+  panels,
+  text,
+  xAxis,
+  yAxis,
+} from '../svg.js'
 
 /** More points than this would be a line thicker than the differences it shows. */
 const POINTS = 160
@@ -130,6 +142,7 @@ function draw(list: readonly CurvePanel[], kinds: readonly string[], form: Form)
 }
 
 function drawPanel({ title, top, reference, curves }: CurvePanel, at: Panel): Content {
+  const means = meansOf(curves)
   const all = curves.flatMap(({ points }) => points)
   const x = scaleLinear()
     .domain([0, max(all, ({ epoch }) => epoch) || 1])
@@ -152,6 +165,10 @@ function drawPanel({ title, top, reference, curves }: CurvePanel, at: Panel): Co
       text(at.x + at.width, y(reference.value) - 5, reference.label, { anchor: 'end', look: 'muted small' }),
     ],
     curves.map((curve) => stroke(curve, 'thin', 1)),
-    meansOf(curves).map((curve) => stroke(curve, '', 2.25)),
+    means.map((curve) => stroke(curve, '', 2.25)),
+    means.map(({ kind, points: of }) => {
+      const end = of.at(-1)
+      return end !== undefined && mark(lookOf(kind), x(end.epoch), y(end.value), 52)
+    }),
   ]
 }

@@ -59,7 +59,7 @@ export function groupsOf({ shifts, comparison }: ExperimentResult, statistic: Co
 function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFigure, form: Form) {
   const wide = form === 'wide'
   const names = wide ? 318 : 92
-  const values = wide ? 172 : 52
+  const values = wide ? 172 : 54
   const top = reference === undefined ? 10 : 26
   let height = top
   const content: Content[] = []
@@ -95,7 +95,9 @@ function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFig
         content.push(mark(look, x(value), y + 12 + SEED * Math.min(layer, LAYERS - 1), 17, false))
       content.push(mark(look, x(row.mean!), y, 105))
       const range = interval(row.low, row.high)
-      content.push(text(plot.x + plot.width + 16, y + 4, fixed(row.mean), { look: `bold ink-${look.colour}` }))
+      content.push(
+        text(plot.x + plot.width + (wide ? 16 : 12), y + 4, fixed(row.mean), { look: `bold ink-${look.colour}` }),
+      )
       if (wide && range !== '') content.push(text(plot.x + plot.width + 60, y + 4, range, { look: 'muted' }))
       height += room
     }

@@ -8,6 +8,6 @@ export function marginFigure(result: ExperimentResult, id: string): Figure | und
     id,
     title: 'Normalised margin by shift and kind',
     statistic: 'normalizedMargin',
-    axis: 'Mean |r⁺ − r⁻| over the standard deviation of all rewards',
+    axis: 'mean |r⁺ − r⁻| in standard deviations',
   })
 }

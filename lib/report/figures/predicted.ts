@@ -7,10 +7,14 @@ import type { ResultTable } from '../../experiments/result.js'
 import { type Content, html } from '../html.js'
 import { digits } from '../numbers.js'
 import { lookOf } from '../palette.js'
-import { type Drawing, type Figure, type Form, line, mark, type Panel, text, WIDTHS } from '../svg.js'
+import { type Drawing, type Figure, type Form, legend, line, mark, type Panel, text, WIDTHS } from '../svg.js'
+
+/** A row that names one of these has its mark and colour. */
+const KINDS = ['explicit', 'implicit', 'generative'] as const
 
 interface Point {
   label: string
+  kind: string
   predicted: number
   measured: number
 }
@@ -24,7 +28,8 @@ export function predictedFigure(table: ResultTable, id: string): Figure | undefi
     const [p, m] = [row[predicted], row[measured]]
     if (typeof p !== 'number' || typeof m !== 'number') return []
     const label = row.filter((cell) => typeof cell === 'string').join(', ')
-    return [{ label, predicted: p, measured: m }]
+    const kind = row.find((cell) => KINDS.some((one) => one === cell)) ?? 'sft'
+    return [{ label, kind: String(kind), predicted: p, measured: m }]
   })
   if (points.length === 0) return undefined
   const said = points.map(
@@ -41,16 +46,17 @@ export function predictedFigure(table: ResultTable, id: string): Figure | undefi
 type Scale = ScaleContinuousNumeric<number, number>
 
 function draw(points: readonly Point[], form: Form): Drawing {
-  const at: Panel = { x: 70, y: 12, width: Math.min(WIDTHS[form] - 90, 420), height: form === 'wide' ? 340 : 270 }
+  const at: Panel = { x: 70, y: 34, width: Math.min(WIDTHS[form] - 90, 420), height: form === 'wide' ? 340 : 270 }
   const scale = scaleOf(points)
   const x = scale.copy().range([at.x, at.x + at.width])
   const y = scale.copy().range([at.y + at.height, at.y])
   const [low, high] = scale.domain() as [number, number]
-  const look = lookOf('explicit')
+  const kinds = KINDS.filter((kind) => points.some((point) => point.kind === kind))
   const ticks = ticksOf(scale)
   return {
     height: at.y + at.height + 44,
     content: [
+      kinds.length > 0 && legend(kinds, 70, 12),
       ticks.map(
         (tick): Content => [
           line(x(tick), at.y, x(tick), at.y + at.height, 'stroke-grid'),
@@ -64,7 +70,7 @@ function draw(points: readonly Point[], form: Form): Drawing {
       html`<g transform="translate(14,${at.y + at.height / 2}) rotate(-90)">${text(0, 0, 'measured', { anchor: 'middle', look: 'muted' })}</g>`,
       points.map(
         (point) =>
-          html`<g><title>${point.label}: ${digits(point.predicted)} predicted, ${digits(point.measured)} measured</title>${mark(look, x(point.predicted), y(point.measured), 60)}</g>`,
+          html`<g><title>${point.label}: ${digits(point.predicted)} predicted, ${digits(point.measured)} measured</title>${mark(lookOf(point.kind), x(point.predicted), y(point.measured), 60)}</g>`,
       ),
     ],
   }

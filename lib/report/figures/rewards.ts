@@ -87,15 +87,15 @@ function draw(list: readonly RewardPanel[], form: Form): Drawing {
     content.push(text(0, y + 18, shift, { look: 'bold', room: WIDTHS[form] }))
     const row = list.filter((panel) => panel.shift === shift)
     for (const [i, panel] of row.entries()) {
-      const at = { x: (i % columns) * width + 2, y: y + 56, width: width - 24, height: 92 }
+      const at = { x: (i % columns) * width + 10, y: y + 56, width: width - 26, height: 92 }
       content.push(drawPanel(panel, at))
       if (i % columns === columns - 1 || i === row.length - 1) y += 138
     }
     y += 34
   }
   return {
-    height: y + 6,
-    content: [content, text(0, y, 'Rewards: standard deviations from the mean of the set', { look: 'muted' })],
+    height: y + 20,
+    content: [content, text(0, y + 10, 'Rewards: standard deviations from the mean of the set', { look: 'muted' })],
   }
 }
 
@@ -122,7 +122,7 @@ function drawPanel({ kind, chosen, rejected }: RewardPanel, at: Panel): Content 
         return html`<rect x="${px(left + 0.5)}" y="${px(side > 0 ? middle - size : middle)}" width="${px(x(one.x1!) - left - 1)}" height="${px(size)}" class="${name}-${look.colour}"/>`
       })
   return [
-    text(at.x, at.y - 14, look.label, { look: `ink-${look.colour} bold` }),
+    text(at.x - 10, at.y - 14, look.label, { look: `ink-${look.colour} bold` }),
     xAxis(x, at, 6),
     bars(up, 1, 'fill'),
     bars(down, -1, 'outline'),
