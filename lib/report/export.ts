@@ -7,7 +7,9 @@ import { COLOURS } from './palette.js'
 import { FIGURE_STYLE } from './style.js'
 import { drawSvg, type Figure, WIDTHS } from './svg.js'
 
-const FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+/** Without quotes: resvg finds no quoted name behind the first one. */
+const FONTS =
+  'Helvetica Neue, Helvetica, Arial, Inter, Roboto, Noto Sans, Segoe UI, Ubuntu, Cantarell, Liberation Sans, DejaVu Sans, sans-serif'
 
 /** @returns the files written, and what could not be, in words */
 export async function exportFigures(

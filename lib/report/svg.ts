@@ -66,7 +66,7 @@ export function fit(value: string, room: number, size: number): string {
   for (const { segment } of new Intl.Segmenter('en').segment(line)) {
     width +=
       size *
-      (/^[ilj.,:;'!|()[\]tfr ]/.test(segment) ? 0.34 : /^[\u0020-\u024F\u0370-\u052F]/.test(segment) ? 0.6 : 1.05)
+      (/^[ilj.,:;'!|()[\]tfr ]/.test(segment) ? 0.36 : /^[\u0020-\u024F\u0370-\u052F]/.test(segment) ? 0.64 : 1.1)
     if (width > room) return `${kept.trimEnd()}…`
     kept += segment
   }

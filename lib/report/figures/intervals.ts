@@ -36,7 +36,7 @@ export function intervalFigure(result: ExperimentResult, options: IntervalFigure
   return {
     id: options.id,
     title: options.title,
-    description: `${options.axis} with 95% intervals. ${said.join(' ')}`,
+    description: `${options.title}: ${options.axis}, with 95% intervals. ${said.join(' ')}`,
     draw: (form) => draw(groups, options, form),
   }
 }
