@@ -26,6 +26,7 @@ export {
 } from './kernels.js'
 export { Moments, PreferenceMetrics } from './metrics.js'
 export { ImplexError, type ImplexErrorCode } from './native/errors.js'
+export { type ReportOptions, type ReportResult, writeReport } from './report/index.js'
 export {
   RewardModel,
   type RewardModelOptions,

@@ -8,6 +8,7 @@ import { addDoctor } from './doctor.js'
 import { EXIT, report } from './exit.js'
 import { addEval } from './eval.js'
 import { addExperiment } from './experiment.js'
+import { addReport } from './report.js'
 import { addScore } from './score.js'
 import { addTrain } from './train.js'
 import { VERSION } from './version.js'
@@ -33,6 +34,7 @@ addTrain(program, finish)
 addEval(program, finish)
 addScore(program, finish)
 addExperiment(program, finish)
+addReport(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)
 

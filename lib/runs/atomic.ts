@@ -17,12 +17,12 @@ export function isTemporary(name: string): boolean {
 }
 
 /** @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
-export async function writeFileAtomic(path: string, text: string): Promise<void> {
+export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = temporaryName(path)
   try {
     const file = await open(temporary, 'wx')
     try {
-      await file.writeFile(text)
+      await file.writeFile(content)
       await file.sync()
     } finally {
       await file.close()

@@ -1,0 +1,41 @@
+/**
+ * Tables with a caption, which scroll in a box of their own where they are wider than the screen.
+ */
+import { type Content, html, type Markup } from './html.js'
+import { data } from './numbers.js'
+
+export interface Column {
+  name: string
+  /** Right-aligned. */
+  numeric?: boolean
+}
+
+export type Cell = Content | boolean
+
+/** The first cell of a row is its heading. */
+export function table(caption: Content, columns: readonly Column[], rows: readonly (readonly Cell[])[]): Markup {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="${plain(caption)}"><table><caption>${caption}</caption><thead><tr>${columns.map(
+    ({ name, numeric }) => html`<th scope="col"${numeric === true && html` class="n"`}>${name}</th>`,
+  )}</tr></thead><tbody>${rows.map(
+    (row) =>
+      html`<tr>${columns.map(({ numeric }, i) => {
+        const look = numeric === true && html` class="n"`
+        return i === 0 ? html`<th scope="row"${look}>${cell(row[i])}</th>` : html`<td${look}>${cell(row[i])}</td>`
+      })}</tr>`,
+  )}</tbody></table></div>`
+}
+
+/** Numbers as data, truth in words. */
+function cell(value: Cell | undefined): Content {
+  if (typeof value === 'number') return data(value)
+  return typeof value === 'boolean' ? (value ? 'yes' : 'no') : value
+}
+
+function plain(content: Content): string {
+  return typeof content === 'string' ? content : 'Table'
+}
+
+/** What a figure shows, in numbers: folded away beneath it. */
+export function figureTable(summary: string, content: Content): Markup {
+  return html`<details class="numbers"><summary>${summary}</summary>${content}</details>`
+}

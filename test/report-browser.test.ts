@@ -1,0 +1,237 @@
+/**
+ * The report in a real browser: it asks for nothing, fits every screen, works by keyboard and in both schemes, and axe-core finds no barrier.
+ */
+import { createRequire } from 'node:module'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { AxeResults } from 'axe-core'
+import type { Browser, Page } from 'playwright-core'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { writeReport } from '../lib/index.js'
+import { writePersonaRun, writeTheoryRun, writeTrainingRun } from './fixtures/report-runs.js'
+import { chromiumPath, startChromium } from './support/browser.js'
+import { skip } from './support/skip.js'
+import { temporaryFolder } from './support/tmp.js'
+
+const WIDTHS = [400, 1600]
+const SCHEMES = ['light', 'dark'] as const
+
+const report = suite('report in a browser')
+const root = temporaryFolder()
+const executable = chromiumPath()
+
+async function pageFile(name: string, ...runs: string[]): Promise<string> {
+  const { page } = await writeReport(runs, { out: join(root, `${name}.html`) })
+  return pathToFileURL(page).href
+}
+
+async function pages(): Promise<Record<'persona' | 'all' | 'hostile', string>> {
+  const [persona, theory, training, hostile] = ['persona', 'theory', 'training', 'hostile'].map((name) =>
+    join(root, name),
+  ) as [string, string, string, string]
+  writePersonaRun(persona)
+  writeTheoryRun(theory)
+  writeTrainingRun(training)
+  const text = `<script>document.title = 'injected'</script><img src="https://example.com/x.png" onerror="alert(1)">"'\u202E\u0000 שלום مرحبا 👩‍👩‍👧 ${'long'.repeat(100)}`
+  writePersonaRun(hostile, 1, { text })
+  return {
+    persona: await pageFile('persona', persona),
+    all: await pageFile('all', persona, theory, training),
+    hostile: await pageFile('hostile', hostile),
+  }
+}
+
+/** Opens a page; what it asks for and complains of is gathered. */
+async function open(
+  browser: Browser,
+  url: string,
+  width: number,
+  scheme: 'light' | 'dark',
+): Promise<{ page: Page; requests: string[]; complaints: string[] }> {
+  const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme: scheme })
+  const requests: string[] = []
+  const complaints: string[] = []
+  page.on('request', (request) => requests.push(request.url()))
+  page.on('console', (message) => complaints.push(message.text()))
+  page.on('pageerror', (error) => complaints.push(error.message))
+  page.on('dialog', (dialog) => {
+    complaints.push(dialog.message())
+    void dialog.dismiss()
+  })
+  await page.goto(url)
+  return { page, requests: requests.filter((one) => one !== url && !one.startsWith('data:')), complaints }
+}
+
+/** In the page: code as text, since these files are compiled without the browser's types. */
+const inPage = <T>(page: Page, code: string): Promise<T> => page.evaluate(code) as Promise<T>
+
+if (executable === undefined) {
+  skip('there is no Chromium: install it (Debian: apt-get install chromium), or say where it is in IMPLEX_CHROMIUM')
+} else {
+  const urls = await pages()
+  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+  let browser: Browser
+  report.before(async () => {
+    browser = await startChromium(executable)
+  })
+  report.after(async () => {
+    await browser?.close()
+  })
+
+  for (const [name, url] of Object.entries(urls)) {
+    for (const width of WIDTHS) {
+      for (const scheme of SCHEMES) {
+        report(`${name}, ${width} px, ${scheme}: quiet, alone, and no wider than the screen`, async () => {
+          const { page, requests, complaints } = await open(browser, url, width, scheme)
+          assert.is.not(await page.title(), 'injected')
+          await inPage(page, "document.querySelectorAll('details').forEach((one) => { one.open = true })")
+          const wide = await inPage<number>(
+            page,
+            'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+          )
+          assert.is(wide, 0)
+          // Every figure shows exactly one of its forms, with letters that can be read.
+          const figures = await inPage<{ forms: string[]; size: number }[]>(
+            page,
+            `[...document.querySelectorAll('figure')].map((figure) => {
+              const shown = [...figure.querySelectorAll('svg')].filter((svg) => svg.getBoundingClientRect().width > 0)
+              const [svg] = shown
+              return { forms: shown.map((one) => one.getAttribute('class')), size: 11 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width }
+            })`,
+          )
+          assert.ok(figures.length > 3)
+          for (const { forms, size } of figures) {
+            assert.equal(forms, [width === 400 ? 'narrow' : 'wide'])
+            assert.ok(size > 9.5, `${size} px`)
+          }
+          assert.equal(requests, [])
+          assert.equal(complaints, [])
+          await page.close()
+        })
+      }
+    }
+  }
+
+  for (const scheme of SCHEMES) {
+    for (const [name, width] of [
+      ['persona', 1600],
+      ['all', 400],
+    ] as const) {
+      report(`axe-core finds nothing: ${name}, ${width} px, ${scheme}`, async () => {
+        const { page, complaints } = await open(browser, urls[name], width, scheme)
+        await inPage(page, "document.querySelectorAll('details').forEach((one) => { one.open = true })")
+        await page.evaluate(axe)
+        const { violations, passes } = await inPage<AxeResults>(
+          page,
+          "axe.run(document, { resultTypes: ['violations'] })",
+        )
+        const found = violations
+          .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+          .map(
+            ({ id, help, nodes }) =>
+              `${id}: ${help}: ${nodes
+                .slice(0, 3)
+                .map(({ html }) => html.slice(0, 200))
+                .join(' | ')}`,
+          )
+        assert.equal(found, [])
+        assert.ok(
+          passes.some(({ id }) => id === 'color-contrast'),
+          'contrast was checked',
+        )
+        assert.equal(complaints, [])
+        await page.close()
+      })
+    }
+  }
+
+  report('the button switches the scheme, says what it will do, and is remembered', async () => {
+    const { page } = await open(browser, urls.persona, 1600, 'light')
+    const paper = () => inPage<string>(page, 'getComputedStyle(document.body).backgroundColor')
+    const button = page.locator('#scheme')
+    const light = await paper()
+    assert.is(await button.textContent(), 'Dark colours')
+    await button.focus()
+    await page.keyboard.press('Enter')
+    const dark = await paper()
+    assert.is.not(dark, light)
+    assert.is(await button.textContent(), 'Light colours')
+    await page.reload()
+    assert.is(await paper(), dark)
+    await button.click()
+    assert.is(await paper(), light)
+    await page.emulateMedia({ colorScheme: 'dark' })
+    assert.is(await paper(), light, 'the choice outweighs the system')
+    await page.close()
+  })
+
+  report(
+    'by keyboard: the skip link, a response as one stop, arrows between its tokens, each with its value',
+    async () => {
+      const { page } = await open(browser, urls.persona, 1600, 'light')
+      await page.keyboard.press('Tab')
+      assert.is(await inPage(page, 'document.activeElement.className'), 'skip')
+      await page.keyboard.press('Enter')
+      assert.is(await inPage(page, 'location.hash'), '#content')
+      const tip = (n: number) => `.tokens >> nth=0 >> li >> nth=${n} >> .tip`
+      const opacity = (n: number) => page.locator(tip(n)).evaluate('(tip) => getComputedStyle(tip).opacity' as never)
+      await page.locator('.tokens >> nth=0 >> li >> nth=0').focus()
+      assert.is(await opacity(0), '1')
+      assert.match((await page.locator(tip(0)).textContent())!, /^share [+−]?[\d.e−]+, head [+−]?[\d.e−]+$/)
+      await page.keyboard.press('ArrowRight')
+      assert.is(await opacity(0), '0')
+      assert.is(await opacity(1), '1')
+      await page.keyboard.press('End')
+      const last = await inPage<string>(page, 'document.activeElement.textContent')
+      assert.match(last, /^<\|end\|>share /)
+      await page.keyboard.press('Home')
+      assert.is(await opacity(0), '1')
+      await page.keyboard.press('Shift+Tab')
+      await page.keyboard.press('Tab')
+      assert.is(await opacity(0), '1', 'the tab key comes back to where it was')
+      await page.keyboard.press('Tab')
+      const list = await inPage<string>(page, "document.activeElement.parentElement.getAttribute('aria-label')")
+      assert.is(list, 'Tokens of the rejected response')
+      await page.locator('.tokens >> nth=0 >> li >> nth=3').hover()
+      assert.is(await opacity(3), '1')
+      await page.close()
+    },
+  )
+
+  report('pairs stand side by side where there is room, else below each other', async () => {
+    for (const [width, same] of [
+      [1600, true],
+      [400, false],
+    ] as const) {
+      const { page } = await open(browser, urls.persona, width, 'light')
+      const [chosen, rejected] = await inPage<number[]>(
+        page,
+        "[...document.querySelector('.pair .sides').children].map((one) => one.getBoundingClientRect().top)",
+      )
+      assert.is(chosen === rejected, same)
+      await page.close()
+    }
+  })
+
+  report('without scripts everything is there but the button', async () => {
+    const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 1600, height: 900 } })
+    const page = await context.newPage()
+    await page.goto(urls.persona)
+    assert.not.ok(await page.locator('#scheme').isVisible())
+    assert.ok(await page.locator('figure >> nth=0').isVisible())
+    await context.close()
+  })
+
+  report('on paper: light, without what only works on a screen', async () => {
+    const { page } = await open(browser, urls.persona, 1600, 'dark')
+    await page.emulateMedia({ media: 'print', colorScheme: 'dark' })
+    assert.is(await inPage(page, 'getComputedStyle(document.body).backgroundColor'), 'rgb(255, 255, 255)')
+    assert.not.ok(await page.locator('#scheme').isVisible())
+    assert.not.ok(await page.locator('nav').isVisible())
+    await page.close()
+  })
+
+  report.run()
+}
