@@ -7,6 +7,7 @@ import { addBench } from './bench.js'
 import { addDoctor } from './doctor.js'
 import { EXIT, report } from './exit.js'
 import { addEval } from './eval.js'
+import { addGenerate } from './generate.js'
 import { addScore } from './score.js'
 import { addTrain } from './train.js'
 import { VERSION } from './version.js'
@@ -31,6 +32,7 @@ const finish = (result: number) => {
 addTrain(program, finish)
 addEval(program, finish)
 addScore(program, finish)
+addGenerate(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)
 
