@@ -111,7 +111,7 @@ export class LanguageModel implements Disposable {
     checkString('template', template)
     checkSignal(signal)
     const plain = await openCheckpoint(path)
-    const encoder = await RowEncoder.load({ path, template, ...(now === undefined ? {} : { now }) })
+    const encoder = await RowEncoder.load({ path, template, ...(now === undefined ? {} : { now: now as Date }) })
     // A template may add tokens that the model has no rows for.
     const missing = encoder.addedTokens.length === 0 ? 0 : encoder.vocabularySize - plain.spec.vocabSize
     const checkpoint = missing > 0 ? await openCheckpoint(path, { addedTokens: missing }) : plain
