@@ -9,6 +9,7 @@ import { EXIT, report } from './exit.js'
 import { addEval } from './eval.js'
 import { addExperiment } from './experiment.js'
 import { addReport } from './report.js'
+import { addGenerate } from './generate.js'
 import { addScore } from './score.js'
 import { addTrain } from './train.js'
 import { VERSION } from './version.js'
@@ -35,6 +36,7 @@ addEval(program, finish)
 addScore(program, finish)
 addExperiment(program, finish)
 addReport(program, finish)
+addGenerate(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)
 

@@ -72,6 +72,36 @@ export interface NativeScores {
   tokenLogprobs?: Float32Array
 }
 
+/** Prompts to go on from. */
+export interface NativeGenerateRequest {
+  /** The prompts back to back. */
+  tokens: Int32Array
+  /** [prompts] */
+  lengths: Int32Array
+  /** [N] the prompt of each sequence. A prompt is computed once. */
+  sequences: Int32Array
+  /** [N * 2] high and low half of each sequence's seed. */
+  seeds: Int32Array
+  /** At least 1. A sequence also ends where the model's context does. */
+  maxNewTokens: number
+  /** 0: the most probable token. */
+  temperature: number
+  /** Of the `topK` most probable tokens (0: all) the fewest that reach `topP` together (1: all). */
+  topP: number
+  topK: number
+  /** A sequence ends with the first of these tokens. */
+  stop: Int32Array
+}
+
+export interface NativeGeneration {
+  /** The sequences' new tokens back to back, a stop token included. */
+  tokens: Int32Array
+  /** [N] */
+  lengths: Int32Array
+  /** ln p(token | all before it) by the model itself, whatever the temperature, with the bits of read-out `logprob`. */
+  logprobs: Float32Array
+}
+
 export interface NativeCancel {
   /** Idempotent. Queued calls reject at once, the running one within a layer. */
   cancel(): void
@@ -87,6 +117,8 @@ export interface NativeModel {
   readonly disposed: boolean
   /** Sets the explicit reward's head, [hiddenSize]. Calls of score() made before use the old one, those made after the new one. */
   setHead(weight: Float32Array): void
+  /** What a sequence gets depends on its prompt, its seed and the options alone, not on the sequences beside it. */
+  generate(request: NativeGenerateRequest, cancel?: NativeCancel): Promise<NativeGeneration>
   /** Calls are worked off in order, one at a time per thread of JavaScript. */
   score(batch: NativeBatch, cancel?: NativeCancel): Promise<NativeScores>
   /** Idempotent. Queued calls reject with ERR_DISPOSED; the running one with ERR_ABORTED, unless it is all but done. */
@@ -265,6 +297,9 @@ export class Model extends NativeHandle<NativeModel> {
   }
   get hasUnembedding(): boolean {
     return this.native.hasUnembedding
+  }
+  generate(request: NativeGenerateRequest, cancel?: Cancellation): Promise<NativeGeneration> {
+    return awaitNative(this.generate, cancel, (flag) => this.native.generate(request, flag))
   }
   setHead(weight: Float32Array): void {
     callNative(this.setHead, () => this.native.setHead(weight))
