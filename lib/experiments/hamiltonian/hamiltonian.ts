@@ -59,7 +59,7 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
       template: settings.template,
       ...(conduct.signal && { signal: conduct.signal }),
     })
-    return generationRate(opened, test.slice(0, generations), {
+    return await generationRate(opened, test.slice(0, generations), {
       maxNewTokens: MAX_NEW_TOKENS,
       ...(conduct.signal && { signal: conduct.signal }),
     })
