@@ -119,7 +119,8 @@ footer{color:var(--muted);font-size:.85rem;margin-top:3.5rem;border-top:1px soli
 nav{position:sticky;top:1.5rem;align-self:start;margin:1.6rem 0 0;max-height:calc(100vh - 3rem);overflow-y:auto}
 }
 @media print{
-:root,:root[data-scheme=dark]{color-scheme:light;${declarations(0)}}
+/* Three times, to outweigh both ways of being dark. */
+:root:root:root{color-scheme:light;${declarations(0)}}
 body{font-size:10.5pt}button,nav,.skip,.keys,summary{display:none}
 .page{display:block;max-width:none;padding:0}
 figure,.pair,tr,pre{break-inside:avoid}h2,h3,h4{break-after:avoid}
