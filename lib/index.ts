@@ -24,6 +24,7 @@ export {
   type LinearLogprobInput,
   type LinearRewardInput,
 } from './kernels.js'
+export { type GenerateOptions, type Generation, LanguageModel, type LanguageModelOptions } from './language-model.js'
 export { Moments, PreferenceMetrics } from './metrics.js'
 export { ImplexError, type ImplexErrorCode } from './native/errors.js'
 export { type ReportOptions, type ReportResult, writeReport } from './report/index.js'

@@ -9,7 +9,7 @@ import type { EncodeSettings, OnLong, RewardKind } from './data/encode.js'
 import { EncodePool } from './data/encode-pool.js'
 import type { EncoderDescription } from './data/encode-worker.js'
 import { defaultCacheDir, NUMERICS_VERSION, ReferenceCache } from './data/reference-cache.js'
-import { type BatchScorer, implicitScorer, readoutScorer } from './data/rewards.js'
+import { type BatchScorer, implicitScorer, readoutScorer, tokenRewardScorer } from './data/rewards.js'
 import type { Row, RowSource } from './data/rows.js'
 import { type ScoredRow, scoreRows } from './data/score-rows.js'
 import { rowSource } from './data/sources.js'
@@ -79,8 +79,15 @@ export interface RewardModelOptions {
 export interface ScoreOptions {
   /** Aborts with ERR_ABORTED within a batch. */
   signal?: AbortSignal
-  /** implicit: also return each response token's log-probability. Defaults to false. */
+  /**
+   * implicit: also return each response token's log-probability, and the reference's where there is one: it is computed then, since the
+   * cache holds sums only. Defaults to false.
+   */
   tokenLogprobs?: boolean
+  /** explicit: also return the head's value at each response token; with pool 'last' the reward is the last one's. Defaults to false. */
+  tokenRewards?: boolean
+  /** Also return the ids and texts of each response's tokens. Defaults to false. */
+  responseTokens?: boolean
   /** Most tokens in a batch; changes speed and memory, never a reward. Defaults to 4096 on the CPU and 16384 on a GPU. */
   batchTokens?: number
 }
@@ -273,19 +280,21 @@ export class RewardModel implements Disposable {
     options: ScoreStreamOptions,
     selfCheck: boolean,
   ): AsyncGenerator<ScoredRow> {
-    const { signal, drain, onError, firstOrdinal, batchTokens, tokenLogprobs } = this.#resolveStream(options)
+    const resolved = this.#resolveStream(options)
+    const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
     const source = rowSource(rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
     const cancel = createCancel()
     const abort = () => cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     const cache = await this.#openCache(source, signal)
-    const scorer = this.#scorer(cancel, cache, tokenLogprobs)
+    const scorer = this.#scorer(cancel, cache, resolved)
     const settings: EncodeSettings = {
       kind: this.kind,
       onLong: this.onLong,
       contextLength: this.contextLength,
       vocabularySize: this.#vocabularySize(),
+      ...(resolved.responseTokens ? { tokenTexts: true } : {}),
     }
     const check = selfCheck && !this.#selfChecked
     if (check) this.#selfChecked = true
@@ -314,7 +323,8 @@ export class RewardModel implements Disposable {
 
   #resolveStream(options: ScoreStreamOptions) {
     checkObject('options', options)
-    const { signal, drain, tokenLogprobs = false, onError = 'stop', firstOrdinal = 0 } = options
+    const { signal, drain, onError = 'stop', firstOrdinal = 0 } = options
+    const { tokenLogprobs = false, tokenRewards = false, responseTokens = false } = options
     const batchTokens = options.batchTokens ?? (this.device === 'cpu' ? 4096 : 16384)
     checkSignal('signal', signal)
     checkSignal('drain', drain)
@@ -326,13 +336,22 @@ export class RewardModel implements Disposable {
         true,
       )
     }
+    checkBoolean('tokenRewards', tokenRewards)
+    if (tokenRewards && this.kind !== 'explicit') {
+      throw outOfRange('tokenRewards', `false for the ${this.kind} kind, which has no head`, true)
+    }
+    checkBoolean('responseTokens', responseTokens)
     checkOneOf('onError', onError, ON_ERROR)
     checkInteger('firstOrdinal', firstOrdinal, 0)
     checkInteger('batchTokens', batchTokens, 1, 2 ** 24)
-    return { signal, drain, tokenLogprobs, onError, firstOrdinal, batchTokens }
+    return { signal, drain, tokenLogprobs, tokenRewards, responseTokens, onError, firstOrdinal, batchTokens }
   }
 
-  #scorer(cancel: NativeCancel, cache: ReferenceCache | undefined, tokenLogprobs: boolean): BatchScorer {
+  #scorer(
+    cancel: NativeCancel,
+    cache: ReferenceCache | undefined,
+    { tokenLogprobs, tokenRewards }: { tokenLogprobs: boolean; tokenRewards: boolean },
+  ): BatchScorer {
     const { model, pool, reference } = this.#parts
     if (this.kind === 'implicit') {
       return implicitScorer({
@@ -344,6 +363,7 @@ export class RewardModel implements Disposable {
         ...(cache && { cache }),
       })
     }
+    if (tokenRewards) return tokenRewardScorer(model, this.pool, cancel)
     const readout: Readout =
       this.kind === 'generative'
         ? { readout: 'next_token', targetToken: pool.description.yesTokenId! }

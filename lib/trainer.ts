@@ -257,8 +257,10 @@ class Run {
   }
 
   async #loadSets(pool: EncodePool, encoder: RowEncoder, encoding: EncodeSettings) {
-    const { signal } = this.#options.conduct
+    const { settings, conduct } = this.#options
+    const { signal } = conduct
     const checks = {
+      single: settings.kind === 'sft',
       ...(encoder.bosTokenId === undefined ? {} : { bosTokenId: encoder.bosTokenId }),
       ...(encoder.eosTokenId === undefined ? {} : { eosTokenId: encoder.eosTokenId }),
       ...(encoder.terminator === undefined ? {} : { terminator: encoder.terminator }),

@@ -24,6 +24,7 @@ function scan() {
     'native/io',
     'native/model',
     'native/reward',
+    'native/generation',
     'native/train',
     'native/cpu',
     'native/bench',

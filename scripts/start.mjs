@@ -21,5 +21,4 @@ const built = ['build', 'build-cmake'].some((folder) => existsSync(join(root, fo
 const note = built ? '' : ', the first time a minute or two'
 step(`Building the engine (C++${note})`, 'scripts/build-native.mjs', 'default')
 step('Building the TypeScript', 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.json')
-const { scoreExample } = await import('../dist/examples/start.js')
-await scoreExample((text) => console.log(text))
+run('dist/examples/main.js')

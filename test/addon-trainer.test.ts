@@ -383,7 +383,7 @@ work('score gives the bits of a model, and follows training', async () => {
   const trainer = await openTrainer(spec, CPU, options)
   const model = await openModel(spec, CPU)
   model.setHead(randomHead(32))
-  for (const readout of ['reward_last', 'reward_mean'] as const) {
+  for (const readout of ['reward_last', 'reward_mean', 'reward_tokens'] as const) {
     const request = randomBatch(3, 7, { readout })
     assert.is(bits(await trainer.score(request)), bits(await model.score(request)))
   }

@@ -46,6 +46,7 @@ exported('handles have the members that binding.ts declares', async () => {
     'device',
     'dispose',
     'disposed',
+    'generate',
     'hasHead',
     'hasUnembedding',
     'kernels',

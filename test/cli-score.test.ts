@@ -115,6 +115,7 @@ score('--logprobs adds what an implicit reward is made of', async () => {
   for (const row of rowsOf(stdout)) {
     assert.is(row.chosen_reward, 0.5 * (row.chosen_logprob - row.chosen_reference_logprob))
     assert.is(row.rejected_token_logprobs.length, row.rejected_tokens)
+    assert.is(row.chosen_reference_token_logprobs.length, row.chosen_tokens)
   }
 })
 

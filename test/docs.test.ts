@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { writeTinyModels } from '../examples/tiny-model.js'
+import { writeTinyModels } from './fixtures/tiny-models.js'
 import { implex } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
 import { repositoryRoot } from './support/shared.js'

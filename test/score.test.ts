@@ -104,12 +104,81 @@ kinds('implicit: β times the difference of the log-probabilities, in double pre
       row.rewards,
       row.logprobs!.map((logprob, k) => 0.3 * (logprob - row.referenceLogprobs![k]!)),
     )
-    for (const [k, terms] of row.tokenLogprobs!.entries()) {
-      assert.is(terms.length, row.tokens[k])
-      const sum = terms.reduce((total, term) => total + term, 0)
-      assert.ok(Math.abs(sum - row.logprobs![k]!) < 1e-4 * Math.abs(sum))
+    for (const [terms, sums] of [
+      [row.tokenLogprobs!, row.logprobs!],
+      [row.referenceTokenLogprobs!, row.referenceLogprobs!],
+    ] as const) {
+      assert.equal(
+        terms.map((one) => one.length),
+        row.tokens,
+      )
+      assert.equal(
+        terms.map((one) => one.reduce((total, term) => total + term, 0)),
+        sums,
+      )
     }
   }
+  assert.not('referenceTokenLogprobs' in (await policy.score(PAIRS.slice(0, 1), { tokenLogprobs: true })).rows[0]!)
+})
+
+kinds(
+  "implicit: the reference's terms are computed where the cache knows their sum, and the reward stays",
+  async () => {
+    const cacheDir = join(folder, 'terms')
+    const file = writeRows('terms.jsonl', PAIRS.slice(0, 4))
+    const options = { kind: 'implicit', reference: REFERENCE, cacheDir } as const
+    const scored = async (tokenLogprobs: boolean) => {
+      using model = await open(options)
+      const rows = await collect(model.scoreStream(readJsonl(file), { tokenLogprobs }))
+      return { rows, loaded: model.referenceLoaded }
+    }
+    const first = await scored(true)
+    const cached = await scored(false)
+    const again = await scored(true)
+    assert.equal([first.loaded, cached.loaded, again.loaded], [true, false, true])
+    assert.equal(again.rows, first.rows)
+    assert.equal(
+      cached.rows.map((row) => row.rewards),
+      first.rows.map((row) => row.rewards),
+    )
+  },
+)
+
+kinds("explicit: the head's value at each token, of which the reward is the last or the mean", async () => {
+  for (const pool of ['last', 'mean'] as const) {
+    using model = await open({ kind: 'explicit', pool })
+    const { rewards } = await model.score(PAIRS)
+    for (const batchTokens of [64, 100_000]) {
+      const { rows } = await model.score(PAIRS, { tokenRewards: true, batchTokens })
+      assert.equal(
+        rows.map((row) => row.rewards),
+        rewards,
+      )
+      for (const row of rows) {
+        for (const [k, values] of row.tokenRewards!.entries()) {
+          assert.is(values.length, row.tokens[k])
+          const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+          assert.is(row.rewards[k], pool === 'last' ? values.at(-1) : Math.fround(mean))
+        }
+      }
+    }
+  }
+})
+
+kinds('the tokens of a response: ids, and texts that joined are the response', async () => {
+  using model = await open({ kind: 'explicit', template: 'none' })
+  const rows = [...PAIRS.slice(0, 3), { prompt: 'p', responses: ['ein Bär 🐻 läuft', 'x'] }]
+  const scored = (await model.score(rows, { responseTokens: true })).rows
+  for (const [i, row] of scored.entries()) {
+    const given = rows[i] as { chosen: string; rejected: string } | { responses: string[] }
+    const responses = 'responses' in given ? given.responses : [given.chosen, given.rejected]
+    for (const [k, { ids, texts }] of row.responseTokens!.entries()) {
+      assert.is(ids.length, row.tokens[k])
+      assert.is(texts.length, ids.length)
+      assert.ok(texts.join('').startsWith(responses[k]!), texts.join(''))
+    }
+  }
+  assert.not('responseTokens' in (await model.score(rows)).rows[0]!)
 })
 
 kinds('implicit with the policy as its own reference: every reward is zero', async () => {
@@ -238,6 +307,9 @@ refusals('score: wrong arguments and bad rows, each named', async () => {
   assert.is((await rejection(model.score(PAIRS, { batchTokens: 0 }))).code, 'ERR_OUT_OF_RANGE')
   assert.is((await rejection(model.score(PAIRS, { tokenLogprobs: true }))).code, 'ERR_OUT_OF_RANGE')
   assert.is((await rejection(model.score(PAIRS, { signal: 'x' as never }))).code, 'ERR_INVALID_ARG_TYPE')
+  assert.is((await rejection(model.score(PAIRS, { responseTokens: 1 as never }))).code, 'ERR_INVALID_ARG_TYPE')
+  using other = await open({ kind: 'implicit' })
+  assert.is((await rejection(other.score(PAIRS, { tokenRewards: true }))).code, 'ERR_OUT_OF_RANGE')
   assert.match(
     (await rejection(model.score([PAIRS[0]!, { prompt: 'p', responses: [''] }]))).message,
     /^row 1: "responses\[0\]" is empty/,

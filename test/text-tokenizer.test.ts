@@ -42,6 +42,25 @@ for (const { name, base, patch, ids: reference } of expected.cases) {
   })
 }
 
+ids('texts of tokens: joined, what was encoded', () => {
+  for (const [kind, tokenizer] of [
+    ['byte', build(byteTokenizer())],
+    ['piece', build(pieceTokenizer())],
+  ] as const) {
+    for (const text of ['hello world', ' two  spaces ', 'Bär 🐻 läuft', '\n\ttabs', '\ufeffmark']) {
+      const encoded = tokenizer.encode(text)
+      const decoded = tokenizer.texts(encoded)
+      assert.is(decoded.length, encoded.length)
+      assert.is(decoded.join(''), text, `${kind}: ${JSON.stringify(text)}`)
+    }
+    const bear = tokenizer.encode('🐻')
+    // Cut in the middle of a character, which then never becomes whole.
+    if (bear.length > 1) assert.match(tokenizer.texts(bear.slice(0, -1)).join(''), /^\ufffd+$/)
+    assert.equal(tokenizer.texts([]), [])
+    assert.equal(tokenizer.texts([1e6]), [''])
+  }
+})
+
 ids('the order of texts and what was tokenised before change nothing', () => {
   const a = build(byteTokenizer())
   const b = build(byteTokenizer())

@@ -19,7 +19,7 @@ import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
 import { choice, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
-import { formatRow } from './score-row.js'
+import { formatRow } from '../data/row-lines.js'
 import { collectSets } from './train.js'
 import { VERSION } from './version.js'
 

@@ -7,7 +7,9 @@ import { addBench } from './bench.js'
 import { addDoctor } from './doctor.js'
 import { EXIT, report } from './exit.js'
 import { addEval } from './eval.js'
+import { addExperiment } from './experiment.js'
 import { addReport } from './report.js'
+import { addGenerate } from './generate.js'
 import { addScore } from './score.js'
 import { addTrain } from './train.js'
 import { VERSION } from './version.js'
@@ -32,7 +34,9 @@ const finish = (result: number) => {
 addTrain(program, finish)
 addEval(program, finish)
 addScore(program, finish)
+addExperiment(program, finish)
 addReport(program, finish)
+addGenerate(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)
 

@@ -9,7 +9,7 @@ import { fileError, systemCode } from '../checkpoint/files.js'
 import { readJsonl } from '../data/jsonl.js'
 import { ImplexError } from '../native/errors.js'
 import { isPlainObject } from '../native/validate.js'
-import { parseFacts } from './score-row.js'
+import { parseFacts } from '../data/row-lines.js'
 import type { ScoreTally } from './score-summary.js'
 
 const FORMAT = 1

@@ -4,7 +4,7 @@
 import { PreferenceMetrics } from '../metrics.js'
 import type { ScoredRow } from '../data/score-rows.js'
 import type { RewardModel } from '../reward-model.js'
-import { factsOf, type RowFacts } from './score-row.js'
+import { factsOf, type RowFacts } from '../data/row-lines.js'
 import { VERSION } from './version.js'
 
 export class ScoreTally {

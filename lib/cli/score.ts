@@ -37,7 +37,7 @@ import {
   sampleCheckpoint,
   writeResumeFile,
 } from './resume.js'
-import { formatRow } from './score-row.js'
+import { formatRow } from '../data/row-lines.js'
 import { describeSummary, ScoreTally, summarise } from './score-summary.js'
 import { VERSION } from './version.js'
 

@@ -21,6 +21,8 @@ export interface EncodeSettings {
   contextLength: number
   /** Token ids must be below this: the rows of the model's embedding. */
   vocabularySize: number
+  /** Also give the responses' tokens as texts. Default false. */
+  tokenTexts?: boolean
 }
 
 export interface EncodedRow {
@@ -32,6 +34,8 @@ export interface EncodedRow {
   margin?: number
   prompt: Int32Array
   responses: Int32Array[]
+  /** With `tokenTexts`: the text of each token of each response. */
+  texts?: string[][]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
   /** The row cannot be scored; prompt and responses are empty. */
@@ -89,6 +93,7 @@ function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSetti
     ...(group.margin === undefined ? {} : { margin: group.margin }),
     ...sequences,
     ...(truncated ? { truncated } : {}),
+    ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }
 

@@ -1,11 +1,12 @@
 /**
  * From batches to rewards: what each kind asks of the engine and makes of its answer. A batch's rewards are its items' in order.
  */
-import { ImplexError } from '../native/errors.js'
+
 import type { Model, NativeBatch, NativeCancel, NativeScores } from '../native/binding.js'
+import { ImplexError } from '../native/errors.js'
 import { type BatchItem, nativeBatch, type Readout } from './batches.js'
-import { hashTokens, type ReferenceCache, type TokenHash } from './reference-cache.js'
 import type { EncodedRow } from './encode.js'
+import { hashTokens, type ReferenceCache, type TokenHash } from './reference-cache.js'
 
 /** A row under way. */
 export interface Slot {
@@ -22,6 +23,10 @@ export interface Scored {
   referenceLogprob?: number
   /** implicit, on request: the terms of `logprob`. [tokens of the response] */
   tokenLogprobs?: Float32Array
+  /** implicit with a reference, on request: the terms of `referenceLogprob`. [tokens of the response] */
+  referenceTokenLogprobs?: Float32Array
+  /** explicit, on request: the head's value at each token. [tokens of the response] */
+  tokenRewards?: Float32Array
 }
 
 /** What of a model is needed here. */
@@ -29,6 +34,30 @@ export type Engine = Pick<Model, 'score'>
 
 /** Scores batches. Calls may overlap; results do not depend on how items fall into batches. */
 export type BatchScorer = (items: readonly BatchItem<Slot>[]) => Promise<Scored[]>
+
+/** What a read-out gives for each item, cut out of what it gives for all tokens of the batch. */
+function perItem(items: readonly BatchItem<Slot>[], values: Float32Array): Float32Array[] {
+  let at = 0
+  return items.map(({ slot, k }) => {
+    at += slot.row.responses[k]!.length
+    return values.slice(at - slot.row.responses[k]!.length, at)
+  })
+}
+
+/** explicit with the head's value at each token. The reward has the bits that it has without. */
+export function tokenRewardScorer(model: Engine, pool: 'last' | 'mean', cancel?: NativeCancel): BatchScorer {
+  return async (items) => {
+    const [tokens, mean] = await Promise.all([
+      run(model, nativeBatch(items, { readout: 'reward_tokens' }), cancel),
+      // The engine's mean, for its bits.
+      pool === 'mean' ? run(model, nativeBatch(items, { readout: 'reward_mean' }), cancel) : undefined,
+    ])
+    return perItem(items, Float32Array.from(tokens.values)).map((tokenRewards, i) => ({
+      reward: mean === undefined ? tokenRewards.at(-1)! : mean.values[i]!,
+      tokenRewards,
+    }))
+  }
+}
 
 /** explicit and generative: the engine's read-out is the reward. */
 export function readoutScorer(model: Engine, readout: Readout, cancel?: NativeCancel): BatchScorer {
@@ -43,6 +72,7 @@ export interface ImplicitOptions {
   beta: number
   /** Absent: β ln π. Called when a value is not in the cache, so that the model may be loaded only then. */
   reference?: () => Promise<Engine>
+  /** Holds sums: not asked for what `tokenLogprobs` wants, but told. */
   cache?: ReferenceCache
   tokenLogprobs?: boolean
   cancel?: NativeCancel
@@ -51,31 +81,33 @@ export interface ImplicitOptions {
 /** implicit: β (ln π - ln π_ref) in double precision, the reference's part from the cache where it has it. */
 export function implicitScorer(options: ImplicitOptions): BatchScorer {
   const { policy, beta, reference, cancel, tokenLogprobs = false } = options
-  const policyReadout: Readout = { readout: 'logprob', ...(tokenLogprobs ? { tokenLogprobs } : {}) }
   return async (items) => {
     const [scores, references] = await Promise.all([
-      run(policy, nativeBatch(items, policyReadout), cancel),
+      run(policy, nativeBatch(items, logprobReadout(tokenLogprobs)), cancel),
       reference === undefined ? undefined : referenceLogprobs(items, reference, options),
     ])
-    let at = 0
-    return items.map(({ slot, k }, i): Scored => {
+    const terms = tokenLogprobs ? perItem(items, scores.tokenLogprobs!) : undefined
+    return items.map((_, i): Scored => {
       const logprob = scores.values[i]!
-      const length = slot.row.responses[k]!.length
-      const terms = tokenLogprobs ? { tokenLogprobs: scores.tokenLogprobs!.slice(at, at + length) } : {}
-      at += length
-      if (references === undefined) return { reward: beta * logprob, logprob, ...terms }
-      const referenceLogprob = references[i]!
-      return { reward: beta * (logprob - referenceLogprob), logprob, referenceLogprob, ...terms }
+      const own = { logprob, ...(terms && { tokenLogprobs: terms[i]! }) }
+      if (references === undefined) return { reward: beta * logprob, ...own }
+      return { reward: beta * (logprob - references[i]!.referenceLogprob), ...own, ...references[i]! }
     })
   }
 }
 
+function logprobReadout(tokenLogprobs: boolean): Readout {
+  return { readout: 'logprob', ...(tokenLogprobs ? { tokenLogprobs } : {}) }
+}
+
+type ReferencePart = Pick<Scored, 'referenceTokenLogprobs'> & { referenceLogprob: number }
+
 async function referenceLogprobs(
   items: readonly BatchItem<Slot>[],
   load: () => Promise<Engine>,
-  { cache, cancel }: ImplicitOptions,
-): Promise<number[]> {
-  const known = new Array<number>(items.length)
+  { cache, cancel, tokenLogprobs = false }: ImplicitOptions,
+): Promise<ReferencePart[]> {
+  const known = new Array<ReferencePart>(items.length)
   const hashes: TokenHash[] = []
   const missing: number[] = []
   let promptOf: EncodedRow | undefined
@@ -90,20 +122,19 @@ async function referenceLogprobs(
       promptHash = hashTokens(slot.row.prompt)
     }
     hashes[i] = hashTokens(slot.row.responses[k]!, promptHash)
-    const logprob = await cache.get(slot.ordinal + k, hashes[i])
+    const logprob = tokenLogprobs ? undefined : await cache.get(slot.ordinal + k, hashes[i])
     if (logprob === undefined) missing.push(i)
-    else known[i] = logprob
+    else known[i] = { referenceLogprob: logprob }
   }
   if (missing.length === 0) return known
 
   const model = await load()
-  const batch = nativeBatch(
-    missing.map((i) => items[i]!),
-    { readout: 'logprob' },
-  )
-  const { values } = await run(model, batch, cancel)
+  const computed = missing.map((i) => items[i]!)
+  const scores = await run(model, nativeBatch(computed, logprobReadout(tokenLogprobs)), cancel)
+  const { values } = scores
+  const terms = tokenLogprobs ? perItem(computed, scores.tokenLogprobs!) : undefined
   for (const [j, i] of missing.entries()) {
-    known[i] = values[j]!
+    known[i] = { referenceLogprob: values[j]!, ...(terms && { referenceTokenLogprobs: terms[j]! }) }
     const { slot, k } = items[i]!
     await cache?.put(slot.ordinal + k, hashes[i]!, values[j]!)
   }

@@ -31,6 +31,15 @@ export interface ScoredRow {
   referenceLogprobs?: number[]
   /** With `tokenLogprobs`: the terms of `logprobs`. */
   tokenLogprobs?: Float32Array[]
+  /** With `tokenLogprobs` and a reference: the terms of `referenceLogprobs`. */
+  referenceTokenLogprobs?: Float32Array[]
+  /** With `tokenRewards`: the head's value at each token of each response. */
+  tokenRewards?: Float32Array[]
+  /**
+   * With `responseTokens`: each response's tokens. Its `texts` joined are the response as the model reads it; a character spread over
+   * several tokens is in the text of the last one, and bytes that are no UTF-8 show as U+FFFD.
+   */
+  responseTokens?: { ids: Int32Array; texts: string[] }[]
   /** The prompt lost its oldest tokens (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
   /** The row is beyond the context and `onLong` is 'skip'; `error` says how long it is. */
@@ -217,6 +226,13 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
     ...(first.logprob === undefined ? {} : { logprobs: scored.map(({ logprob }) => logprob!) }),
     ...(first.referenceLogprob === undefined ? {} : { referenceLogprobs: scored.map((s) => s.referenceLogprob!) }),
     ...(first.tokenLogprobs === undefined ? {} : { tokenLogprobs: scored.map((s) => s.tokenLogprobs!) }),
+    ...(first.referenceTokenLogprobs === undefined
+      ? {}
+      : { referenceTokenLogprobs: scored.map((s) => s.referenceTokenLogprobs!) }),
+    ...(first.tokenRewards === undefined ? {} : { tokenRewards: scored.map((s) => s.tokenRewards!) }),
+    ...(row.texts === undefined
+      ? {}
+      : { responseTokens: row.texts.map((texts, k) => ({ ids: row.responses[k]!, texts })) }),
   }
 }
 

@@ -12,6 +12,7 @@ export interface WireRow {
   shape: 'pair' | 'group'
   margin?: number
   truncated?: boolean
+  texts?: string[][]
   /** Tokens of the prompt and of each response, in the order in which they lie in the chunk. */
   lengths: number[]
   error?: WireError

@@ -39,21 +39,26 @@ export class PairRewards {
   readonly #chosen: number[] = []
   readonly #rejected: number[] = []
   readonly #losses: number[] = []
+  #table: Table | undefined
 
   /** Without a loss: the Bradley-Terry loss -ln σ(chosen - rejected); NaN: not known. */
   add(chosen: number, rejected: number, loss?: number): void {
     this.#chosen.push(chosen)
     this.#rejected.push(rejected)
     this.#losses.push(loss ?? softplus(rejected - chosen))
+    this.#table = undefined
   }
 
   get pairs(): number {
     return this.#chosen.length
   }
 
-  /** NaN throughout without pairs; the normalised margin needs no more than one, since a pair has two rewards. */
-  statistics(): PairStatistics {
-    return new Table(this.#chosen, this.#rejected, this.#losses).statistics()
+  /**
+   * NaN throughout without pairs; the normalised margin needs no more than one, since a pair has two rewards.
+   * @param weights how often each pair counts; once where absent
+   */
+  statistics(weights?: Uint32Array): PairStatistics {
+    return this.#built().statistics(weights)
   }
 
   /**
@@ -61,7 +66,7 @@ export class PairRewards {
    * The same seed and rewards give the same intervals.
    */
   estimates(resamples: number, seed: number): Record<Statistic, Estimate> {
-    const table = new Table(this.#chosen, this.#rejected, this.#losses)
+    const table = this.#built()
     const values = table.statistics()
     const samples = Object.fromEntries(STATISTICS.map((name) => [name, new Float64Array(resamples)])) as Record<
       Statistic,
@@ -85,6 +90,11 @@ export class PairRewards {
       }
     }
     return Object.fromEntries(STATISTICS.map((name) => [name, estimate(name)])) as Record<Statistic, Estimate>
+  }
+
+  #built(): Table {
+    this.#table ??= new Table(this.#chosen, this.#rejected, this.#losses)
+    return this.#table
   }
 }
 
@@ -126,7 +136,8 @@ class Table {
 
   /** `weights`: how often each pair counts; once where absent. */
   statistics(weights?: Uint32Array): PairStatistics {
-    const count = this.#chosen.length
+    const pairs = this.#chosen.length
+    const count = weights === undefined ? pairs : weights.reduce((sum, weight) => sum + weight, 0)
     let correct = 0
     let ties = 0
     let loss = 0
@@ -136,7 +147,7 @@ class Table {
     let squares = 0
     let brier = 0
     const gap = new Float64Array(BINS) // of each bin: sum of (correct - confidence)
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < pairs; i++) {
       const w = weights === undefined ? 1 : weights[i]!
       if (w === 0) continue
       const a = this.#chosen[i]! - this.#center
@@ -168,7 +179,7 @@ class Table {
 }
 
 /** Between the two nearest of sorted values, as most software has it by default. */
-function quantile(sorted: Float64Array, share: number): number {
+export function quantile(sorted: Float64Array, share: number): number {
   const at = share * (sorted.length - 1)
   const below = Math.floor(at)
   const low = sorted[below]!

@@ -54,9 +54,11 @@ export interface NativeBatch {
   scored: Int32Array
   /**
    * What `values` are: `logprob` the sum over the segment's tokens of ln p(token | all before it); `reward_last` and `reward_mean` the head's
-   * product with the last token's hidden row, or its mean over the segment; `next_token` p(targetToken | the segment and its parent).
+   * product with the last token's hidden row, or its mean over the segment; `reward_tokens` that product at each of the segment's tokens,
+   * the last one with the bits of `reward_last`; `next_token` p(targetToken | the segment and its parent);
+   * `hidden_last` the last token's hidden state after the final norm.
    */
-  readout: 'logprob' | 'reward_last' | 'reward_mean' | 'next_token'
+  readout: 'logprob' | 'reward_last' | 'reward_mean' | 'reward_tokens' | 'next_token' | 'hidden_last'
   /** `next_token` only. */
   targetToken?: number
   /** `logprob` only: also return each token's term. Default false. */
@@ -64,10 +66,40 @@ export interface NativeBatch {
 }
 
 export interface NativeScores {
-  /** [K] */
+  /** [K]; `reward_tokens`: the scored segments' tokens, back to back; `hidden_last`: [K, hiddenSize]. */
   values: Float64Array
   /** The scored segments' tokens, back to back. The first token of a segment without a parent has no term: 0. */
   tokenLogprobs?: Float32Array
+}
+
+/** Prompts to go on from. */
+export interface NativeGenerateRequest {
+  /** The prompts back to back. */
+  tokens: Int32Array
+  /** [prompts] */
+  lengths: Int32Array
+  /** [N] the prompt of each sequence. A prompt is computed once. */
+  sequences: Int32Array
+  /** [N * 2] high and low half of each sequence's seed. */
+  seeds: Int32Array
+  /** At least 1. A sequence also ends where the model's context does. */
+  maxNewTokens: number
+  /** 0: the most probable token. */
+  temperature: number
+  /** Of the `topK` most probable tokens (0: all) the fewest that reach `topP` together (1: all). */
+  topP: number
+  topK: number
+  /** A sequence ends with the first of these tokens. */
+  stop: Int32Array
+}
+
+export interface NativeGeneration {
+  /** The sequences' new tokens back to back, a stop token included. */
+  tokens: Int32Array
+  /** [N] */
+  lengths: Int32Array
+  /** ln p(token | all before it) by the model itself, whatever the temperature, with the bits of read-out `logprob`. */
+  logprobs: Float32Array
 }
 
 export interface NativeCancel {
@@ -85,6 +117,8 @@ export interface NativeModel {
   readonly disposed: boolean
   /** Sets the explicit reward's head, [hiddenSize]. Calls of score() made before use the old one, those made after the new one. */
   setHead(weight: Float32Array): void
+  /** What a sequence gets depends on its prompt, its seed and the options alone, not on the sequences beside it. */
+  generate(request: NativeGenerateRequest, cancel?: NativeCancel): Promise<NativeGeneration>
   /** Calls are worked off in order, one at a time per thread of JavaScript. */
   score(batch: NativeBatch, cancel?: NativeCancel): Promise<NativeScores>
   /** Idempotent. Queued calls reject with ERR_DISPOSED; the running one with ERR_ABORTED, unless it is all but done. */
@@ -263,6 +297,9 @@ export class Model extends NativeHandle<NativeModel> {
   }
   get hasUnembedding(): boolean {
     return this.native.hasUnembedding
+  }
+  generate(request: NativeGenerateRequest, cancel?: Cancellation): Promise<NativeGeneration> {
+    return awaitNative(this.generate, cancel, (flag) => this.native.generate(request, flag))
   }
   setHead(weight: Float32Array): void {
     callNative(this.setHead, () => this.native.setHead(weight))

@@ -204,6 +204,16 @@ export class RowEncoder {
     return Int32Array.from(this.tokenizer.encode(text))
   }
 
+  /** The id of exactly this token; undefined when the vocabulary lacks it. */
+  tokenId(token: string): number | undefined {
+    return this.tokenizer.tokenId(token)
+  }
+
+  /** The text of each token: see Tokenizer.texts. */
+  tokenTexts(ids: Iterable<number>): string[] {
+    return this.tokenizer.texts(ids)
+  }
+
   /** The id of exactly "Yes". ERR_TOKENIZER_INVALID when the vocabulary has no such token. */
   get yesTokenId(): number {
     return this.answerId('Yes')

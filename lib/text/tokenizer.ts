@@ -7,6 +7,7 @@ import * as library from '@huggingface/tokenizers'
 import { ImplexError } from '../native/errors.js'
 import { AddedTokenSplitter } from './added-tokens.js'
 import { split } from './split.js'
+import { TokenDecoder } from './token-decoder.js'
 import type {
   AddedTokenSpec,
   BpeSpec,
@@ -40,6 +41,7 @@ export class Tokenizer {
   private readonly cutting: Step[]
   private readonly encoding: Step[]
   private readonly rawSplitter: AddedTokenSplitter
+  private readonly decoder: TokenDecoder
   private readonly normalizedSplitter: AddedTokenSplitter
   private cache = new Map<string, readonly number[]>()
   /** Ids lie in [0, size). */
@@ -71,6 +73,7 @@ export class Tokenizer {
     let largest = -1
     for (const ids of [this.vocab, this.added]) for (const id of ids.values()) largest = Math.max(largest, id)
     this.size = largest + 1
+    this.decoder = new TokenDecoder(spec, this.vocab)
   }
 
   /** Lone surrogates, which no tokenizer can encode, count as U+FFFD. */
@@ -86,6 +89,14 @@ export class Tokenizer {
   /** The id of exactly this token; undefined when the vocabulary lacks it. */
   tokenId(token: string): number | undefined {
     return this.added.get(token) ?? this.vocab.get(token)
+  }
+
+  /**
+   * The text of each token, such that all joined are the text that the ids stand for. A character whose bytes are spread over several
+   * tokens is in the last one's text; bytes that are no UTF-8 show as U+FFFD. An id without a token has no text.
+   */
+  texts(ids: Iterable<number>): string[] {
+    return this.decoder.texts(ids)
   }
 
   /** Whether the id is an added token's: never part of a merge with its neighbours. */

@@ -33,7 +33,7 @@ export type TrainData = string | RowSource | AsyncIterable<Row> | Iterable<Row>
 export interface TrainSettings {
   /**
    * `explicit`, `implicit`: the Bradley-Terry loss -ln σ(r⁺ - r⁻) over that kind of reward. `generative`: -ln p(Yes) on chosen and
-   * -ln p(No) on rejected, averaged. `sft`: -ln π(chosen).
+   * -ln p(No) on rejected, averaged. `sft`: -ln π(chosen), or of the one response of a row with `responses`.
    */
   kind: TrainKind
   /**

@@ -8,7 +8,7 @@ import { rowError } from '../data/rows.js'
 import type { RowSource } from '../data/rows.js'
 import { ImplexError } from '../native/errors.js'
 
-/** An encoded preference pair; `responses` are [chosen, rejected]. */
+/** An encoded preference pair; `responses` are [chosen, rejected], for sft perhaps [chosen] alone. */
 export interface TrainPair extends EncodedRow {
   /** Of its first response, among all responses of the source: where the reference cache keeps it. */
   ordinal: number
@@ -29,6 +29,8 @@ export interface PairSet {
 }
 
 export interface PairChecks {
+  /** sft: a row may have `responses` with the one that is learnt, in place of a pair. */
+  single?: boolean
   /** Token that may stand once, at a prompt's start. */
   bosTokenId?: number
   eosTokenId?: number
@@ -59,7 +61,7 @@ export async function loadPairs(
           set.skipped++
           continue
         }
-        if (row.shape !== 'pair') throw rowError('ERR_ROW_INVALID', 'has "responses"; a pair is needed here', row)
+        if (row.shape !== 'pair') checkSingle(row, checks)
         if (settings.kind !== 'generative') checkSequences(row, checks)
         if (row.truncated) set.truncated++
         digest(hash, row)
@@ -76,6 +78,15 @@ export async function loadPairs(
   }
   set.fingerprint = hash.digest('hex')
   return set
+}
+
+function checkSingle(row: EncodedRow, { single }: PairChecks): void {
+  if (single === true && row.responses.length === 1) return
+  const needed =
+    single === true
+      ? '"responses" must hold exactly one here, the text to learn'
+      : 'has "responses"; a pair is needed here'
+  throw rowError('ERR_ROW_INVALID', needed, row)
 }
 
 /** What of a row every kind but the generative relies on; its prompt's ids are a prefix of both sequences by construction. */

@@ -121,7 +121,9 @@ ScoreRequest read_request(const Napi::Value& value) {
   request.readout = fields.choice<Readout>("readout", {{"logprob", Readout::kLogprob},
                                                        {"reward_last", Readout::kRewardLast},
                                                        {"reward_mean", Readout::kRewardMean},
-                                                       {"next_token", Readout::kNextToken}});
+                                                       {"reward_tokens", Readout::kRewardTokens},
+                                                       {"next_token", Readout::kNextToken},
+                                                       {"hidden_last", Readout::kHiddenLast}});
   if (request.readout == Readout::kNextToken) {
     request.target_token = static_cast<int32_t>(
         read_integer(fields.name("targetToken"), fields.get("targetToken"), 0, std::numeric_limits<int32_t>::max()));

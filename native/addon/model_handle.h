@@ -17,6 +17,7 @@ class NativeModel : public ResourceHandle<NativeModel, LoadedModel> {
  private:
   friend class ResourceHandle<NativeModel, LoadedModel>;
 
+  static Napi::Value generate(const Napi::CallbackInfo& info);
   static Napi::Value set_head(const Napi::CallbackInfo& info);
   static Napi::Value has_head(const Napi::CallbackInfo& info);
   static Napi::Value has_unembedding(const Napi::CallbackInfo& info);

@@ -71,14 +71,39 @@ void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep) c
     device_.call(&ix_backend::gather_rows, &b.normed, shape.rows, &b.row_normed);
   }
   project(b.row_normed, w.q, b.q_raw);
-  if (spec_.qk_norm) {
-    norm(w.q_norm, heads_of(b.q_raw, spec_.head_dim), heads_of(b.q, spec_.head_dim));
-    norm(w.k_norm, heads_of(b.k_raw, spec_.head_dim), heads_of(b.k, spec_.head_dim));
-  }
+  head_norms(b);
   rope(shape, shape.rows, spec_.heads, false, b.q);
   rope(shape, nullptr, spec_.kv_heads, false, b.k);
   const ix_attention attention = attention_shape();
   device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &b.k, &b.v, &b.attended, b.lse);
+  after_attention(b, keep);
+}
+
+void Layer::extend(const LayerShape& shape, const LayerBuffers& b, const LayerCache& cache) const {
+  const LayerWeights& w = weights_;
+  norm(w.attention_norm, b.in, b.normed);
+  project(b.normed, w.k, b.k_raw);
+  project(b.normed, w.v, b.v);
+  project(b.normed, w.q, b.q_raw);
+  head_norms(b);
+  rope(shape, shape.rows, spec_.heads, false, b.q);
+  rope(shape, shape.rows, spec_.kv_heads, false, b.k);
+  device_.call(&ix_backend::gather_rows, &b.k, cache.from, &cache.k_new);
+  device_.call(&ix_backend::gather_rows, &b.v, cache.from, &cache.v_new);
+  const ix_attention attention = attention_shape();
+  device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &cache.k, &cache.v, &b.attended,
+               static_cast<float*>(nullptr));
+  after_attention(b, false);
+}
+
+void Layer::head_norms(const LayerBuffers& b) const {
+  if (!spec_.qk_norm) return;
+  norm(weights_.q_norm, heads_of(b.q_raw, spec_.head_dim), heads_of(b.q, spec_.head_dim));
+  norm(weights_.k_norm, heads_of(b.k_raw, spec_.head_dim), heads_of(b.k, spec_.head_dim));
+}
+
+void Layer::after_attention(const LayerBuffers& b, bool keep) const {
+  const LayerWeights& w = weights_;
   if (spec_.parallel_residual) norm(w.mlp_norm, b.row_in, b.mlp_normed);  // of the stream before attention is added
   project(b.attended, w.o, b.mid, &b.row_in);
   if (!spec_.parallel_residual) norm(w.mlp_norm, b.mid, b.mlp_normed);

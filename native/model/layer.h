@@ -36,6 +36,13 @@ struct LayerShape {
   const float* sines;
 };
 
+// A layer's keys and values of all tokens of a batch, of which one pass computes n.
+struct LayerCache {
+  ix_mat k, v;          // [T, G*E]
+  ix_mat k_new, v_new;  // views of them: the places that this pass fills
+  const int32_t* from;  // device: which of the pass's rows goes into each of these places
+};
+
 // Where gradients of a layer's parameters are added; null where not wanted.
 struct LinearGradient {
   float* weight = nullptr;
@@ -75,6 +82,10 @@ class Layer {
   // keep: gate, up and hidden have room for all rows and are left filled.
   void forward(const LayerShape& shape, const LayerBuffers& b, bool keep) const;
 
+  // The same for tokens whose predecessors are in the cache: every matrix of `b` has the n rows that shape.rows names,
+  // keys and values too, which are added to the cache. The same bits as in a pass over all tokens.
+  void extend(const LayerShape& shape, const LayerBuffers& b, const LayerCache& cache) const;
+
   // On entry g.stream (g.row_stream when rows are selected) holds the gradient of `out`; on return g.stream holds that
   // of `in`.
   void backward(const LayerShape& shape, const LayerBuffers& b, const LayerGradients& gradients,
@@ -86,6 +97,8 @@ class Layer {
   void norm_backward(const Norm& norm, const ix_mat& in, const ix_mat& grad, const ix_mat& in_grad, bool accumulate,
                      const NormGradient& gradient) const;
   void rope(const LayerShape& shape, const int32_t* rows, int64_t heads, bool inverse, const ix_mat& x) const;
+  void head_norms(const LayerBuffers& b) const;
+  void after_attention(const LayerBuffers& b, bool keep) const;
   void mlp_forward(const LayerBuffers& b, bool keep) const;
   void mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
                     const ix_mat& out_grad, const ix_mat& normed_grad) const;

@@ -57,6 +57,11 @@ class Transformer {
   // Names the first of the kept activations that holds a value that is not finite, or returns "".
   std::string first_bad_activation();
 
+  // Cosines and sines of at least so many positions, [positions, rotary_dim / 2]; null without rotary positions.
+  void ensure_rope_table(int64_t positions);
+  const float* cosines() const { return cosines_.as<float>(); }
+  const float* sines() const { return sines_.as<float>(); }
+
   const ModelSpec& spec() const { return spec_; }
   DType dtype() const { return dtype_; }
   Device& device() const { return *device_; }
@@ -67,7 +72,6 @@ class Transformer {
  private:
   struct Pass;
   void place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t rows, Keep keep) const;
-  void ensure_rope_table(int64_t positions);
   LayerShape shape_of_layer(int64_t layer) const;
 
   std::shared_ptr<Device> device_;

@@ -97,6 +97,33 @@ void LogprobReadout::backward(const std::vector<float>& grad, const TransformerG
   model_.backward(gradients, cancel);
 }
 
+HiddenReadout::HiddenReadout(Transformer& model, std::vector<int32_t> tokens)
+    : model_(model), tokens_(std::move(tokens)), rows_(tokens_) {
+  sort_unique(rows_);
+}
+
+void HiddenReadout::place(Arena::Plan& plan) {
+  normed_ = plan.matrix(DType::kF32, static_cast<int64_t>(rows_.size()), model_.spec().hidden_size);
+}
+
+std::vector<float> HiddenReadout::forward(const RaggedBatch& batch, const CancelFlag& cancel) {
+  const ix_mat stream = model_.forward(batch, rows_, *this, Transformer::Keep::kNothing, cancel);
+  Device& d = model_.device();
+  const ix_norm norm = model_.weights().final_norm.table(model_.spec());
+  d.call(&ix_backend::norm, &norm, static_cast<const ix_mat*>(&stream), static_cast<const ix_mat*>(&normed_));
+  const auto width = static_cast<size_t>(model_.spec().hidden_size);
+  std::vector<float> rows(rows_.size() * width);
+  d.call(&ix_backend::download, static_cast<void*>(rows.data()), static_cast<const void*>(normed_.data),
+         rows.size() * sizeof(float));
+  std::vector<float> hidden;
+  hidden.reserve(tokens_.size() * width);
+  for (const int32_t token : tokens_) {
+    const auto row = rows.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(index_of(rows_, token)) * width);
+    hidden.insert(hidden.end(), row, row + static_cast<std::ptrdiff_t>(width));
+  }
+  return hidden;
+}
+
 LinearReadout::LinearReadout(Transformer& model, const float* head, std::vector<TokenSpan> spans)
     : model_(model), head_(head), spans_(std::move(spans)) {
   for (const TokenSpan& span : spans_)

@@ -49,6 +49,23 @@ class LogprobReadout : private Transformer::Layout {
   ix_mat normed_grad_ = {};  // f32 [R, D]
 };
 
+// Hidden states after the final norm, f32, of named tokens in any order. Scoring only.
+class HiddenReadout : private Transformer::Layout {
+ public:
+  HiddenReadout(Transformer& model, std::vector<int32_t> tokens);
+
+  // [N, D] row-major.
+  std::vector<float> forward(const RaggedBatch& batch, const CancelFlag& cancel);
+
+ private:
+  void place(Arena::Plan& plan) override;
+
+  Transformer& model_;
+  std::vector<int32_t> tokens_;  // [N]
+  std::vector<int32_t> rows_;    // ascending, unique
+  ix_mat normed_ = {};           // f32 [R, D]
+};
+
 // head · final norm of the hidden state, averaged over a span of tokens [first, first + count) of the batch.
 struct TokenSpan {
   int32_t first = 0;

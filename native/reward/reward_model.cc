@@ -48,8 +48,11 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
       return logprob(request, batch, cancel);
     case Readout::kNextToken:
       return next_token(request, batch, cancel);
+    case Readout::kHiddenLast:
+      return hidden(request, batch, cancel);
     case Readout::kRewardLast:
     case Readout::kRewardMean:
+    case Readout::kRewardTokens:
       break;
   }
   return reward(request, batch, cancel);
@@ -102,13 +105,24 @@ ScoreResult RewardModel::next_token(const ScoreRequest& request, const RaggedBat
   return result;
 }
 
+ScoreResult RewardModel::hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
+  std::vector<int32_t> tokens;
+  for (const int32_t s : request.scored) tokens.push_back(batch.last_token(s));
+  HiddenReadout readout(transformer_, std::move(tokens));
+  ScoreResult result;
+  for (const float value : readout.forward(batch, cancel)) result.values.push_back(static_cast<double>(value));
+  return result;
+}
+
 ScoreResult RewardModel::reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
   if (!has_head()) throw Error(ErrorCode::kTensorMissing, "the model has no reward head (score.weight)");
   std::vector<TokenSpan> spans;
   for (const int32_t s : request.scored) {
     const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
-    const bool mean = request.readout == Readout::kRewardMean;
-    spans.push_back(mean ? TokenSpan{segment.start, segment.length} : TokenSpan{batch.last_token(s), 1});
+    if (request.readout == Readout::kRewardMean) spans.push_back({segment.start, segment.length});
+    if (request.readout == Readout::kRewardLast) spans.push_back({batch.last_token(s), 1});
+    if (request.readout == Readout::kRewardTokens)
+      for (int32_t i = 0; i < segment.length; ++i) spans.push_back({segment.start + i, 1});
   }
   LinearReadout readout(transformer_, head_.as<float>(), std::move(spans));
   ScoreResult result;

@@ -53,7 +53,8 @@ void hash_models(DType dtype) {
     TinyBatch batch = random_batch(random, tiny.spec);
     batch.request.token_logprobs = true;
     Hash hash;
-    for (const Readout readout : {Readout::kLogprob, Readout::kRewardLast, Readout::kRewardMean}) {
+    for (const Readout readout :
+         {Readout::kLogprob, Readout::kRewardLast, Readout::kRewardMean, Readout::kRewardTokens}) {
       batch.request.readout = readout;
       const ScoreResult result = model->score(batch.request, cancel);
       hash.add(result.values.data(), result.values.size() * sizeof(double));

@@ -252,6 +252,43 @@ TEST(transformer_same_bits_in_any_batch) {
   }
 }
 
+// The head at a token is the last-token reward of the sequence up to it, and their mean the mean reward: to the bit.
+TEST(transformer_token_rewards) {
+  for (const TinyOptions& options : tiny_shapes()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      const TemporaryFolder folder;
+      const TinyModel tiny = make_tiny_model(options, 7, folder);
+      Random random(15);
+      const TinyBatch batch = random_batch(random, tiny.spec);
+      const std::unique_ptr<RewardModel> model = load(tiny.spec, dtype);
+      const std::vector<double> tokens = score(*model, with(batch.request, Readout::kRewardTokens)).values;
+      const std::vector<double> means = score(*model, with(batch.request, Readout::kRewardMean)).values;
+      size_t next = 0;
+      for (size_t i = 0; i < batch.sequences.size(); ++i) {
+        const std::vector<int32_t>& sequence = batch.sequences[i];
+        const auto prompt = static_cast<size_t>(batch.prompt_lengths[i]);
+        ScoreRequest prefixes;
+        for (size_t length = prompt + 1; length <= sequence.size(); ++length) {
+          const auto start = static_cast<int32_t>(prefixes.tokens.size());
+          prefixes.scored.push_back(static_cast<int32_t>(prefixes.segments.size()));
+          prefixes.segments.push_back({start, static_cast<int32_t>(length), -1});
+          prefixes.tokens.insert(prefixes.tokens.end(), sequence.begin(),
+                                 sequence.begin() + static_cast<int64_t>(length));
+        }
+        double sum = 0;
+        for (const double value : score(*model, with(prefixes, Readout::kRewardLast)).values) {
+          CHECK(next < tokens.size() && tokens[next] == value, "%s %s: sequence %zu, token reward %zu", options.name,
+                dtype_name(dtype), i, next);
+          sum += tokens[next++];
+        }
+        const double mean = sum / static_cast<double>(sequence.size() - prompt);
+        CHECK(means[i] == static_cast<double>(static_cast<float>(mean)), "%s: mean of %zu", options.name, i);
+      }
+      CHECK(next == tokens.size(), "%s: %zu token rewards, want %zu", options.name, tokens.size(), next);
+    }
+  }
+}
+
 // More rows than the MLP's inner block of 512, in the middle and in the last layer.
 TEST(transformer_long_batch) {
   const TemporaryFolder folder;

@@ -232,7 +232,7 @@ ScoreRequest make_request(Bytes& bytes, const ModelSpec& spec) {
     if (bytes.one_in(2)) r.scored.push_back(static_cast<int32_t>(r.segments.size()));
     r.segments.push_back(s);
   }
-  r.readout = static_cast<Readout>(bytes.byte() % 4);
+  r.readout = static_cast<Readout>(bytes.byte() % 5);
   r.target_token = static_cast<int32_t>(bytes.below(vocabulary));
   r.token_logprobs = bytes.one_in(2);
   if (bytes.one_in(6))

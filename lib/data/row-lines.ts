@@ -1,7 +1,7 @@
 /**
  * One scored row as a line of the output of `implex score`, and back, for a run that is continued.
  */
-import type { ScoredRow } from '../data/score-rows.js'
+import type { ScoredRow } from './score-rows.js'
 
 /** What the summary counts of a row; a line of output says it all. */
 export interface RowFacts {
@@ -33,6 +33,7 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
             logprobs: row.logprobs,
             reference_logprobs: row.referenceLogprobs,
             token_logprobs: row.tokenLogprobs!.map((terms) => [...terms]),
+            reference_token_logprobs: row.referenceTokenLogprobs?.map((terms) => [...terms]),
           }
         : {}),
     })
@@ -55,6 +56,10 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
           rejected_reference_logprob: row.referenceLogprobs?.[1],
           chosen_token_logprobs: [...row.tokenLogprobs![0]!],
           rejected_token_logprobs: [...row.tokenLogprobs![1]!],
+          ...(row.referenceTokenLogprobs && {
+            chosen_reference_token_logprobs: [...row.referenceTokenLogprobs[0]!],
+            rejected_reference_token_logprobs: [...row.referenceTokenLogprobs[1]!],
+          }),
         }
       : {}),
   })

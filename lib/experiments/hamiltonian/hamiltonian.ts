@@ -1,0 +1,3 @@
+export async function hamiltonianExperiment(): Promise<never> {
+  throw new Error('x')
+}

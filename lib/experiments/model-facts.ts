@@ -1,0 +1,28 @@
+/**
+ * What a result says of the model and of where it ran.
+ */
+import { join } from 'node:path'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import { readJsonFile } from '../checkpoint/files.js'
+import { nativeInfo } from '../native/binding.js'
+import type { ExperimentResult } from './result.js'
+
+/** The device that was taken, not the one that was asked for. @param folder of a training run */
+export async function deviceFacts(
+  folder: string,
+): Promise<Pick<ExperimentResult, 'version' | 'device' | 'dtype' | 'kernels' | 'threads'>> {
+  const { version, device, dtype, kernels } = await readJsonFile(join(folder, 'summary.json'), 16_000_000, 'ERR_IO')
+  return {
+    version: String(version),
+    device: String(device),
+    dtype: String(dtype),
+    kernels: String(kernels),
+    threads: nativeInfo().threads,
+  }
+}
+
+/** Numbers in the checkpoint; tied embeddings count once. */
+export function parametersOf({ spec }: Checkpoint): number {
+  const tensors = new Map(spec.weights.map(({ tensor, shape }) => [tensor, shape.reduce((a, b) => a * b, 1)]))
+  return [...tensors.values()].reduce((a, b) => a + b, 0)
+}

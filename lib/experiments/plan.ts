@@ -1,0 +1,72 @@
+/**
+ * What an experiment is, to the runner: its data, and what it measures beside accuracies.
+ */
+import type { PairRow } from '../data/rows.js'
+import type { Json } from '../runs/run-folder.js'
+import type { ExperimentSettings } from './options.js'
+import type {
+  Comparison,
+  ExperimentKind,
+  ExperimentName,
+  Member,
+  PaperNumber,
+  ResultTable,
+  SetInfo,
+  Shift,
+} from './result.js'
+
+export interface PlannedSet {
+  name: string
+  label: string
+  /** Name of a shift. */
+  shift: string
+  rows: PairRow[]
+}
+
+/** A trained member, while its model is still there. */
+export interface TrainedMember {
+  kind: ExperimentKind
+  seed: number
+  /** Folder of the trained model. */
+  model: string
+  /** Folder of the model that it started from. */
+  base: string
+}
+
+/** What came out, for the parts of the result that only the experiment itself can write. */
+export interface Findings {
+  settings: ExperimentSettings
+  sets: SetInfo[]
+  members: Member[]
+  comparison: Comparison[]
+  /** What `observe` returned, by member folder. */
+  observations: Record<string, Json>
+}
+
+export interface Conclusions {
+  headline: string
+  notes: string[]
+  tables: ResultTable[]
+  paper: PaperNumber[]
+}
+
+export interface ExperimentPlan {
+  experiment: ExperimentName
+  title: string
+  question: string
+  /** What the data was made with: part of what decides the result, and shown with the settings. */
+  dataSettings: Record<string, Json>
+  /** Tokens that the vocabulary needs beside its own. */
+  tokens: string[]
+  train: PairRow[]
+  shifts: Shift[]
+  /** Sets to evaluate on; the training pairs are one of them when named `train`. */
+  sets: PlannedSet[]
+  /** Sets whose tokens are explained. */
+  explain: string[]
+  /** Measured on the model before any training. */
+  before?(base: string): Promise<ResultTable[]>
+  /** Measured on a trained member. */
+  observe?(member: TrainedMember): Promise<Json>
+  conclude(findings: Findings): Conclusions
+}
