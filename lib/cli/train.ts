@@ -17,7 +17,6 @@ import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { choice, integer } from './options.js'
 import { count } from './score-summary.js'
-import { shellWord } from './shell.js'
 import { TrainProgress } from './train-progress.js'
 
 /** Flags that are not options of train() and do not belong into a config file. */
