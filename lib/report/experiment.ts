@@ -15,7 +15,7 @@ import { predictedFigure } from './figures/predicted.js'
 import { rewardsFigure } from './figures/rewards.js'
 import { type Content, html, type Markup } from './html.js'
 import type { ExperimentRun } from './load.js'
-import { data, duration, fixed, grouped, magnitude, signed } from './numbers.js'
+import { data, digits, duration, fixed, grouped, magnitude, signed } from './numbers.js'
 import { lookOf } from './palette.js'
 import { facts, figureBlock, heading, type RunReport, type Section } from './section.js'
 import type { Figure } from './svg.js'
@@ -205,12 +205,11 @@ function rewardsBody(result: ExperimentResult, figure: Figure): Content {
 
 function tablesBody(tables: readonly ResultTable[], prefix: string, figures: Figure[], level: number): Content {
   return tables.map((one, i) => {
-    const columns = one.columns.map((name, k) => ({
-      name,
-      numeric:
-        one.rows.some((row) => typeof row[k] === 'number') &&
-        one.rows.every((row) => row[k] === null || typeof row[k] === 'number'),
-    }))
+    const shown = one.columns.map((_, k) => numberFormat(one.rows.map((row) => row[k])))
+    const columns = one.columns.map((name, k) => ({ name, numeric: shown[k] !== undefined }))
+    const cells = one.rows.map((row) =>
+      row.map((cell, k) => (typeof cell === 'number' ? data(cell, shown[k] ?? digits) : cell)),
+    )
     const drawn = [
       [
         predictedFigure(one, `${prefix}predicted-${i + 1}`),
@@ -226,8 +225,17 @@ function tablesBody(tables: readonly ResultTable[], prefix: string, figures: Fig
       figures.push(figure)
       return figureBlock(figure, caption, null)
     })
-    return html`${heading(level, one.title)}<p>${one.note}</p>${blocks}${table(one.title, columns, one.rows)}`
+    return html`${heading(level, one.title)}<p>${one.note}</p>${blocks}${table(one.title, columns, cells)}`
   })
+}
+
+/** How a column of numbers is written, so that its places stand below each other; undefined for any other column. */
+function numberFormat(cells: readonly unknown[]): ((value: number) => string) | undefined {
+  const values = cells.filter((cell) => cell !== null)
+  if (values.length === 0 || !values.every((value) => typeof value === 'number')) return undefined
+  const sizes = values.filter((value) => value !== 0).map(Math.abs)
+  const alike = !values.every(Number.isInteger) && sizes.every((size) => size >= 0.001 && size < 1000)
+  return alike ? (value) => fixed(value) : (value) => digits(value)
 }
 
 function paperBody({ paper }: ExperimentResult): Content {
