@@ -164,7 +164,7 @@ report('the same files give the same bytes', async () => {
 report('text from files stays text', async () => {
   const text = `<script>alert(1)</script><img src=x onerror="alert(1)">"'\`&amp;\u202E\u2066\u0000\u0007\u009B\uD800\uFFFE \u05E9\u05DC 👩‍👩‍👧 ${'long'.repeat(200)}`
   const folder = join(root, '<b>hostile & "co"')
-  writePersonaRun(folder, 1, { text })
+  writePersonaRun(folder, { text })
   const figures = join(root, 'hostile-figures')
   const out = join(root, 'hostile.html')
   await writeReport([folder], { out, figures })
@@ -291,7 +291,7 @@ report('several runs have a table of contents and figures of their own', async (
   assert.match(text, /<title>3 runs · implex<\/title>/)
   for (const i of [1, 2, 3]) assert.ok(text.includes(`href="#run-${i}"`) && text.includes(`id="run-${i}"`))
   const svgs = written.figures.filter((file) => file.endsWith('.svg'))
-  assert.is(svgs.length, 6)
+  assert.is(svgs.length, 7)
   for (const file of svgs) {
     const svg = readFileSync(file, 'utf8')
     assert.match(svg, /^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"[^>]* width="912" height="/)

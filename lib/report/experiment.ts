@@ -8,13 +8,14 @@ import { shellWord } from '../runs/shell-word.js'
 import { attributionBody } from './attribution.js'
 import { curveSection } from './curve-section.js'
 import { accuracyFigure } from './figures/accuracy.js'
+import { errorFigure } from './figures/errors.js'
 import { groupsOf } from './figures/intervals.js'
 import { marginFigure } from './figures/margins.js'
 import { predictedFigure } from './figures/predicted.js'
 import { rewardsFigure } from './figures/rewards.js'
 import { type Content, html, type Markup } from './html.js'
 import type { ExperimentRun } from './load.js'
-import { data, duration, fixed, grouped, magnitude, signed } from './numbers.js'
+import { data, digits, duration, fixed, grouped, magnitude, signed } from './numbers.js'
 import { lookOf } from './palette.js'
 import { facts, figureBlock, heading, type RunReport, type Section } from './section.js'
 import type { Figure } from './svg.js'
@@ -204,18 +205,37 @@ function rewardsBody(result: ExperimentResult, figure: Figure): Content {
 
 function tablesBody(tables: readonly ResultTable[], prefix: string, figures: Figure[], level: number): Content {
   return tables.map((one, i) => {
-    const figure = predictedFigure(one, `${prefix}predicted-${i + 1}`)
-    const columns = one.columns.map((name, k) => ({
-      name,
-      numeric:
-        one.rows.some((row) => typeof row[k] === 'number') &&
-        one.rows.every((row) => row[k] === null || typeof row[k] === 'number'),
-    }))
-    const numbers = table(one.title, columns, one.rows)
-    if (figure === undefined) return html`${heading(level, one.title)}<p>${one.note}</p>${numbers}`
-    figures.push(figure)
-    return html`${heading(level, one.title)}<p>${one.note}</p>${figureBlock(figure, 'Each mark is a row of the table below; the dashed diagonal is where prediction and measurement agree.', numbers)}`
+    const shown = one.columns.map((_, k) => numberFormat(one.rows.map((row) => row[k])))
+    const columns = one.columns.map((name, k) => ({ name, numeric: shown[k] !== undefined }))
+    const cells = one.rows.map((row) =>
+      row.map((cell, k) => (typeof cell === 'number' ? data(cell, shown[k] ?? digits) : cell)),
+    )
+    const drawn = [
+      [
+        predictedFigure(one, `${prefix}predicted-${i + 1}`),
+        'Each mark is a row of the table below; on the dashed diagonal, prediction and measurement agree.',
+      ],
+      [
+        errorFigure(one, `${prefix}errors-${i + 1}`),
+        'How far each measurement is from its prediction, and how far it may be; an error of zero stands at the left end.',
+      ],
+    ] as const
+    const blocks = drawn.map(([figure, caption]) => {
+      if (figure === undefined) return null
+      figures.push(figure)
+      return figureBlock(figure, caption, null)
+    })
+    return html`${heading(level, one.title)}<p>${one.note}</p>${blocks}${table(one.title, columns, cells)}`
   })
+}
+
+/** How a column of numbers is written, so that its places stand below each other; undefined for any other column. */
+function numberFormat(cells: readonly unknown[]): ((value: number) => string) | undefined {
+  const values = cells.filter((cell) => cell !== null)
+  if (values.length === 0 || !values.every((value) => typeof value === 'number')) return undefined
+  const sizes = values.filter((value) => value !== 0).map(Math.abs)
+  const alike = !values.every(Number.isInteger) && sizes.every((size) => size >= 0.001 && size < 1000)
+  return alike ? (value) => fixed(value) : (value) => digits(value)
 }
 
 function paperBody({ paper }: ExperimentResult): Content {
@@ -241,21 +261,36 @@ function paperBody({ paper }: ExperimentResult): Content {
   ]
 }
 
-/** The options as resolved, as flags. */
+/** The options as resolved, as flags: the page alone is enough to repeat the run. */
 function reproduceBody({ result, config }: ExperimentRun): Content {
   const { experiment, settings, model } = result
-  const options = Object.keys(config).length > 0 ? config : settings
+  const {
+    run: _,
+    experiment: __,
+    out: ___,
+    model: ____,
+    ...options
+  } = Object.keys(config).length > 0 ? config : settings
   const words = [`implex experiment ${experiment}`, `--model ${shellWord(model.path)}`]
-  for (const [name, value] of Object.entries(options)) {
-    if (name === 'run' || name === 'experiment' || name === 'model' || name === 'out') continue
+  for (const [name, value] of Object.entries(options as Record<string, Json>)) {
     const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+    const given = flagValue(value)
     if (value === true) words.push(flag)
-    else if (typeof value === 'string' || typeof value === 'number') words.push(`${flag} ${shellWord(String(value))}`)
-    else if (Array.isArray(value) && value.length > 0 && value.every((one) => typeof one !== 'object'))
-      words.push(`${flag} ${shellWord(value.join(','))}`)
+    else if (given !== undefined) words.push(`${flag} ${given}`)
   }
   return [
     html`<pre class="scroll" tabindex="0"><code>${[...words, '--out FOLDER'].join(' \\\n  ')}</code></pre>`,
     html`<p>With the same version, kernels and device (implex ${result.version}, ${result.kernels}, ${result.device}) this gives the same bits again.</p>`,
   ]
+}
+
+/** Lists with commas, objects as NAME=VALUE words. */
+function flagValue(value: Json): string | undefined {
+  if (typeof value === 'string' || typeof value === 'number') return shellWord(String(value))
+  if (Array.isArray(value)) return value.length > 0 ? shellWord(value.join(',')) : undefined
+  if (typeof value !== 'object' || value === null) return undefined
+  const words = Object.entries(value).map(([name, one]) =>
+    shellWord(`${name}=${Array.isArray(one) ? one.join(',') : String(one)}`),
+  )
+  return words.length > 0 ? words.join(' ') : undefined
 }

@@ -52,8 +52,7 @@ function runPart(report: RunReport, i: number): Content {
 
 function parts(sections: readonly Section[], level: number): Content {
   return sections.map(
-    ({ id, title, body }) =>
-      html`<section class="part" aria-labelledby="${id}">${heading(level, title, id)}${body}</section>\n`,
+    ({ id, title, body }) => html`<section class="part">${heading(level, title, id)}${body}</section>\n`,
   )
 }
 

@@ -49,3 +49,8 @@ export function declarations(scheme: 0 | 1): string {
     .map(([name, colours]) => `--${name}:${colours[scheme]}`)
     .join(';')
 }
+
+/** The kind that a text names first, if it names one. */
+export function kindIn(text: string): string | undefined {
+  return /\b(explicit|implicit|generative)\b/i.exec(text)?.[1]?.toLowerCase()
+}

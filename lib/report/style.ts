@@ -51,7 +51,8 @@ h1,h2,h3,h4,h5,h6{line-height:1.25;text-wrap:balance;margin:0;font-weight:650}
 h1{font-size:clamp(1.6rem,1.2rem + 1.8vw,2.4rem);letter-spacing:-.015em;margin:.15rem 0 1rem}
 h2{font-size:1.4rem;letter-spacing:-.01em;margin:0 0 1rem}
 h3{font-size:1.08rem;margin:2rem 0 .6rem}
-h4{font-size:1rem;margin:0 0 .5rem}h5,h6{font-size:.92rem;margin:0 0 .5rem}
+h4{font-size:1rem;margin:0 0 .5rem}h3::first-letter,h4::first-letter{text-transform:uppercase}main :is(h3,h4):not(:first-child){margin-top:2rem}
+h5,h6{font-size:.92rem;margin:0 0 .5rem}
 p,figcaption,.notes{max-width:72ch}
 p{margin:0 0 1rem}
 .eyebrow{color:var(--muted);font-size:.875rem;margin:1.2rem 0 0}
@@ -64,8 +65,8 @@ main section.part>:first-child{border-top:1px solid var(--line);padding-top:1.1r
 nav{font-size:.9rem}nav h2{font-size:.8rem;color:var(--muted);margin:0 0 .5rem;letter-spacing:.02em}
 nav ul{list-style:none;margin:0;padding:0}nav ul ul{padding-left:.9rem;margin-bottom:.6rem}nav li{margin:.1rem 0}
 nav a{display:block;padding:.2rem 0;color:var(--ink);text-decoration:none}nav a:hover{color:var(--link);text-decoration:underline}
-@media (max-width:1179px){nav{border:1px solid var(--line);border-radius:10px;padding:.8rem 1.1rem}nav li{display:inline-block;margin-right:1.2rem}nav .whole{display:block}}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.9rem 1.2rem;margin:0 0 1.2rem}
+@media (max-width:1179px){nav{border:1px solid var(--line);border-radius:10px;padding:.8rem 1.1rem;margin-bottom:1.5rem}nav li{display:inline-block;margin-right:1.2rem}nav .whole{display:block}}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(11.5rem,45%),1fr));gap:.9rem 1.2rem;margin:0 0 1.2rem}
 .facts dt{color:var(--muted);font-size:.8rem;font-weight:600}.facts dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .aside{color:var(--muted);font-size:.875rem;display:block}
 .shifts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:.6rem 2rem;max-width:none;margin:0 0 1.2rem}.shifts dt{font-weight:600}.shifts dd{margin:0;max-width:60ch;color:var(--muted)}
@@ -80,6 +81,7 @@ ${FIGURE_STYLE}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;min-width:min(100%,30rem)}
 caption{text-align:left;color:var(--muted);font-size:.85rem;padding:.2rem 0 .5rem;white-space:nowrap}
 th,td{padding:.4rem 1.6rem .4rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--grid);font-weight:400;overflow-wrap:break-word;max-width:34rem}
+tbody th{min-width:8.5rem}tbody th.n{min-width:0}
 thead th{color:var(--muted);font-size:.8rem;font-weight:600;border-bottom-color:var(--line);vertical-align:bottom}
 th.n,td.n{text-align:right;white-space:nowrap}
 .absent{color:var(--muted)}
@@ -119,7 +121,8 @@ footer{color:var(--muted);font-size:.85rem;margin-top:3.5rem;border-top:1px soli
 nav{position:sticky;top:1.5rem;align-self:start;margin:1.6rem 0 0;max-height:calc(100vh - 3rem);overflow-y:auto}
 }
 @media print{
-:root,:root[data-scheme=dark]{color-scheme:light;${declarations(0)}}
+/* Three times, to outweigh both ways of being dark. */
+:root:root:root{color-scheme:light;${declarations(0)}}
 body{font-size:10.5pt}button,nav,.skip,.keys,summary{display:none}
 .page{display:block;max-width:none;padding:0}
 figure,.pair,tr,pre{break-inside:avoid}h2,h3,h4{break-after:avoid}

@@ -14,7 +14,7 @@ export type Cell = Content | boolean
 
 /** The first cell of a row is its heading. */
 export function table(caption: Content, columns: readonly Column[], rows: readonly (readonly Cell[])[]): Markup {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="${plain(caption)}"><table><caption>${caption}</caption><thead><tr>${columns.map(
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="${plain(caption)}"><table><caption>${caption}</caption><thead><tr>${columns.map(
     ({ name, numeric }) => html`<th scope="col"${numeric === true && html` class="n"`}>${name}</th>`,
   )}</tr></thead><tbody>${rows.map(
     (row) =>

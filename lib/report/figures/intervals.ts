@@ -59,7 +59,7 @@ export function groupsOf({ shifts, comparison }: ExperimentResult, statistic: Co
 function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFigure, form: Form) {
   const wide = form === 'wide'
   const names = wide ? 318 : 92
-  const values = wide ? 172 : 54
+  const values = wide ? 178 : 54
   const top = reference === undefined ? 10 : 26
   let height = top
   const content: Content[] = []
@@ -98,7 +98,7 @@ function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFig
       content.push(
         text(plot.x + plot.width + (wide ? 16 : 12), y + 4, fixed(row.mean), { look: `bold ink-${look.colour}` }),
       )
-      if (wide && range !== '') content.push(text(plot.x + plot.width + 60, y + 4, range, { look: 'muted' }))
+      if (wide && range !== '') content.push(text(plot.x + plot.width + 64, y + 4, range, { look: 'muted' }))
       height += room
     }
   }

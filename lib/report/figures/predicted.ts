@@ -6,11 +6,8 @@ import { type ScaleContinuousNumeric, scaleLinear, scaleLog, scaleSymlog } from 
 import type { ResultTable } from '../../experiments/result.js'
 import { type Content, html } from '../html.js'
 import { digits } from '../numbers.js'
-import { lookOf } from '../palette.js'
+import { kindIn, lookOf } from '../palette.js'
 import { type Drawing, type Figure, type Form, legend, line, mark, type Panel, text, WIDTHS } from '../svg.js'
-
-/** A row that names one of these has its mark and colour. */
-const KINDS = ['explicit', 'implicit', 'generative'] as const
 
 interface Point {
   label: string
@@ -28,8 +25,7 @@ export function predictedFigure(table: ResultTable, id: string): Figure | undefi
     const [p, m] = [row[predicted], row[measured]]
     if (typeof p !== 'number' || typeof m !== 'number') return []
     const label = row.filter((cell) => typeof cell === 'string').join(', ')
-    const kind = row.find((cell) => KINDS.some((one) => one === cell)) ?? 'sft'
-    return [{ label, kind: String(kind), predicted: p, measured: m }]
+    return [{ label, kind: kindIn(label) ?? 'sft', predicted: p, measured: m }]
   })
   if (points.length === 0) return undefined
   const said = points.map(
@@ -51,7 +47,7 @@ function draw(points: readonly Point[], form: Form): Drawing {
   const x = scale.copy().range([at.x, at.x + at.width])
   const y = scale.copy().range([at.y + at.height, at.y])
   const [low, high] = scale.domain() as [number, number]
-  const kinds = KINDS.filter((kind) => points.some((point) => point.kind === kind))
+  const kinds = [...new Set(points.flatMap(({ label }) => kindIn(label) ?? []))]
   const ticks = ticksOf(scale)
   return {
     height: at.y + at.height + 44,
@@ -88,7 +84,7 @@ function scaleOf(points: readonly Point[]): Scale {
   }
   if (least > 0) return scaleLog().domain([least / 2, most * 2])
   return scaleSymlog()
-    .constant(small)
+    .constant(Math.max(small, large / 1e3))
     .domain([least * 1.5, most * 1.5])
 }
 
