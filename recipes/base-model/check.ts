@@ -4,6 +4,8 @@
  * persona experiment reports are not among them.
  *
  * `node dist/recipes/base-model/check.js [MODEL] [--kinds explicit,implicit] [--rates 0.0003,0.001] [--epochs 20] [--seeds 0,1,2]`
+ * prints a JSON object for each training: accuracies before the first step and after every `--every` epochs. Those of the model that ships
+ * are in check-results.jsonl.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -100,34 +102,35 @@ interface Given {
   every: number
 }
 const { kinds, rates, seeds, epochs, every } = program.opts<Given>()
+const model = program.processedArgs[0] as string
 const folder = await mkdtemp(join(tmpdir(), 'implex-check-'))
+
+async function run(kind: 'explicit' | 'implicit', learningRate: number, words: number, seed: number): Promise<void> {
+  const { train: rows, ...evaluation } = pairsOf(SPLITS[words]!, 875 + words)
+  const found: Record<string, number[]> = {}
+  await train(model, rows, {
+    kind,
+    learningRate,
+    epochs,
+    seed,
+    evaluateEpochs: every,
+    evaluation: { train: rows, ...evaluation },
+    out: join(folder, `${kind}-${learningRate}-${words}-${seed}`),
+    device: 'cpu',
+    cache: false,
+    checkpointSteps: 1_000_000,
+    onEvaluation: ({ name, accuracy }) => {
+      found[name] ??= []
+      found[name].push(accuracy!)
+    },
+  })
+  console.log(JSON.stringify({ kind, learningRate, words, seed, every, ...found }))
+}
+
 try {
   for (const kind of kinds) {
-    for (const learningRate of rates) {
-      for (const [which, split] of SPLITS.entries()) {
-        for (const seed of seeds) {
-          const { train: rows, ...evaluation } = pairsOf(split, 875 + which)
-          const found: Record<string, string[]> = {}
-          await train(program.args[0] ?? program.processedArgs[0], rows, {
-            kind,
-            learningRate,
-            epochs,
-            seed,
-            evaluateEpochs: every,
-            evaluation: { train: rows, ...evaluation },
-            out: join(folder, `${kind}-${learningRate}-${which}-${seed}`),
-            device: 'cpu',
-            cache: false,
-            checkpointSteps: 1_000_000,
-            onEvaluation: ({ name, accuracy }) => {
-              found[name] ??= []
-              found[name].push(accuracy!.toFixed(2))
-            },
-          })
-          const columns = Object.entries(found).map(([name, values]) => `${name} ${values.join(' ')}`)
-          console.log(`${kind} ${learningRate} words ${which} seed ${seed}: ${columns.join(' | ')}`)
-        }
-      }
+    for (const rate of rates) {
+      for (const words of SPLITS.keys()) for (const seed of seeds) await run(kind, rate, words, seed)
     }
   }
 } finally {
