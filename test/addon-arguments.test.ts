@@ -94,6 +94,38 @@ test('batch', async () => {
   model.dispose()
 })
 
+test('generate', async () => {
+  const model = await binding.openModel(spec, CPU)
+  const request = {
+    tokens: Int32Array.of(1, 2, 3),
+    lengths: Int32Array.of(3),
+    sequences: Int32Array.of(0),
+    seeds: Int32Array.of(0, 1),
+    maxNewTokens: 2,
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+    stop: new Int32Array(0),
+  }
+  const generate = (change: object) => () => model.generate(unsafe({ ...request, ...change }))
+  for (const field of ['tokens', 'lengths', 'sequences', 'seeds', 'stop']) {
+    const name = new RegExp(`"request\\.${field}"`)
+    for (const wrong of [undefined, [0], new Uint32Array(2)])
+      await fails(generate({ [field]: wrong }), 'TypeError', name)
+  }
+  await fails(generate({ seeds: new Int32Array(3) }), 'RangeError', /two numbers for each sequence/)
+  for (const [field, wrong] of Object.entries({ maxNewTokens: 0, temperature: -1, topP: 2, topK: -1 })) {
+    await fails(generate({ [field]: wrong }), 'RangeError', new RegExp(`"request\\.${field}"`))
+    await fails(generate({ [field]: '1' }), 'TypeError', new RegExp(`"request\\.${field}"`))
+  }
+  await fails(() => model.generate(unsafe(undefined)), 'TypeError', /"request" must be an object/)
+  assert.is((await rejection(model.generate({ ...request, lengths: Int32Array.of(2) }))).code, 'ERR_BATCH_INVALID')
+  assert.is((await rejection(model.generate({ ...request, sequences: Int32Array.of(1) }))).code, 'ERR_BATCH_INVALID')
+  assert.is((await rejection(model.generate({ ...request, tokens: Int32Array.of(1, 2, -3) }))).code, 'ERR_TOKEN_RANGE')
+  assert.equal([...(await model.generate(request)).lengths], [2])
+  model.dispose()
+})
+
 test('head', async () => {
   const model = await binding.openModel(spec, CPU)
   const batch = randomBatch(2, 8, { readout: 'reward_last' })

@@ -1,54 +1,54 @@
-/** The main job of `npm start`, without the build: runs on a bare machine, fits 80 columns, and says the same each time. */
-import { readFileSync } from 'node:fs'
+/** The main job of `npm start`, without the build: what it prints fits 80 columns and says what was measured; the page lies beside. */
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { scoreExample } from '../examples/start.js'
-import { writeTinyModels } from '../examples/tiny-model.js'
-import { RewardModel } from '../lib/reward-model.js'
+import { meaning, startExperiment } from '../examples/start.js'
+import type { Comparison, ExperimentResult } from '../lib/experiments/result.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const start = suite('npm start')
+const out = join(temporaryFolder(), 'start')
 
 async function output(): Promise<string> {
   const pieces: string[] = []
-  await scoreExample((text) => pieces.push(text))
+  const done = await startExperiment({ out, print: (text) => pieces.push(text), progress: () => {}, seeds: [0] })
+  assert.is(done, true)
   return pieces.join('\n')
 }
 
-start('prints rewards of every kind in 80 columns, the same twice but for the speed', async () => {
+start('runs the experiment, prints the table, makes the page; a second time it shows the same', async () => {
   const text = await output()
-  for (const line of text.split('\n')) assert.ok(line.length <= 80, line)
-  for (const part of ['implicit reward', 'explicit reward', 'accuracy', 'What is the capital', 'implex doctor']) {
+  for (const line of text.split('\n')) assert.ok(line.length <= 80 || line.startsWith('The page: '), line)
+  for (const part of ['Training words', 'Unseen words', 'explicit', 'implicit', 'generative', 'report.html'])
     assert.ok(text.includes(part), `${JSON.stringify(part)} is not in\n${text}`)
-  }
-  const withoutSpeeds = (whole: string) => whole.replaceAll(/( [-+]\d\.\d{5}) +[\d,]+ +[\d,]+$/gm, '$1')
-  assert.is.not(withoutSpeeds(text), text)
-  assert.is(withoutSpeeds(await output()), withoutSpeeds(text))
+  const { members } = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')) as ExperimentResult
+  assert.is(members.length, 3)
+  for (const { kind, evaluation } of members)
+    assert.is(evaluation.test!.accuracy, 1, `${kind} learns the training words`)
+  assert.ok(existsSync(join(out, 'report.html')))
+  const again = await output()
+  const table = (whole: string) => whole.slice(whole.indexOf('In training words'), whole.indexOf('The page'))
+  assert.is(table(again), table(text))
 })
 
-start('the tiny model is the same each time, and serves as every kind', async () => {
-  const [first, second] = [temporaryFolder(), temporaryFolder()]
-  const { policy, reference } = await writeTinyModels(first)
-  await writeTinyModels(second)
-  for (const model of ['policy', 'reference']) {
-    for (const file of ['model.safetensors', 'config.json', 'tokenizer.json']) {
-      assert.ok(readFileSync(join(first, model, file)).equals(readFileSync(join(second, model, file))), file)
-    }
-  }
-  const row = { prompt: 'Is 水 water?', responses: ['Yes', 'No', '🙂'] }
-  for (const kind of ['explicit', 'implicit', 'generative'] as const) {
-    using model = await RewardModel.open(policy, { kind, device: 'cpu', ...(kind === 'implicit' ? { reference } : {}) })
-    const { rewards, rows } = await model.score([row])
-    assert.is(model.templateSource, 'checkpoint')
-    assert.is(new Set(rewards[0]).size, 3, kind)
-    assert.ok(rewards[0]?.every(Number.isFinite))
-    if (kind === 'implicit') assert.equal(rows[0]?.tokens, [2, 2, 5]) // "Yes", "No", four bytes; each with the end marker
-  }
+start('what the table means depends on what is in it', () => {
+  const result = (explicit: number, implicit: number, original = 1, width = 0) => ({
+    comparison: (['explicit', 'implicit'] as const).flatMap((kind) =>
+      (['original', 'paraphrase'] as const).map((shift): Comparison => {
+        const mean = shift === 'original' ? original : kind === 'explicit' ? explicit : implicit
+        return { kind, shift, statistic: 'accuracy', mean, low: mean - width, high: mean + width, seeds: [mean] }
+      }),
+    ),
+  })
+  assert.match(meaning(result(1, 0)), /explicit kind still ranks right/)
+  assert.match(meaning(result(0.6, 0.5, 1, 0.2)), /intervals overlap/)
+  assert.match(meaning(result(0.3, 0.5)), /the opposite/)
+  assert.match(meaning(result(1, 0, 0.6)), /says little/)
 })
 
-start('the pairs are 24, with an id each', () => {
+start('the pairs to train on in the README are 24, with an id each', () => {
   const lines = readFileSync(join(repositoryRoot, 'examples', 'pairs.jsonl'), 'utf8')
     .trimEnd()
     .split('\n')

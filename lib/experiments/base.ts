@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { withAddedTokens } from '../checkpoint/added-tokens.js'
+import { withAddedTokens } from './added-tokens.js'
 
 /** @returns `model` itself when it lacks none; else `folder`, written unless it is there */
 export async function withTokens(model: string, tokens: readonly string[], folder: string): Promise<string> {

@@ -24,7 +24,7 @@ import { deviceFacts, parametersOf } from './model-facts.js'
 import type { ResolvedExperiment } from './options.js'
 import { type ExperimentOutcome, readResults, readText } from './outcome.js'
 import type { ExperimentPlan, PlannedSet } from './plan.js'
-import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable } from './result.js'
+import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable, type SetInfo } from './result.js'
 
 /**
  * @throws ImplexError ERR_RESUME_MISMATCH for a used folder; for data, model, tokens or device that cannot be used, before any training;
@@ -82,7 +82,9 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   for (const { kind, seed, folder: name } of members)
     rewards.push({ kind, seed, rewards: await readRewards(join(folder.path, name, 'rewards'), plan.sets) })
   const setsOf = (shift: string) => plan.sets.filter((set) => set.shift === shift).map(({ name }) => name)
-  const sets = plan.sets.map(({ name, label, shift, rows }) => ({ name, label, shift, pairs: rows.length }))
+  const sets = plan.sets.map(({ name, label, shift }) => {
+    return { name, label, shift, pairs: rewards[0]!.rewards[name]!.chosen.length }
+  })
   const comparison = compare(rewards, plan.shifts, setsOf, { resamples: settings.resamples })
   const observations = Object.fromEntries(finished.map(({ member, observation }) => [member.folder, observation]))
   const conclusions = plan.conclude({ settings, sets, members, comparison, observations })
@@ -104,7 +106,7 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
     comparison,
     tables: [...before, ...conclusions.tables],
     paper: conclusions.paper,
-    notes: conclusions.notes,
+    notes: [...conclusions.notes, ...leftOut(plan.sets, sets)],
     date: now.toISOString(),
     seconds: Math.max(spent, (performance.now() - start) / 1000),
     ...facts,
@@ -221,6 +223,17 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
     rewards[name] = one
   }
   return rewards
+}
+
+/** What `onLong: 'skip'` cost. */
+function leftOut(planned: readonly PlannedSet[], sets: readonly SetInfo[]): string[] {
+  return planned.flatMap(({ name, rows }, i) => {
+    const { pairs } = sets[i]!
+    const missing = rows.length - pairs
+    return missing === 0
+      ? []
+      : [`${name}: ${missing} of ${rows.length} pairs are beyond the model's context and were left out.`]
+  })
 }
 
 /** Of each response one line with what every kind makes of its tokens. */

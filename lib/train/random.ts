@@ -7,7 +7,7 @@
 export type RandomState = [number, number, number, number]
 
 /** Independent streams of one seed: what one of them is asked for moves no other. */
-export const STREAMS = { order: 0, head: 1, bootstrap: 2 } as const
+export const STREAMS = { order: 0, head: 1, bootstrap: 2, graphs: 3, rows: 4 } as const
 
 const rotate = (value: number, by: number) => (value << by) | (value >>> (32 - by))
 

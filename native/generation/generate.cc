@@ -2,6 +2,7 @@
 #include "generation/generate.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "generation/decoder.h"
@@ -15,10 +16,11 @@ constexpr int64_t kLogitRows = 32;
 
 std::vector<Segment> segments_of(const std::vector<int32_t>& lengths) {
   std::vector<Segment> segments;
-  int32_t start = 0;
+  int64_t start = 0;  // lengths are checked only where they meet the tokens
   for (const int32_t length : lengths) {
-    segments.push_back({start, length, -1});
-    start += std::max(length, 0);
+    segments.push_back(
+        {static_cast<int32_t>(std::min<int64_t>(start, std::numeric_limits<int32_t>::max())), length, -1});
+    start += length;
   }
   return segments;
 }

@@ -180,6 +180,12 @@ TEST(generation_errors_and_the_end_of_the_context) {
   CHECK(failure_of(*model, request_of(prompts, {0}, 0)) == ErrorCode::kBatchInvalid, "no tokens");
   CHECK(failure_of(*model, request_of({{}}, {0}, 1)) == ErrorCode::kBatchInvalid, "an empty prompt");
   CHECK(failure_of(*model, request_of({{-1}}, {0}, 1)) == ErrorCode::kTokenRange, "a token that is none");
+  GenerateRequest lengths = request_of({prompts[1]}, {0}, 1);
+  for (const std::vector<int32_t>& wrong : std::vector<std::vector<int32_t>>{
+           {1}, {3}, {-1, 3}, {std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::max(), 1}}) {
+    lengths.lengths = wrong;
+    CHECK(failure_of(*model, lengths) == ErrorCode::kBatchInvalid, "lengths that are not those of the tokens");
+  }
   std::vector<int32_t> many(3'000'000, 0);
   CHECK(failure_of(*model, request_of({{1}}, many, tiny.spec.max_positions - 1)) == ErrorCode::kOutOfMemory, "memory");
   CHECK(run(*model, request_of({prompts[1]}, {0}, 10))[0].tokens.size() == 10, "usable after errors");

@@ -45,7 +45,7 @@ export function replaceBlock(text: string, name: string, by: string): string {
 /** What the block of this name should be; undefined for a name that is not known. */
 export async function generate(name: string): Promise<string | undefined> {
   const [what, argument] = name.split(' ') as [string, string?]
-  if (what === 'help') return helpText(argument)
+  if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()
@@ -53,8 +53,8 @@ export async function generate(name: string): Promise<string | undefined> {
   return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
 }
 
-async function helpText(command: string | undefined): Promise<string> {
-  const { stdout } = await implex([...(command === undefined ? [] : [command]), '--help'])
+async function helpText(command: string[]): Promise<string> {
+  const { stdout } = await implex([...command, '--help'])
   return `\`\`\`\n${stdout.trimEnd()}\n\`\`\``
 }
 
