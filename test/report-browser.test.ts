@@ -173,6 +173,8 @@ if (executable === undefined) {
       await page.locator('.tokens >> nth=0 >> li >> nth=0').focus()
       assert.is(await opacity(0), '1')
       assert.match(await inPage<string>(page, `${tip(0)}.textContent`), /^share [+−]?[\d.e−]+, head [+−]?[\d.e−]+$/)
+      const cut = await inPage<boolean>(page, `${tip(0)}.scrollWidth > ${tip(0)}.clientWidth`)
+      assert.not.ok(cut, 'the whole value can be read')
       await page.keyboard.press('ArrowRight')
       assert.is(await opacity(0), '0')
       assert.is(await opacity(1), '1')

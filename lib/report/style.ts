@@ -36,8 +36,7 @@ export const STYLE = `
 @media (prefers-color-scheme:dark){:root:not([data-scheme=light]){color-scheme:dark;${declarations(1)}}}
 :root[data-scheme=dark]{color-scheme:dark;${declarations(1)}}
 *{box-sizing:border-box}
-html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
-@media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
+html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 var(--sans);overflow-wrap:break-word}
 a{color:var(--link);text-underline-offset:.15em}
 :focus-visible{outline:3px solid var(--link);outline-offset:2px;border-radius:3px}
@@ -106,12 +105,12 @@ code{font-family:var(--mono);font-size:.92em}pre code{font-size:1em}
 .tokens li{display:inline-block;vertical-align:top;max-width:100%;margin-bottom:.35rem;cursor:default}
 .word{display:block;white-space:pre-wrap;overflow-wrap:anywhere;border-bottom:2px solid transparent;margin-inline-end:1px}
 .tokens li:hover .word{box-shadow:inset 0 0 0 1px var(--muted)}
-.tokens li:focus-visible{outline-offset:0;position:relative;z-index:2}
+.tokens li:focus-visible{outline-offset:0}
 ${shades}
 .step{display:block;height:1.5rem;background:linear-gradient(var(--explicit) 0 0) 0 calc((1 - var(--h))*100%)/100% 2px no-repeat,linear-gradient(color-mix(in srgb,var(--explicit) 15%,transparent) 0 0) 0 100%/100% calc(var(--h)*100%) no-repeat}
 .full,.tip{position:absolute;left:0;right:0;bottom:0;height:1.7rem;line-height:1.7rem;font-size:.85rem;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;margin:0}
 .full,.cut{color:var(--muted)}.cut{font-size:.85rem}
-.tip{direction:ltr;background:var(--paper);color:var(--ink);opacity:0;pointer-events:none;font-variant-numeric:tabular-nums}
+.tip{z-index:1;direction:ltr;background:var(--paper);color:var(--ink);opacity:0;pointer-events:none;font-variant-numeric:tabular-nums}
 .tokens li:focus .tip,.tokens li:hover .tip{opacity:1}.tokens:hover li:focus:not(:hover) .tip{opacity:0}
 bdi.token{white-space:pre-wrap}
 footer{color:var(--muted);font-size:.85rem;margin-top:3.5rem;border-top:1px solid var(--line);padding-top:1rem}
@@ -121,6 +120,7 @@ footer{color:var(--muted);font-size:.85rem;margin-top:3.5rem;border-top:1px soli
 nav{position:sticky;top:1.5rem;align-self:start;margin:1.6rem 0 0;max-height:calc(100vh - 3rem);overflow-y:auto}
 }
 @media print{
+@page{margin:16mm}
 /* Three times, to outweigh both ways of being dark. */
 :root:root:root{color-scheme:light;${declarations(0)}}
 body{font-size:10.5pt}button,nav,.skip,.keys,summary{display:none}
