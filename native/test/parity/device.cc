@@ -86,10 +86,27 @@ PARITY(gemm, refuses) {
   CHECK(code(short_x.mat(), out.mat()) == IX_INVALID, "another depth");
   CHECK(code(narrow.mat(), out.mat()) == IX_INVALID, "another dtype");
   CHECK(code(x.mat(), wide.mat()) == IX_INVALID, "another width");
-  ix_status status = {};
-  CHECK(d.table()->gemm_backward_input(d.handle(), out.mat(), weight.get(), nullptr, x.mat(), &status) == IX_INVALID,
-        "a weight that was not made trainable");
   CHECK(code(x.mat(), out.mat()) == IX_OK, "usable after refusals");
+}
+
+PARITY(gemm_backward_input, refuses) {
+  Random random(705);
+  Device& d = lab.subject();
+  const Matrix values = Matrix::random(random, IX_F32, 8, 16), grad = Matrix::random(random, IX_F32, 4, 8),
+               wrong = Matrix::random(random, IX_F32, 4, 9);
+  const PlacedWeight frozen(d, values), weight(d, values, true);
+  const Placed g(d, grad), wide(d, wrong);
+  const Result out(d, IX_F32, 4, 16);
+  const auto code = [&](const ix_mat* from, const PlacedWeight& with) {
+    ix_status status = {};
+    const int32_t found = d.table()->gemm_backward_input(d.handle(), from, with.get(), nullptr, out.mat(), &status);
+    CHECK(found == IX_OK || (status.code == found && status.message[0] != '\0'), "a refusal must say why");
+    return found;
+  };
+  CHECK(code(g.mat(), weight) == IX_OK, "the right shapes");
+  CHECK(code(wide.mat(), weight) == IX_INVALID, "another depth");
+  CHECK(code(g.mat(), frozen) == IX_INVALID, "a weight that was not made trainable");
+  CHECK(code(g.mat(), weight) == IX_OK, "usable after refusals");
 }
 
 PARITY(open, twice) {

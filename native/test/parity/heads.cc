@@ -55,7 +55,7 @@ PARITY(linear_logprob, values) {
         const LogprobInputs in = logprob_inputs(random, dtype, h, scale);
         for (const bool with_lse : {true, false}) {
           // bf16 operands are the same on both sides and logits stay f32, so the bound is f32's.
-          lab.check(head_text(dtype, h) + text(", logits of %g", scale), kF32, [&](Device& d) {
+          lab.check(head_text(dtype, h) + text(", logits of %g", scale), kLogprob, [&](Device& d) {
             const PlacedWeight weight(d, in.weight);
             return run_logprob(d, in.hidden, weight, in.targets, with_lse);
           });

@@ -23,7 +23,7 @@ double spread_of(const Matrix& m) {
 // The largest |got - want| / allowed; fails where that is above 1 or not a number.
 double compare(const std::string& what, Tolerance tolerance, const Matrix& want, const Matrix& got) {
   CHECK(want.rows() == got.rows() && want.cols() == got.cols(), "%s: a harness's fault: shapes differ", what.c_str());
-  const double scale = spread_of(want);
+  const double scale = std::max(spread_of(want), tolerance.floor);
   double worst = 0;
   for (int64_t r = 0; r < want.rows(); ++r) {
     for (int64_t c = 0; c < want.cols(); ++c) {

@@ -18,14 +18,17 @@
 
 namespace implex::test {
 
-// |got - want| <= relative * max(|want|, root mean square of the output).
+// |got - want| <= relative * max(|want|, root mean square of the output, floor).
 struct Tolerance {
   double relative;
+  double floor = 0;
 };
 // Moved, not computed.
 constexpr Tolerance kExact = {0};
 // f32 sums of up to some thousand products in another order, and one exponential or root.
 constexpr Tolerance kF32 = {1e-5};
+// Logarithms of probabilities: relative to 1 where they are smaller, as in docs/numerics.md.
+constexpr Tolerance kLogprob = {1e-5, 1};
 // Gradients through a softmax, where differences of near numbers enter.
 constexpr Tolerance kF32Gradient = {1e-4};
 // A result rounded to bf16 may fall to either side: one unit in the last place, 2^-7 of it.

@@ -41,11 +41,11 @@ PARITY(gather_rows, values) {
   for (const int32_t dtype : kDtypes) {
     for (const int64_t width : {1, 63, 64, 2049}) {
       const Matrix in = Matrix::random(random, dtype, 77, width, 1, 3);
-      const std::vector<int32_t> rows = random_ids(random, 130, 77);
-      lab.check(shape_text(dtype, 130, width), kExact, [&](Device& d) -> Outputs {
+      const std::vector<int32_t> rows = random_ids(random, 131, 77);
+      lab.check(shape_text(dtype, 131, width), kExact, [&](Device& d) -> Outputs {
         const Placed from(d, in);
         const Ids where(d, rows);
-        const Result out(d, dtype, 130, width, 1);
+        const Result out(d, dtype, 131, width, 1);
         d.call(&ix_backend::gather_rows, from.mat(), where.get(), out.mat());
         return {{"out", out.read()}};
       });
