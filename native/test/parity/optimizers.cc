@@ -62,14 +62,20 @@ PARITY(sum_of_squares, values) {
   Random random(603);
   for (const int64_t count : {1, 127, 16385, 200000}) {
     const Matrix values = column(random, count, 3);
-    lab.check(text("%lld", (long long)count), kF32, [&](Device& d) -> Outputs {
+    const auto sum_on = [&](Device& d) {
       const Placed v(d, values);
       double sum = std::numeric_limits<double>::quiet_NaN();
       d.call(&ix_backend::sum_of_squares, v.const_floats(), count, &sum);
+      return sum;
+    };
+    lab.check(text("%lld", (long long)count), kF32, [&](Device& d) -> Outputs {
       Matrix out(IX_F32, 1, 1);
-      out.set(0, 0, sum);
+      out.set(0, 0, sum_on(d));
       return {{"sum", out}};
     });
+    // All bits of the double.
+    const double first = sum_on(lab.subject());
+    for (int i = 0; i < 3; ++i) CHECK(sum_on(lab.subject()) == first, "another run has other bits");
   }
 }
 
