@@ -29,7 +29,7 @@ export interface BenchCase {
 
 export interface BenchResult {
   format: typeof RESULT_FORMAT
-  /** 'kernels', 'score', 'train', 'api', 'peers'. */
+  /** 'kernels', 'score', 'train', 'api', 'peers', 'gpu'. */
   what: string
   date: string
   command: string[]
@@ -51,6 +51,10 @@ export interface BenchResult {
   }
   versions: Record<string, string>
   cases: BenchCase[]
+  /** Promises and whether they were kept, where the benchmark has some. */
+  targets?: { what: string; value: string; promised: string; aim: string; kept?: boolean }[]
+  /** What was left out, and why. */
+  notes?: string[]
 }
 
 /** Takes the machine's state at the start; call the returned function with the cases at the end. */

@@ -1,0 +1,171 @@
+/**
+ * `npm run bench:gpu`: the head's kernels, whole models and PyTorch on one GPU in one go. Protocol: docs/gpu.md.
+ *
+ *   node dist/bench/gpu/run.js [--device cuda] [--only heads,memory,models] [--seconds 900] [--models NAME,…] [--styles eager,compile,liger]
+ *                              [--data FILE] [--pairs 64] [--rounds 5] [--batch 16] [--folder DIR] [--tiny] [--out FILE]
+ *
+ * IMPLEX_PEER_PYTHON: a Python with torch and transformers, without it PyTorch is left out. --tiny with --device cpu tries everything on a
+ * machine without a GPU; its times say nothing. Exit status 1 when a result was wrong or a side failed; promises that are not kept are told.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { sizeOfShape } from '../../lib/bench/checkpoint.js'
+import { gpus } from '../../lib/bench/gpu.js'
+import { prepareModel, readPairs } from '../../lib/bench/models.js'
+import { REAL_SHAPES, scaledDown } from '../../lib/bench/real-shapes.js'
+import { type BenchCase, beginResult, failed, writeResult } from '../../lib/bench/result.js'
+import { median } from '../../lib/bench/statistics.js'
+import { short, table } from '../../lib/bench/table.js'
+import type { Pair } from '../../lib/bench/texts.js'
+import type { DeviceName } from '../../lib/device.js'
+import { askInTurn, caseOf } from '../peers/contest.js'
+import { Peer } from '../peers/peer.js'
+import type { Paths } from '../peers/rows.js'
+import { gpuContests } from './contests.js'
+import { ceilingCases, headCases } from './heads.js'
+import { memoryCases } from './memory.js'
+import { targetRows, targets } from './targets.js'
+
+const root = resolve(import.meta.dirname, '..', '..', '..')
+const { values: flags } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'cuda' },
+    only: { type: 'string', default: 'heads,memory,models' },
+    seconds: { type: 'string', default: '900' },
+    models: { type: 'string', default: Object.keys(REAL_SHAPES).join(',') },
+    styles: { type: 'string', default: 'eager,compile,liger' },
+    data: { type: 'string' },
+    pairs: { type: 'string', default: '64' },
+    rounds: { type: 'string', default: '5' },
+    batch: { type: 'string', default: '16' },
+    folder: { type: 'string', default: join(tmpdir(), 'implex-bench') },
+    tiny: { type: 'boolean', default: false },
+    out: { type: 'string', default: 'bench-gpu.json' },
+  },
+})
+const device = flags.device as DeviceName
+const only = flags.only.split(',')
+const names = flags.models.split(',')
+const unknown = names.find((name) => !(name in REAL_SHAPES))
+if (unknown !== undefined) {
+  console.error(`there is no model shape ${unknown}; there are ${Object.keys(REAL_SHAPES).join(', ')}`)
+  process.exit(2)
+}
+const shapeOf = (name: string) => (flags.tiny ? scaledDown(REAL_SHAPES[name]!) : REAL_SHAPES[name]!)
+const length = flags.tiny ? 64 : 2048
+const pairCount = flags.tiny ? 2 : Number(flags.pairs)
+const end = performance.now() + Number(flags.seconds) * 1000
+const notes: string[] = []
+const cases: BenchCase[] = []
+const add = (item: BenchCase) => {
+  cases.push(item)
+  process.stderr.write(`${item.name}: ${short(median(item.samples) * 1e3)} ms${failed(item) ? ' WRONG' : ''}\n`)
+}
+
+/** Checkpoints of the shape, made where they are not there yet, and the data file. */
+async function pathsOf(models: readonly string[]): Promise<Paths> {
+  const { pairs, folder } = await readPairs({
+    pairs: pairCount,
+    folder: flags.folder,
+    ...(flags.data === undefined ? {} : { data: flags.data }),
+  })
+  const made = new Map<string, { model: string; reference: string; head: string }>()
+  for (const name of models) {
+    const size = sizeOfShape(flags.tiny ? `${name}-tiny` : name, shapeOf(name))
+    const { options } = await prepareModel(size, { pairs, folder, device, dtype: 'bf16' })
+    made.set(name, { model: options.policy, reference: options.reference, head: options.head })
+  }
+  const data = (count: number) => {
+    const file = join(folder, `pairs-${count}.jsonl`)
+    const line = ({ prompt, chosen, rejected }: Pair) => JSON.stringify({ prompt, chosen, rejected })
+    if (!existsSync(file)) writeFileSync(file, `${pairs.slice(0, count).map(line).join('\n')}\n`)
+    return file
+  }
+  return { model: (name) => made.get(name)!, data }
+}
+
+async function modelCases(versions: Record<string, string>): Promise<void> {
+  const python = process.env.IMPLEX_PEER_PYTHON
+  if (python === undefined) notes.push('IMPLEX_PEER_PYTHON is not set: PyTorch was left out')
+  const processors = `0-${availableParallelism() - 1}`
+  using ours = new Peer('ours', [process.execPath, join(import.meta.dirname, '..', 'peers', 'ours.js')], processors)
+  const torch =
+    python === undefined ? undefined : new Peer('torch', [python, join(root, 'bench/peers/torch_gpu.py')], processors)
+  try {
+    for (const [name, value] of Object.entries((await torch?.ask({ op: 'versions' })) ?? {}))
+      versions[`peer ${name}`] = String(value)
+    for (const name of names) {
+      if (performance.now() > end) {
+        notes.push(`${name}: no time was left`)
+        continue
+      }
+      const paths = await pathsOf([name])
+      const contests = gpuContests(paths, {
+        device,
+        models: [name],
+        styles: flags.styles.split(','),
+        pairs: pairCount,
+        batch: Number(flags.batch),
+        batchTokens: 16384,
+        uniform: { count: flags.tiny ? 2 : 8, length },
+      })
+      // Only the first shape is trained.
+      for (const contest of contests.filter((item) => name === names[0] || !item.name.endsWith('training step'))) {
+        if (performance.now() > end) {
+          notes.push(`${contest.name}: no time was left`)
+          continue
+        }
+        const { sides, failures } = await askInTurn(contest, { ours, torch }, flags.tiny ? 1 : Number(flags.rounds))
+        for (const failure of failures) notes.push(`${contest.name}: ${failure}`)
+        if (failures.some((failure) => failure.startsWith('ours'))) process.exitCode = 1
+        for (const label of Object.keys(sides)) add(caseOf(contest, label, sides))
+        for (const peer of [ours, torch]) await peer?.ask({ op: 'release' })
+      }
+    }
+  } finally {
+    torch?.[Symbol.dispose]()
+  }
+}
+
+const finish = await beginResult('gpu')
+const versions: Record<string, string> = {}
+const suite = { device, tiny: flags.tiny, end, onCase: add }
+if (only.includes('heads')) {
+  await ceilingCases(suite)
+  const { left } = await headCases(suite)
+  for (const { rows, vocabulary, depth } of left) notes.push(`head ${rows}x${vocabulary}x${depth}: no time was left`)
+}
+if (only.includes('memory') && performance.now() < end) {
+  const found = await memoryCases(
+    device,
+    flags.tiny ? { rows: 8, vocabulary: 2048, depth: 64 } : { rows: 8192, vocabulary: 128256, depth: 2048 },
+  )
+  for (const item of found) add(item)
+  if (found.length === 0) notes.push('extra memory: there is no nvidia-smi to ask')
+}
+if (only.includes('models')) await modelCases(versions)
+
+const [first] = names as [string]
+const { config } = shapeOf(first)
+const number = (key: string) => Number(config[key] ?? config['num_attention_heads'])
+const hidden = number('hidden_size')
+const width = hidden / number('num_attention_heads')
+const attention = hidden * (2 * hidden + 2 * width * number('num_key_value_heads'))
+const mlp = (config.model_type === 'gpt_neox' ? 2 : 3) * hidden * number('intermediate_size')
+const layers = number('num_hidden_layers')
+const body = { matrices: layers * (attention + mlp), layers, attentionWidth: hidden }
+const list = targets({ cases, model: first, body, length })
+
+for (const gpu of await gpus()) {
+  versions['driver'] = gpu.driver
+  notes.push(`${gpu.name} at the end: ${gpu.power} W, ${gpu.temperature} C, ${gpu.smClock} MHz`)
+}
+mkdirSync(resolve(flags.out, '..'), { recursive: true })
+await writeResult(flags.out, { ...finish(cases, versions), targets: list, notes })
+for (const note of notes) console.log(note)
+console.log(table(['promise', 'measured', 'promised', 'aim', 'kept'], targetRows(list)))
+const wrong = cases.filter(failed)
+for (const { name, check } of wrong) console.log(`${name} is wrong: ${check!.error}, allowed ${check!.limit}`)
+if (wrong.length > 0) process.exitCode = 1
