@@ -2,12 +2,16 @@
  * The GPU tests: run where the CUDA device opens, reported as skipped with the reason where it does not. How they read what programs print
  * is tested everywhere.
  */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { summary } from './gpu/cases.js'
+import { readCases, summary } from './gpu/cases.js'
 import { parityCases } from './gpu/parity.js'
+import { finish } from './gpu/programs.js'
 import { cudaAbsent, gpuTests } from './gpu/run.js'
 import { verdict } from './gpu/sanitize.js'
+import { repositoryRoot, sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 
 const gpu = suite('gpu')
@@ -22,6 +26,28 @@ gpu('CUDA against the CPU and float64', async () => {
     [],
   )
 })
+
+// Modules that call themselves CUDA and compute on the CPU, one of them wrongly: the way to the device, and whether a fault shows.
+for (const [module, outcome] of [
+  ['implex_test_device_cuda', 'passed'],
+  ['implex_test_device_cuda_wrong', 'failed'],
+] as const) {
+  gpu(`whole models on ${module}`, async () => {
+    const folder = process.env.IMPLEX_TEST_DEVICES ?? join(repositoryRoot, 'build-native', 'native', 'test', 'device')
+    const path = join(folder, `${module}.so`)
+    if (!existsSync(path)) return skip(`there is no ${path}: the native tests are not built`)
+    if (sharedPath('golden') === undefined) return skip('../shared/golden is absent')
+    const script = join(import.meta.dirname, 'gpu', 'models.js')
+    for (const part of ['qwen3 f32: rewards', 'qwen3 f32: training im_noref', 'stories260K f32']) {
+      const { output } = await finish(process.execPath, [script, 'cuda', part], 100, { IMPLEX_CUDA: path })
+      assert.equal(
+        readCases(output).map((item) => item.outcome),
+        [outcome],
+        output,
+      )
+    }
+  })
+}
 
 gpu('reads the comparison of operations', () => {
   const good = parityCases('device cuda: x\nok gemm.values 126 0.31\nok norm.rows 3 0\n2 passed, 0 failed\n', 0, false)

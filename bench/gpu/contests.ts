@@ -23,6 +23,29 @@ export const EXPLICIT = (model: string, { length }: { length: number }) => `${mo
 export const IMPLICIT = (model: string) => `${model} implicit scoring`
 export const TRAINING = (model: string, kind: string) => `${model} ${kind} training step`
 const RATIO = 2
+/** How PyTorch computes a head: torch_gpu.py, HEADS. */
+const HEAD_STYLES = ['eager', 'logsumexp', 'chunked', 'compile', 'compile_chunked', 'liger', 'cce', 'cce_exact']
+
+/** A head by itself, forward and with its backward pass, against every way that PyTorch has here. */
+export function headContests(
+  device: DeviceName,
+  [n, v, d]: readonly [number, number, number],
+  seconds: number,
+): Contest[] {
+  return (['forward', 'both'] as const).map((what) => {
+    const request = { op: 'head', n, v, d, dtype: 'bf16', what, seconds }
+    return {
+      name: `head ${n}x${v}x${d} ${what === 'both' ? 'fwd+bwd' : 'fwd'}`,
+      sides: {
+        ours: { who: 'ours', request: { ...request, device } },
+        ...Object.fromEntries(
+          HEAD_STYLES.map((style) => [style, { who: 'torch' as const, request: { ...request, style, check: true } }]),
+        ),
+      },
+      promises: {},
+    }
+  })
+}
 
 export function gpuContests(paths: Paths, options: GpuContestOptions): Contest[] {
   const { device, models, styles, pairs, batch, batchTokens, uniform } = options
@@ -44,13 +67,13 @@ export function gpuContests(paths: Paths, options: GpuContestOptions): Contest[]
   for (const model of models) {
     const common = { ...paths.model(model), data: paths.data(pairs), batch, dtype: 'bf16' }
     const explicit = { op: 'score', kind: 'explicit', ...common, batch: uniform.count, uniform }
-    list.push(contest(EXPLICIT(model, uniform), explicit, 'shared'))
+    list.push(contest(EXPLICIT(model, uniform), explicit, 'shared', 1e-1))
     list.push(contest(IMPLICIT(model), { op: 'score', kind: 'implicit', ...common }, 'shared', 2e-2))
     if (model !== models[0]) continue
     const few = { ...common, data: paths.data(Math.max(1, pairs >> 1)), known: true }
     for (const kind of ['explicit', 'implicit'])
       list.push(
-        contest(TRAINING(model, kind), { op: 'train', kind, ...few }, kind === 'implicit' ? 'cached' : 'shared'),
+        contest(TRAINING(model, kind), { op: 'train', kind, ...few }, kind === 'implicit' ? 'cached' : 'shared', 2e-2),
       )
   }
   return list

@@ -1,7 +1,7 @@
 /**
  * `npm run bench:gpu`: the head's kernels, whole models and PyTorch on one GPU in one go. Protocol: docs/gpu.md.
  *
- *   node dist/bench/gpu/run.js [--device cuda] [--only heads,memory,models] [--seconds 900] [--models NAME,…] [--styles eager,compile,liger]
+ *   node dist/bench/gpu/run.js [--device cuda] [--only heads,memory,models,peers] [--seconds 900] [--models NAME,…] [--styles eager,compile,liger]
  *                              [--data FILE] [--pairs 64] [--rounds 5] [--batch 16] [--folder DIR] [--tiny] [--out FILE]
  *
  * IMPLEX_PEER_PYTHON: a Python with torch and transformers, without it PyTorch is left out. --tiny with --device cpu tries everything on a
@@ -22,8 +22,8 @@ import type { Pair } from '../../lib/bench/texts.js'
 import type { DeviceName } from '../../lib/device.js'
 import { askInTurn, caseOf } from '../peers/contest.js'
 import { Peer } from '../peers/peer.js'
-import type { Paths } from '../peers/rows.js'
-import { gpuContests } from './contests.js'
+import type { Contest, Paths } from '../peers/rows.js'
+import { gpuContests, headContests } from './contests.js'
 import { ceilingCases, headCases } from './heads.js'
 import { memoryCases } from './memory.js'
 import { targetRows, targets } from './targets.js'
@@ -32,7 +32,7 @@ const root = resolve(import.meta.dirname, '..', '..', '..')
 const { values: flags } = parseArgs({
   options: {
     device: { type: 'string', default: 'cuda' },
-    only: { type: 'string', default: 'heads,memory,models' },
+    only: { type: 'string', default: 'heads,memory,models,peers' },
     seconds: { type: 'string', default: '900' },
     models: { type: 'string', default: Object.keys(REAL_SHAPES).join(',') },
     styles: { type: 'string', default: 'eager,compile,liger' },
@@ -86,23 +86,32 @@ async function pathsOf(models: readonly string[]): Promise<Paths> {
   return { model: (name) => made.get(name)!, data }
 }
 
-async function modelCases(versions: Record<string, string>): Promise<void> {
+/** Asks both sides; what fails is noted, and of ours it fails the run. Answers' memory is given back. */
+async function hold(contest: Contest, peers: Record<'ours' | 'torch', Peer | undefined>): Promise<void> {
+  if (performance.now() > end) {
+    notes.push(`${contest.name}: no time was left`)
+    return
+  }
+  const { sides, failures } = await askInTurn(contest, peers, flags.tiny ? 1 : Number(flags.rounds))
+  for (const failure of failures) notes.push(`${contest.name}: ${failure}`)
+  if (failures.some((failure) => failure.startsWith('ours'))) process.exitCode = 1
+  for (const label of Object.keys(sides)) add(caseOf(contest, label, sides))
+  for (const peer of Object.values(peers)) await peer?.ask({ op: 'release' })
+}
+
+async function contestCases(versions: Record<string, string>): Promise<void> {
   const python = process.env.IMPLEX_PEER_PYTHON
   if (python === undefined) notes.push('IMPLEX_PEER_PYTHON is not set: PyTorch was left out')
   const processors = `0-${availableParallelism() - 1}`
-  using ours = new Peer('ours', [process.execPath, join(import.meta.dirname, '..', 'peers', 'ours.js')], processors)
+  const program = join(import.meta.dirname, '..', 'peers', 'ours.js')
+  using ours = new Peer('ours', [process.execPath, program], processors)
   const torch =
     python === undefined ? undefined : new Peer('torch', [python, join(root, 'bench/peers/torch_gpu.py')], processors)
   try {
     for (const [name, value] of Object.entries((await torch?.ask({ op: 'versions' })) ?? {}))
       versions[`peer ${name}`] = String(value)
-    for (const name of names) {
-      if (performance.now() > end) {
-        notes.push(`${name}: no time was left`)
-        continue
-      }
-      const paths = await pathsOf([name])
-      const contests = gpuContests(paths, {
+    for (const name of only.includes('models') ? names : []) {
+      const contests = gpuContests(await pathsOf([name]), {
         device,
         models: [name],
         styles: flags.styles.split(','),
@@ -112,17 +121,18 @@ async function modelCases(versions: Record<string, string>): Promise<void> {
         uniform: { count: flags.tiny ? 2 : 8, length },
       })
       // Only the first shape is trained.
-      for (const contest of contests.filter((item) => name === names[0] || !item.name.endsWith('training step'))) {
-        if (performance.now() > end) {
-          notes.push(`${contest.name}: no time was left`)
-          continue
-        }
-        const { sides, failures } = await askInTurn(contest, { ours, torch }, flags.tiny ? 1 : Number(flags.rounds))
-        for (const failure of failures) notes.push(`${contest.name}: ${failure}`)
-        if (failures.some((failure) => failure.startsWith('ours'))) process.exitCode = 1
-        for (const label of Object.keys(sides)) add(caseOf(contest, label, sides))
-        for (const peer of [ours, torch]) await peer?.ask({ op: 'release' })
+      for (const contest of contests) {
+        if (name === names[0] || !contest.name.endsWith('training step')) await hold(contest, { ours, torch })
       }
+    }
+    const heads = flags.tiny
+      ? ([[33, 2048, 64]] as const)
+      : ([
+          [8192, 128256, 2048],
+          [2048, 128256, 2048],
+        ] as const)
+    for (const head of only.includes('peers') && torch !== undefined ? heads : []) {
+      for (const contest of headContests(device, head, flags.tiny ? 0.002 : 0.1)) await hold(contest, { ours, torch })
     }
   } finally {
     torch?.[Symbol.dispose]()
@@ -145,7 +155,7 @@ if (only.includes('memory') && performance.now() < end) {
   for (const item of found) add(item)
   if (found.length === 0) notes.push('extra memory: there is no nvidia-smi to ask')
 }
-if (only.includes('models')) await modelCases(versions)
+if (only.includes('models') || only.includes('peers')) await contestCases(versions)
 
 const [first] = names as [string]
 const { config } = shapeOf(first)

@@ -84,20 +84,20 @@ export function targets({ cases, model, body, length }: TargetInput): Target[] {
     const forward = seconds(headName('linear_logprob', head))
     const at = `${rows}x${vocabulary}x${depth}`
     if (rows >= 4096) {
-      atMost(`logprob ${at} / logits product`, ratio(forward, seconds(headName('gemm', head))), 1.25, 1)
+      atMost(`logprob ${at} / product`, ratio(forward, seconds(headName('gemm', head))), 1.25, 1)
       const both = seconds(headName('linear_logprob_both', head))
-      atMost(`fwd+bwd ${at} / three products`, ratio(both, seconds(headName('head_products', head))), 1.35, 1.1)
+      atMost(`fwd+bwd ${at} / products`, ratio(both, seconds(headName('head_products', head))), 1.35, 1.1)
     }
     if (rows <= 128) {
       const read = bandwidth === undefined ? undefined : (2 * vocabulary * depth) / bandwidth
-      atMost(`logprob ${at} / reading the weights`, ratio(forward, read), 1.5, 1.2)
+      atMost(`logprob ${at} / weights' read`, ratio(forward, read), 1.5, 1.2)
     }
     // Worst case: every token off in the same direction. A random token's ln p is about ln V.
     const nat = item.check === undefined ? undefined : item.check.error * Math.log(vocabulary) * 512
     const digits = (x: number) => x.toExponential(1)
-    atMost(`logprob ${at}, nat per 512 tokens`, nat, 2e-3, 2e-3, digits)
+    atMost(`logprob ${at}, nat/512 tok`, nat, 2e-3, 2e-3, digits)
     const gradient = cases.find(({ name }) => name === headName('linear_logprob_both', head))?.check?.error
-    atMost(`fwd+bwd ${at}, gradients' error`, gradient, 3e-3, 3e-3, digits)
+    atMost(`fwd+bwd ${at}, gradients`, gradient, 3e-3, 3e-3, digits)
   }
   for (const { name, values } of cases) {
     if (name.endsWith('extra memory')) atMost(name, values?.extraBytes, 64 * 2 ** 20, 64 * 2 ** 20, mebibytes)
@@ -105,16 +105,16 @@ export function targets({ cases, model, body, length }: TargetInput): Target[] {
   const explicit = find(`${model} explicit scoring, S=${length}: ours`)
   const rate = explicit === undefined ? undefined : explicit.work.tokens! / median(explicit.samples)
   const fraction = rate === undefined || peak === undefined ? undefined : (rate * flopsPerToken(body, length)) / peak
-  atLeast(`${model} explicit scoring, of the product's rate`, fraction, 0.5, 0.7, percent)
+  atLeast(`${model} explicit, of peak`, fraction, 0.5, 0.7, percent)
   /** Against the quickest of the peer's styles. */
   const best = (contest: string) => {
     const peers = cases.filter((item) => item.name.startsWith(`${contest}: `) && !item.name.endsWith(': ours'))
     if (peers.length === 0) return undefined
     return ratio(Math.min(...peers.map(({ samples }) => median(samples))), seconds(`${contest}: ours`))
   }
-  atLeast(`${model} implicit scoring / best of transformers`, best(`${model} implicit scoring`), 2, 4)
+  atLeast(`${model} implicit / transformers`, best(`${model} implicit scoring`), 2, 4)
   for (const kind of ['explicit', 'implicit'])
-    atLeast(`${model} ${kind} training / best of transformers`, best(`${model} ${kind} training step`), 2, 3)
+    atLeast(`${model} train ${kind} / transf.`, best(`${model} ${kind} training step`), 2, 3)
   return list
 }
 

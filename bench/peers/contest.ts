@@ -41,7 +41,8 @@ export async function askInTurn(
 function disagreement(a: Answer, b: Answer): number | undefined {
   const numbers = (answer: Answer) => {
     const logprobs = answer.logprobs as number[][] | undefined
-    return (logprobs?.length ? logprobs : ((answer.rewards as number[][] | undefined) ?? [])).flat()
+    const rewards = answer.rewards as number[][] | undefined
+    return (logprobs?.length ? logprobs : (rewards ?? [(answer.losses as number[] | undefined) ?? []])).flat()
   }
   const [x, y] = [numbers(a), numbers(b)]
   if (x.length === 0 || x.length !== y.length) return undefined

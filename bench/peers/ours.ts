@@ -44,6 +44,17 @@ interface ModelRequest {
   uniform?: { count: number; length: number }
 }
 
+interface HeadRequest {
+  n: number
+  v: number
+  d: number
+  dtype: DType
+  what: 'forward' | 'both'
+  /** At least this long. */
+  seconds: number
+  device?: DeviceName
+}
+
 const readPairs = (path: string) =>
   readFileSync(path, 'utf8')
     .split('\n')
@@ -77,6 +88,15 @@ const operations: Record<string, (request: never) => Promise<Answer>> = {
   async gemm({ m, n, k, dtype }: { m: number; n: number; k: number; dtype: DType }) {
     const timing = { samples: 1, warmupSeconds: 0, sampleSeconds: 0.1, seed: 1 }
     const { seconds, error } = await benchmark({ op: 'gemm', rows: m, columns: n, depth: k }, { dtype, ...timing })
+    return { seconds: seconds[0]!, check: error }
+  },
+
+  /** One head's forward pass, or forward and backward, on a device; as torch_gpu.py's. */
+  async head({ n, v, d, dtype, what, seconds: least, device = 'cpu' }: HeadRequest) {
+    const op = what === 'both' ? 'linear_logprob_both' : 'linear_logprob'
+    const timing = { samples: 1, warmupSeconds: 5 * least, sampleSeconds: least, seed: 1 }
+    const shape = { op, rows: n, columns: v, depth: d } as const
+    const { seconds, error } = await benchmark(shape, { device, dtype, ...timing })
     return { seconds: seconds[0]!, check: error }
   },
 

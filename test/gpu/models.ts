@@ -2,7 +2,7 @@
  * Whole models on a device: the golden checkpoints scored and trained in f32 and bf16 against float64, the same bits whatever the batch,
  * and a real pretrained model against the CPU. A program of its own: a device that crashes costs these cases only.
  *
- *   node dist/test/gpu/models.js DEVICE
+ *   node dist/test/gpu/models.js DEVICE [PART]        PART: only cases whose name has it
  */
 import type { Row } from '../../lib/data/rows.js'
 import type { DeviceName, DType } from '../../lib/device.js'
@@ -14,6 +14,7 @@ import { failed, type GpuCase, passed, skipped } from './cases.js'
 
 const SUITE = 'models'
 const device = (process.argv[2] ?? 'cuda') as DeviceName
+const part = process.argv[3] ?? ''
 
 function tell(item: GpuCase): void {
   process.stdout.write(`${JSON.stringify(item)}\n`)
@@ -21,6 +22,7 @@ function tell(item: GpuCase): void {
 
 /** Runs a case; what it returns is the largest error as a share of its bound. */
 async function attempt(name: string, run: () => Promise<number>): Promise<void> {
+  if (!name.includes(part)) return
   try {
     const worst = await run()
     tell(worst <= 1 ? passed(SUITE, name, worst) : failed(SUITE, name, `${worst.toPrecision(3)} of what is allowed`))
