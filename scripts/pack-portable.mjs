@@ -69,5 +69,5 @@ if (flags.archive) {
 function readme(floor) {
   const template = readFileSync(join(root, 'docs', 'portable.md'), 'utf8')
   const head = `# implex ${version} for ${platform}\n\nPacked with Node ${process.version}. Needs ${abiText(floor)}.\n`
-  return template.replace(/^# .*\n/, head)
+  return template.replace(/^# .*\n/, head).replaceAll(/\]\((\w+\.md)\)/g, '](docs/$1)')
 }
