@@ -64,6 +64,11 @@ const add = (item: BenchCase) => {
   process.stderr.write(`${item.name}: ${short(median(item.samples) * 1e3)} ms${failed(item) ? ' WRONG' : ''}\n`)
 }
 
+const problem = (text: string) => {
+  notes.push(text)
+  if (!text.endsWith('no time was left')) process.exitCode = 1
+}
+
 /** Checkpoints of the shape, made where they are not there yet, and the data file. */
 async function pathsOf(models: readonly string[]): Promise<Paths> {
   const { pairs, folder } = await readPairs({
@@ -86,76 +91,113 @@ async function pathsOf(models: readonly string[]): Promise<Paths> {
   return { model: (name) => made.get(name)!, data }
 }
 
-/** Asks both sides; what fails is noted, and of ours it fails the run. Answers' memory is given back. */
-async function hold(contest: Contest, peers: Record<'ours' | 'torch', Peer | undefined>): Promise<void> {
+let python = process.env.IMPLEX_PEER_PYTHON
+const processors = `0-${availableParallelism() - 1}`
+
+type Peers = Record<'ours' | 'torch', Peer | undefined>
+let running: Peers | undefined
+
+function peers(): Peers {
+  const program = join(import.meta.dirname, '..', 'peers', 'ours.js')
+  running ??= {
+    ours: new Peer('ours', [process.execPath, program], processors),
+    torch:
+      python === undefined
+        ? undefined
+        : new Peer('torch', [python, join(root, 'bench/peers/torch_gpu.py')], processors),
+  }
+  return running
+}
+
+function endPeers(): void {
+  for (const peer of Object.values(running ?? {})) peer?.[Symbol.dispose]()
+  running = undefined
+}
+
+/** Asks both sides; what fails is noted, and of ours it fails the run. After a side that ended both are started anew. */
+async function hold(contest: Contest): Promise<void> {
   if (performance.now() > end) {
     notes.push(`${contest.name}: no time was left`)
     return
   }
-  const { sides, failures } = await askInTurn(contest, peers, flags.tiny ? 1 : Number(flags.rounds))
-  for (const failure of failures) notes.push(`${contest.name}: ${failure}`)
-  if (failures.some((failure) => failure.startsWith('ours'))) process.exitCode = 1
-  for (const label of Object.keys(sides)) add(caseOf(contest, label, sides))
-  for (const peer of Object.values(peers)) await peer?.ask({ op: 'release' })
+  try {
+    const { sides, failures } = await askInTurn(contest, peers(), flags.tiny ? 1 : Number(flags.rounds))
+    for (const failure of failures) notes.push(`${contest.name}: ${failure}`)
+    if (failures.some((failure) => failure.startsWith('ours'))) process.exitCode = 1
+    for (const label of Object.keys(sides)) add(caseOf(contest, label, sides))
+    for (const peer of Object.values(peers())) await peer?.ask({ op: 'release' })
+  } catch (error) {
+    notes.push(`${contest.name}: ${error instanceof Error ? error.message : String(error)}`)
+    process.exitCode = 1
+    endPeers()
+  }
 }
 
 async function contestCases(versions: Record<string, string>): Promise<void> {
-  const python = process.env.IMPLEX_PEER_PYTHON
-  if (python === undefined) notes.push('IMPLEX_PEER_PYTHON is not set: PyTorch was left out')
-  const processors = `0-${availableParallelism() - 1}`
-  const program = join(import.meta.dirname, '..', 'peers', 'ours.js')
-  using ours = new Peer('ours', [process.execPath, program], processors)
-  const torch =
-    python === undefined ? undefined : new Peer('torch', [python, join(root, 'bench/peers/torch_gpu.py')], processors)
   try {
-    for (const [name, value] of Object.entries((await torch?.ask({ op: 'versions' })) ?? {}))
+    for (const [name, value] of Object.entries((await peers().torch?.ask({ op: 'versions' })) ?? {}))
       versions[`peer ${name}`] = String(value)
-    for (const name of only.includes('models') ? names : []) {
-      const contests = gpuContests(await pathsOf([name]), {
-        device,
-        models: [name],
-        styles: flags.styles.split(','),
-        pairs: pairCount,
-        batch: Number(flags.batch),
-        batchTokens: 16384,
-        uniform: { count: flags.tiny ? 2 : 8, length },
-      })
-      // Only the first shape is trained.
-      for (const contest of contests) {
-        if (name === names[0] || !contest.name.endsWith('training step')) await hold(contest, { ours, torch })
-      }
+  } catch (error) {
+    problem(`PyTorch was left out: ${error instanceof Error ? error.message : String(error)}`)
+    python = undefined
+    endPeers()
+  }
+  for (const name of only.includes('models') ? names : []) {
+    if (performance.now() > end) {
+      notes.push(`${name}: no time was left`)
+      continue
     }
-    const heads = flags.tiny
-      ? ([[33, 2048, 64]] as const)
-      : ([
-          [8192, 128256, 2048],
-          [2048, 128256, 2048],
-        ] as const)
-    for (const head of only.includes('peers') && torch !== undefined ? heads : []) {
-      for (const contest of headContests(device, head, flags.tiny ? 0.002 : 0.1)) await hold(contest, { ours, torch })
-    }
-  } finally {
-    torch?.[Symbol.dispose]()
+    const contests = gpuContests(await pathsOf([name]), {
+      device,
+      models: [name],
+      styles: flags.styles.split(','),
+      pairs: pairCount,
+      batch: Number(flags.batch),
+      batchTokens: 16384,
+      uniform: { count: flags.tiny ? 2 : 8, length },
+    })
+    // Only the first shape is trained.
+    for (const contest of contests)
+      if (name === names[0] || !contest.name.endsWith('training step')) await hold(contest)
+  }
+  const heads = flags.tiny
+    ? ([[33, 2048, 64]] as const)
+    : ([
+        [8192, 128256, 2048],
+        [2048, 128256, 2048],
+      ] as const)
+  for (const head of only.includes('peers') && python !== undefined ? heads : []) {
+    for (const contest of headContests(device, head, flags.tiny ? 0.002 : 0.1)) await hold(contest)
   }
 }
 
 const finish = await beginResult('gpu')
 const versions: Record<string, string> = {}
-const suite = { device, tiny: flags.tiny, end, onCase: add }
+const suite = { device, tiny: flags.tiny, end, onCase: add, onProblem: problem }
 if (only.includes('heads')) {
   await ceilingCases(suite)
-  const { left } = await headCases(suite)
-  for (const { rows, vocabulary, depth } of left) notes.push(`head ${rows}x${vocabulary}x${depth}: no time was left`)
+  await headCases(suite)
 }
 if (only.includes('memory') && performance.now() < end) {
-  const found = await memoryCases(
-    device,
-    flags.tiny ? { rows: 8, vocabulary: 2048, depth: 64 } : { rows: 8192, vocabulary: 128256, depth: 2048 },
-  )
-  for (const item of found) add(item)
-  if (found.length === 0) notes.push('extra memory: there is no nvidia-smi to ask')
+  const shape = flags.tiny ? { rows: 8, vocabulary: 2048, depth: 64 } : { rows: 8192, vocabulary: 128256, depth: 2048 }
+  try {
+    const found = await memoryCases(device, shape)
+    for (const item of found) add(item)
+    if (found.length === 0) notes.push('extra memory: there is no nvidia-smi to ask')
+  } catch (error) {
+    problem(`extra memory: ${error instanceof Error ? error.message : String(error)}`)
+  }
 }
-if (only.includes('models') || only.includes('peers')) await contestCases(versions)
+if (only.includes('models') || only.includes('peers')) {
+  if (python === undefined) notes.push('IMPLEX_PEER_PYTHON is not set: PyTorch was left out')
+  try {
+    await contestCases(versions)
+  } catch (error) {
+    problem(`models: ${error instanceof Error ? error.message : String(error)}`)
+  } finally {
+    endPeers()
+  }
+}
 
 const [first] = names as [string]
 const { config } = shapeOf(first)
