@@ -1,9 +1,12 @@
 // Each operation is called as it is, and then what it left is spoiled.
 #include "faulty_device.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 
 #include "core/dtype.h"
 #include "cpu/device.h"
@@ -117,7 +120,7 @@ struct Broken<Operation, SpansOf, int32_t (*)(ix_device*, Arguments...)> {
       spoil(spans[which], last[which].data());
     }
     if (code != IX_OK && fault == Fault::kSilent) {
-      ix_status* status = (arguments, ...);
+      ix_status* status = std::get<sizeof...(arguments) - 1>(std::tie(arguments...));
       status->message[0] = '\0';
     }
     return code;
