@@ -18,7 +18,7 @@ function(implex_read_list out)
   set(${out} "${result}" PARENT_SCOPE)
 endfunction()
 
-foreach(list core kernels addon test fuzz cuda)
+foreach(list core kernels addon test parity fuzz cuda)
   implex_read_list(files_${list} files ${list})
 endforeach()
 foreach(group common core kernels)

@@ -102,18 +102,21 @@ function spanNumbers(spans: LinearRewardInput['spans'], rows: number): number[] 
 
 export const kernels = { gemm, linearLogprob, linearReward }
 
+type BenchmarkOptions = BenchmarkTiming & Omit<KernelOptions, 'signal'> & { cancel?: Cancellation }
+
 /** Times one operation in the engine; see BenchmarkResult. */
-export async function benchmark(
-  shape: BenchmarkShape,
-  {
-    device = 'cpu',
-    dtype = 'f32',
-    cancel,
-    ...timing
-  }: BenchmarkTiming & Omit<KernelOptions, 'signal'> & { cancel?: Cancellation },
-): Promise<BenchmarkResult> {
-  const options = { ...resolve({ device, dtype }), ...timing }
-  return awaitNative(benchmark, cancel, (flag) => loadBinding().kernelBenchmark(shape, options, flag))
+export async function benchmark(shape: BenchmarkShape, options: BenchmarkOptions): Promise<BenchmarkResult> {
+  const [result] = await benchmarkInTurn([shape], options)
+  return result!
+}
+
+/** Times several, a sample of each in every round, so that a device that grows hot or slow does so for all of them. */
+export async function benchmarkInTurn(
+  shapes: readonly BenchmarkShape[],
+  { device = 'cpu', dtype = 'f32', cancel, ...timing }: BenchmarkOptions,
+): Promise<BenchmarkResult[]> {
+  const options = { ...resolve({ device, dtype }), coldBytes: 0, ...timing }
+  return awaitNative(benchmark, cancel, (flag) => loadBinding().kernelBenchmark(shapes, options, flag))
 }
 
 function resolve(input: KernelOptions): OpenOptions {

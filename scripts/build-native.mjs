@@ -67,7 +67,7 @@ const builds = {
   },
   tests() {
     run('cmake', '-S', '.', '-B', 'build-native')
-    run('cmake', '--build', 'build-native', '--parallel', jobs, '--target', 'implex_native_tests')
+    run('cmake', '--build', 'build-native', '--parallel', jobs, '--target', 'implex_native_tests', 'implex_parity')
   },
 }
 

@@ -34,6 +34,7 @@ function scan() {
     kernels: inFolder('native/cpu/kernels').sort(),
     addon: inFolder('native/addon').sort(),
     test: inFolder('native/test').sort(),
+    parity: inFolder('native/test/parity').sort(),
     fuzz: inFolder('native/test/fuzz').sort(),
     cuda: inFolder('cuda', ['.cu', '.cc']).sort(),
   }

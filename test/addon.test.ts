@@ -34,6 +34,7 @@ exported('are those that binding.ts declares', () => {
     'openModel',
     'openTrainer',
     'probeDevice',
+    'profileOperations',
   ])
 })
 

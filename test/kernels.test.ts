@@ -1,7 +1,7 @@
 /** The public operations against float64 written out here, what they refuse, and the timer of `implex bench`. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { benchmark, kernels } from '../lib/kernels.js'
+import { benchmark, benchmarkInTurn, kernels } from '../lib/kernels.js'
 import type { BenchmarkShape } from '../lib/native/kernels.js'
 import { seededRandom } from './fixtures/random.js'
 import { failure, fails, unsafe } from './support/engine.js'
@@ -132,6 +132,8 @@ test('benchmark: every operation is timed and right', async () => {
     { op: 'gemm', ...product },
     { op: 'linear_logprob', ...product },
     { op: 'linear_logprob_backward', ...product },
+    { op: 'linear_logprob_both', ...product },
+    { op: 'head_products', ...product },
     { op: 'attention', ...attention },
     { op: 'attention_backward', ...attention },
     { op: 'norm', ...norm, norm: 'rms' },
@@ -149,16 +151,29 @@ test('benchmark: every operation is timed and right', async () => {
   }
 })
 
+test('benchmark: several in turn, on operands that no cache holds', async () => {
+  const timing = { samples: 3, warmupSeconds: 0, sampleSeconds: 1e-4, coldBytes: 1e9, seed: 1 }
+  const product = { rows: 33, columns: 130, depth: 48 }
+  const ops = ['gemm', 'linear_logprob', 'head_products', 'linear_logprob_both'] as const
+  const results = await benchmarkInTurn(
+    ops.map((op) => ({ op, ...product })),
+    { dtype: 'bf16', ...timing },
+  )
+  assert.is(results.length, ops.length)
+  for (const { seconds, error } of results) assert.ok(seconds.length === 3 && error <= 1e-2, String(error))
+  await fails(() => benchmarkInTurn([], timing), 'RangeError', /"shapes"/)
+})
+
 test('benchmark: arguments', async () => {
   const timing = { samples: 1, warmupSeconds: 0, sampleSeconds: 0, seed: 1 }
   const run =
     (shape: object, more: object = {}) =>
     () =>
       benchmark(unsafe(shape), { ...timing, ...more })
-  await fails(run({ op: 'sort' }), 'RangeError', /"shape\.op"/)
-  await fails(run({ op: 'gemm', rows: 1, columns: 1 }), 'TypeError', /"shape\.depth"/)
-  await fails(run({ op: 'gemm', rows: 0, columns: 1, depth: 1 }), 'RangeError', /"shape\.rows"/)
-  await fails(run({ op: 'norm', rows: 1, columns: 1, norm: 'batch' }), 'RangeError', /"shape\.norm"/)
+  await fails(run({ op: 'sort' }), 'RangeError', /"shapes\[0\]\.op"/)
+  await fails(run({ op: 'gemm', rows: 1, columns: 1 }), 'TypeError', /"shapes\[0\]\.depth"/)
+  await fails(run({ op: 'gemm', rows: 0, columns: 1, depth: 1 }), 'RangeError', /"shapes\[0\]\.rows"/)
+  await fails(run({ op: 'norm', rows: 1, columns: 1, norm: 'batch' }), 'RangeError', /"shapes\[0\]\.norm"/)
   const attention = {
     op: 'attention',
     heads: 3,
@@ -169,7 +184,7 @@ test('benchmark: arguments', async () => {
     responses: 1,
     response: 1,
   }
-  await fails(run(attention), 'RangeError', /"shape\.kvHeads"/)
+  await fails(run(attention), 'RangeError', /"shapes\[0\]\.kvHeads"/)
   await fails(run({ op: 'peak' }, { samples: 0 }), 'RangeError', /"options\.samples"/)
 })
 

@@ -9,7 +9,6 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { LARGE_VOCABULARY, SIZES } from '../../lib/bench/checkpoint.js'
 import { prepareModel, readPairs } from '../../lib/bench/models.js'
@@ -17,13 +16,12 @@ import { type BenchCase, beginResult, writeResult } from '../../lib/bench/result
 import { median } from '../../lib/bench/statistics.js'
 import { mebibytes, short, table } from '../../lib/bench/table.js'
 import type { Pair } from '../../lib/bench/texts.js'
-import { type Answer, Peer } from './peer.js'
-import { type Contest, contests, type Paths } from './rows.js'
+import { askInTurn, caseOf } from './contest.js'
+import { Peer } from './peer.js'
+import { contests, type Paths } from './rows.js'
 
 const root = resolve(import.meta.dirname, '..', '..', '..')
 const MEMORY_LIMIT = 300 * 2 ** 20
-/** Before each question: threads of the side that answered last may go on spinning for a while, on the same processors. */
-const REST_MS = 300
 
 const { values: flags } = parseArgs({
   options: {
@@ -63,60 +61,6 @@ async function prepare(): Promise<{ paths: Paths; counts: Record<string, number>
   return { paths: { model: (size) => models.get(size)!, data }, counts }
 }
 
-type Sides = Record<string, { samples: number[]; last: Answer }>
-
-async function run(
-  contest: Contest,
-  peers: Record<'ours' | 'torch', Peer | undefined>,
-  rounds: number,
-): Promise<Sides | string> {
-  const sides: Sides = {}
-  for (let round = 0; round < rounds; round++) {
-    for (const [label, { who, request }] of Object.entries(contest.sides)) {
-      const peer = peers[who]
-      if (peer === undefined) continue
-      await setTimeout(REST_MS)
-      const answer = await peer.ask({ ...request, warm: round === 0 })
-      if (answer.error !== undefined) return `${label}: ${answer.error}`
-      sides[label] = { samples: [...(sides[label]?.samples ?? []), answer.seconds!], last: answer }
-    }
-  }
-  return sides
-}
-
-/** ‖a - b‖ / ‖b‖ of what both sides found: sums of log-probabilities where there are some, else rewards; for training the loss. */
-function disagreement(a: Answer, b: Answer): number | undefined {
-  const numbers = (answer: Answer) => {
-    const logprobs = answer.logprobs as number[][] | undefined
-    return (logprobs?.length ? logprobs : ((answer.rewards as number[][] | undefined) ?? [])).flat()
-  }
-  const [x, y] = [numbers(a), numbers(b)]
-  if (x.length === 0 || x.length !== y.length) return undefined
-  const norm = (values: number[]) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
-  return norm(x.map((value, i) => value - y[i]!)) / norm(y)
-}
-
-function caseOf(contest: Contest, label: string, sides: Sides): BenchCase {
-  const { samples, last } = sides[label]!
-  const [first] = Object.keys(contest.sides) as [string]
-  const ours = sides[first]!
-  const difference = label === first ? undefined : disagreement(ours.last, last)
-  const promise = contest.promises[label]
-  return {
-    name: `${contest.name}: ${label}`,
-    samples,
-    work: typeof last.tokens === 'number' ? { tokens: last.tokens } : {},
-    values: {
-      ...(typeof last.tokenize_seconds === 'number' ? { tokenizeSeconds: last.tokenize_seconds } : {}),
-      ...(label === first ? {} : { ratio: median(samples) / median(ours.samples) }),
-      ...(promise === undefined ? {} : { promised: promise }),
-    },
-    ...(difference === undefined || contest.tolerance === undefined
-      ? {}
-      : { check: { error: difference, limit: contest.tolerance, against: `${first} on the same checkpoint` } }),
-  }
-}
-
 async function memoryCase(paths: Paths, count: number): Promise<BenchCase> {
   using peer = new Peer('ours', [process.execPath, join(import.meta.dirname, 'ours.js')], flags.cpus)
   const request = {
@@ -153,9 +97,9 @@ try {
     versions[`peer ${name}`] = String(value)
   const list = contests(paths, { pairs: counts, batch: Number(flags.batch), quick: flags.quick })
   for (const contest of list.filter(({ name }) => name.includes(flags.only))) {
-    const sides = await run(contest, { ours, torch }, flags.quick ? 1 : Number(flags.rounds))
-    if (typeof sides === 'string') {
-      console.error(`${contest.name} failed: ${sides}`)
+    const { sides, failures } = await askInTurn(contest, { ours, torch }, flags.quick ? 1 : Number(flags.rounds))
+    if (failures.length > 0) {
+      console.error(`${contest.name} failed: ${failures.join('; ')}`)
       process.exitCode = 1
       continue
     }

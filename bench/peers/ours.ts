@@ -17,11 +17,12 @@ import {
   realTokens,
   ScoringWorkload,
   TrainingWorkload,
+  uniform,
   unshared,
   type WorkloadOptions,
 } from '../../lib/bench/workload.js'
 import { benchmark } from '../../lib/kernels.js'
-import type { DType } from '../../lib/device.js'
+import type { DeviceName, DType } from '../../lib/device.js'
 import { RewardModel } from '../../lib/reward-model.js'
 import { nativeInfo } from '../../lib/native/binding.js'
 import type { Answer, Request } from './peer.js'
@@ -35,6 +36,23 @@ interface ModelRequest {
   head: string
   data: string
   warm?: boolean
+  /** Default: the CPU. */
+  device?: DeviceName
+  /** Tokens of a batch. */
+  batchTokens?: number
+  /** `count` sequences of `length` tokens instead of the data's pairs, as torch_gpu.py makes them. */
+  uniform?: { count: number; length: number }
+}
+
+interface HeadRequest {
+  n: number
+  v: number
+  d: number
+  dtype: DType
+  what: 'forward' | 'both'
+  /** At least this long. */
+  seconds: number
+  device?: DeviceName
 }
 
 const readPairs = (path: string) =>
@@ -43,12 +61,12 @@ const readPairs = (path: string) =>
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as Pair)
 
-const workloadOptions = ({ model, reference, head, dtype }: ModelRequest): WorkloadOptions => ({
+const workloadOptions = ({ model, reference, head, dtype, device = 'cpu' }: ModelRequest): WorkloadOptions => ({
   policy: model,
   reference,
   head,
   dtype,
-  device: 'cpu',
+  device,
 })
 
 /** Loaded models by what decides them. */
@@ -56,7 +74,7 @@ const scoring = new Map<string, Promise<ScoringWorkload>>()
 const training = new Map<string, Promise<TrainingWorkload>>()
 
 function kept<T>(map: Map<string, Promise<T>>, request: ModelRequest, open: () => Promise<T>): Promise<T> {
-  const key = JSON.stringify([request.kind, request.dtype, request.model])
+  const key = JSON.stringify([request.kind, request.dtype, request.model, request.device])
   if (!map.has(key)) map.set(key, open())
   return map.get(key)!
 }
@@ -73,21 +91,36 @@ const operations: Record<string, (request: never) => Promise<Answer>> = {
     return { seconds: seconds[0]!, check: error }
   },
 
+  /** One head's forward pass, or forward and backward, on a device; as torch_gpu.py's. */
+  async head({ n, v, d, dtype, what, seconds: least, device = 'cpu' }: HeadRequest) {
+    const op = what === 'both' ? 'linear_logprob_both' : 'linear_logprob'
+    const timing = { samples: 1, warmupSeconds: 5 * least, sampleSeconds: least, seed: 1 }
+    const shape = { op, rows: n, columns: v, depth: d } as const
+    const { seconds, error } = await benchmark(shape, { device, dtype, ...timing })
+    return { seconds: seconds[0]!, check: error }
+  },
+
   async score(request: ModelRequest) {
     const workload = await kept(scoring, request, () => ScoringWorkload.open(request.kind, workloadOptions(request)))
     const before = performance.now()
     const pairs = await encodePairs(request.model, readPairs(request.data))
     const tokenizeSeconds = (performance.now() - before) / 1000
-    const rows = request.style.startsWith('best') ? bestOf(pairs) : pairs
+    const rows =
+      request.uniform !== undefined
+        ? uniform(pairs, request.uniform)
+        : request.style.startsWith('best')
+          ? bestOf(pairs)
+          : pairs
+    const { batchTokens } = request
     const run = async () => {
       if (request.style === 'alone') {
         const single = []
         for (const row of rows) single.push(...(await workload.score([row])))
         return single
       }
-      return workload.score(request.style === 'best of 8, unshared' ? unshared(rows) : rows)
+      return workload.score(request.style === 'best of 8, unshared' ? unshared(rows) : rows, batchTokens)
     }
-    if (request.warm) await workload.score(rows.slice(0, 1))
+    if (request.warm) await (request.device === 'cuda' ? run() : workload.score(rows.slice(0, 1)))
     const start = performance.now()
     const scored = await run()
     return {
@@ -120,12 +153,22 @@ const operations: Record<string, (request: never) => Promise<Answer>> = {
     const workload = await kept(training, request, () => TrainingWorkload.open(request.kind, workloadOptions(request)))
     const rows = await encodePairs(request.model, readPairs(request.data))
     const cached = request.style === 'cached' ? await workload.withReference(rows) : undefined
-    const step = async () => workload.step(cached ?? (await workload.withReference(rows)))
+    const { batchTokens } = request
+    const step = async () => workload.step(cached ?? (await workload.withReference(rows)), batchTokens)
     if (request.warm) await step()
     const start = performance.now()
     const losses = await step()
     const loss = losses.reduce((sum, value) => sum + value, 0) / losses.length
     return { seconds: (performance.now() - start) / 1000, tokens: realTokens(rows), losses: [loss] }
+  },
+
+  /** Gives loaded models back. */
+  async release() {
+    for (const map of [scoring, training] as Map<string, Promise<Disposable>>[]) {
+      for (const workload of map.values()) (await workload)[Symbol.dispose]()
+      map.clear()
+    }
+    return {}
   },
 
   /** What scoring takes beside the weights. Only sensible as the first request of a process. */

@@ -6,6 +6,8 @@ import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 
+const TASKSET = '/usr/bin/taskset'
+
 export type Request = { op: string } & Record<string, unknown>
 export type Answer = Record<string, unknown> & { seconds?: number; error?: string }
 
@@ -19,7 +21,7 @@ export class Peer implements Disposable {
     command: readonly string[],
     processors: string,
   ) {
-    const pinned = existsSync('/usr/bin/taskset') ? ['taskset', '-c', processors, ...command] : command
+    const pinned = existsSync(TASKSET) ? [TASKSET, '-c', processors, ...command] : command
     const [program, ...args] = pinned as [string, ...string[]]
     this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.on('error', () => {}) // shows as an answer that does not come

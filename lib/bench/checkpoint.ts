@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type NamedTensor, writeCheckpoint, writeSafetensors } from '../checkpoint/write.js'
 import { Random } from '../train/random.js'
+import { type RealShape, tensorsOfShape } from './real-shapes.js'
 
 export interface ModelSize {
   name: string
@@ -15,6 +16,23 @@ export interface ModelSize {
   kvHeads: number
   intermediate: number
   vocabulary: number
+  /** In the shape of a published model, stored in bf16, instead of Llama-like in f32. */
+  real?: RealShape
+}
+
+/** A size that is one of real-shapes.ts. */
+export function sizeOfShape(name: string, real: RealShape): ModelSize {
+  const number = (key: string) => Number(real.config[key] ?? real.config['num_attention_heads'])
+  return {
+    name,
+    hidden: number('hidden_size'),
+    layers: number('num_hidden_layers'),
+    heads: number('num_attention_heads'),
+    kvHeads: number('num_key_value_heads'),
+    intermediate: number('intermediate_size'),
+    vocabulary: number('vocab_size'),
+    real,
+  }
 }
 
 /** 22 and 100 million parameters, tied embeddings. */
@@ -55,7 +73,12 @@ export async function ensureCheckpoint(
   seed: number,
 ): Promise<void> {
   if (existsSync(folder)) return
-  const { hidden, layers, heads, kvHeads, intermediate, vocabulary } = size
+  const { hidden, layers, heads, kvHeads, intermediate, vocabulary, real } = size
+  const files = tokenizerFiles(vocabulary, texts)
+  if (real !== undefined) {
+    const config = { ...real.config, bos_token_id: 0, eos_token_id: 1, pad_token_id: 4, dtype: 'bfloat16' }
+    return writeCheckpoint(folder, { config, tensors: tensorsOfShape(real, seed), files, dtype: 'bf16' })
+  }
   await writeCheckpoint(folder, {
     config: {
       architectures: ['LlamaForCausalLM'],
@@ -80,7 +103,7 @@ export async function ensureCheckpoint(
       dtype: 'float32',
     },
     tensors: tensorsOf(size, seed),
-    files: tokenizerFiles(vocabulary, texts),
+    files,
   })
 }
 

@@ -1,10 +1,10 @@
 /**
  * What a benchmark leaves: a JSON file with its samples and all that decides them, so that two can be compared later.
  */
-import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { availableParallelism, loadavg, totalmem } from 'node:os'
-import { promisify } from 'node:util'
+import { type Gpu, gpus } from './gpu.js'
+import { commitOf } from './commit.js'
 import { fileError } from '../checkpoint/files.js'
 import { isPlainObject } from '../native/validate.js'
 import { ImplexError } from '../native/errors.js'
@@ -29,7 +29,7 @@ export interface BenchCase {
 
 export interface BenchResult {
   format: typeof RESULT_FORMAT
-  /** 'kernels', 'score', 'train', 'api', 'peers'. */
+  /** 'kernels', 'score', 'train', 'api', 'peers', 'gpu'. */
   what: string
   date: string
   command: string[]
@@ -46,9 +46,15 @@ export interface BenchResult {
     /** One-minute load average before and after: above `processors` the numbers are of a busy machine. */
     load: [before: number, after: number]
     platform: string
+    /** As they were before; absent where there are none. */
+    gpus?: Gpu[]
   }
   versions: Record<string, string>
   cases: BenchCase[]
+  /** Promises and whether they were kept, where the benchmark has some. */
+  targets?: { what: string; value: string; promised: string; aim: string; kept?: boolean }[]
+  /** What was left out, and why. */
+  notes?: string[]
 }
 
 /** Takes the machine's state at the start; call the returned function with the cases at the end. */
@@ -58,20 +64,15 @@ export async function beginResult(
   const before = loadavg()[0]!
   const { root } = nativeLocation()
   const info = nativeInfo()
-  const git = async (...args: string[]) =>
-    promisify(execFile)('git', ['-C', root, ...args]).then(
-      ({ stdout }) => stdout.trim(),
-      () => null,
-    )
-  const commit = await git('rev-parse', 'HEAD')
-  const changes = await git('status', '--porcelain')
+  const { commit, dirty } = await commitOf(root)
+  const found = await gpus()
   return (cases, versions = {}) => ({
     format: RESULT_FORMAT,
     what,
     date: new Date().toISOString(),
     command: ['implex', ...process.argv.slice(2)],
     commit,
-    dirty: changes === null ? null : changes !== '',
+    dirty,
     machine: {
       cpu: info.cpu.name,
       processors: availableParallelism(),
@@ -80,6 +81,7 @@ export async function beginResult(
       memoryBytes: totalmem(),
       load: [before, loadavg()[0]!],
       platform: `${process.platform} ${process.arch}`,
+      ...(found.length === 0 ? {} : { gpus: found }),
     },
     versions: { implex: info.version, node: process.versions.node, compiler: info.compiler, ...versions },
     cases,

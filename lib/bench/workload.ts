@@ -45,6 +45,22 @@ export function unshared(rows: readonly EncodedRow[]): EncodedRow[] {
   return rows.flatMap((row) => row.responses.map((ids) => ({ ...row, shape: 'group', responses: [ids] })))
 }
 
+/** Sequences of one length, made of the rows' ids one after the other and around: half prompt, half response. */
+export function uniform(
+  rows: readonly EncodedRow[],
+  { count, length }: { count: number; length: number },
+): EncodedRow[] {
+  const ids = rows.flatMap(({ prompt, responses }) => [...prompt, ...responses.flatMap((response) => [...response])])
+  const half = Math.floor(length / 2)
+  const take = (start: number, n: number) => Int32Array.from({ length: n }, (_, i) => ids[(start + i) % ids.length]!)
+  return Array.from({ length: count }, (_, index) => ({
+    index,
+    shape: 'group' as const,
+    prompt: take(index * length, half),
+    responses: [take(index * length + half, length - half)],
+  }))
+}
+
 /** Real tokens of the unshared sequences: the prompt counts for each response. */
 export function realTokens(rows: readonly EncodedRow[]): number {
   const each = ({ prompt, responses }: EncodedRow) =>
@@ -136,9 +152,9 @@ export class TrainingWorkload implements Disposable {
   }
 
   /** One optimiser step over all pairs; returns their losses. */
-  async step(pairs: readonly TrainPair[]): Promise<number[]> {
+  async step(pairs: readonly TrainPair[], batchTokens = BATCH_TOKENS): Promise<number[]> {
     const losses: number[] = []
-    for (const batch of microBatches(this.kind, pairs, BATCH_TOKENS)) {
+    for (const batch of microBatches(this.kind, pairs, batchTokens)) {
       const result = await this.trainer.accumulate(
         trainBatch(this.kind, batch, { scale: 1 / pairs.length, gradients: true }),
       )

@@ -22,12 +22,12 @@ export interface NativeKernels {
     options: OpenOptions,
     cancel?: NativeCancel,
   ): Promise<Float32Array>
-  /** Times one operation on operands that it makes itself. */
+  /** Times operations in turn, round by round, on operands that it makes itself. */
   kernelBenchmark(
-    shape: BenchmarkShape,
-    options: OpenOptions & BenchmarkTiming,
+    shapes: readonly BenchmarkShape[],
+    options: OpenOptions & Required<BenchmarkTiming>,
     cancel?: NativeCancel,
-  ): Promise<BenchmarkResult>
+  ): Promise<BenchmarkResult[]>
   /** Switches the profile of the process on, or off and returns what was called since, the longest first. */
   profileOperations(on: true): undefined
   profileOperations(on: false): OperationTime[]
@@ -49,11 +49,19 @@ export interface NativeNorm {
   eps: number
 }
 
-/** `peak`: multiply-adds in registers, the bound of every product (CPU only). `copy`: `rows` floats from memory to memory. */
+/**
+ * `peak`: multiply-adds in registers, the bound of every product (CPU only). `copy`: `rows` floats from memory to memory.
+ * `linear_logprob_both`: forward and backward. `head_products`: the three products that these cannot be without, alone.
+ */
 export type BenchmarkShape =
   | { op: 'peak' }
   | { op: 'copy'; rows: number }
-  | { op: 'gemm' | 'linear_logprob' | 'linear_logprob_backward'; rows: number; columns: number; depth: number }
+  | {
+      op: 'gemm' | 'linear_logprob' | 'linear_logprob_backward' | 'linear_logprob_both' | 'head_products'
+      rows: number
+      columns: number
+      depth: number
+    }
   | { op: 'norm' | 'norm_backward'; rows: number; columns: number; norm: 'rms' | 'layer' }
   | {
       op: 'attention' | 'attention_backward'
@@ -73,6 +81,8 @@ export interface BenchmarkTiming {
   warmupSeconds: number
   /** Calls are repeated until a sample takes this long. */
   sampleSeconds: number
+  /** Operands of fewer bytes are there three times and used in turn, so that no call finds them in a cache. Default 0. */
+  coldBytes?: number
   seed: number
 }
 

@@ -172,6 +172,8 @@ bench::OpShape read_shape(const Fields& fields, DType dtype) {
   shape.op = fields.choice<Op>("op", {{"gemm", Op::kGemm},
                                       {"linear_logprob", Op::kLinearLogprob},
                                       {"linear_logprob_backward", Op::kLinearLogprobBackward},
+                                      {"linear_logprob_both", Op::kLinearLogprobBoth},
+                                      {"head_products", Op::kHeadProducts},
                                       {"attention", Op::kAttention},
                                       {"attention_backward", Op::kAttentionBackward},
                                       {"norm", Op::kNorm},
@@ -210,32 +212,41 @@ bench::OpShape read_shape(const Fields& fields, DType dtype) {
   return shape;
 }
 
-Napi::Value write_measurement(Napi::Env env, const bench::Measurement& measured) {
-  Napi::Float64Array seconds = Napi::Float64Array::New(env, measured.seconds.size());
-  std::copy(measured.seconds.begin(), measured.seconds.end(), seconds.Data());
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("seconds", seconds);
-  result.Set("repeats", static_cast<double>(measured.repeats));
-  result.Set("error", measured.error);
-  result.Set("flops", measured.flops);
-  result.Set("bytes", measured.bytes);
-  return result;
+Napi::Value write_measurements(Napi::Env env, const std::vector<bench::Measurement>& all) {
+  Napi::Array results = Napi::Array::New(env, all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bench::Measurement& measured = all[i];
+    Napi::Float64Array seconds = Napi::Float64Array::New(env, measured.seconds.size());
+    std::copy(measured.seconds.begin(), measured.seconds.end(), seconds.Data());
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("seconds", seconds);
+    result.Set("repeats", static_cast<double>(measured.repeats));
+    result.Set("error", measured.error);
+    result.Set("flops", measured.flops);
+    result.Set("bytes", measured.bytes);
+    results.Set(static_cast<uint32_t>(i), result);
+  }
+  return results;
 }
 
 Napi::Value benchmark(const Napi::CallbackInfo& info) {
-  const Fields fields("shape", info[0]);
   LoadOptions options = read_load_options(info[1]);
+  std::vector<bench::OpShape> shapes;
+  const Napi::Array list = read_array("shapes", info[0]);
+  if (list.Length() == 0) throw_out_of_range("shapes", "of at least one element", info[0]);
+  for (uint32_t i = 0; i < list.Length(); ++i)
+    shapes.push_back(read_shape(Fields("shapes[" + std::to_string(i) + "]", list.Get(i)), options.dtype));
   const Fields timing("options", info[1]);
-  const bench::OpShape shape = read_shape(fields, options.dtype);
   bench::MeasureOptions how;
   how.samples = read_integer(timing.name("samples"), timing.get("samples"), 1, 10000);
   how.warmup_seconds = timing.finite("warmupSeconds");
   how.sample_seconds = timing.finite("sampleSeconds");
+  how.cold_bytes = timing.finite("coldBytes");
   how.seed = static_cast<uint64_t>(timing.integer("seed"));
-  return submit<bench::Measurement>(
+  return submit<std::vector<bench::Measurement>>(
       info, std::move(options),
-      [=](Device& device, const CancelFlag& cancel) { return bench::measure(device, shape, how, cancel); },
-      write_measurement);
+      [=](Device& device, const CancelFlag& cancel) { return bench::measure_in_turn(device, shapes, how, cancel); },
+      write_measurements);
 }
 
 // Switches the profile of operations on, or off and returns it.

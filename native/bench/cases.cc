@@ -1,6 +1,7 @@
 // The operations that `measure` knows: operands, the call, and the same in float64 for a few rows.
 //
-// Operands are near-normal: hidden rows with deviation 1, weights with D^-0.5, so that logits have deviation 1.
+// Operands are near-normal: hidden rows with deviation 1, weights with D^-0.5, so that logits have deviation 1. The
+// weight of a seed is the same in every case.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -38,72 +39,103 @@ std::vector<int64_t> spread(int64_t size, int64_t count) {
   return indices;
 }
 
-// Rows go over in blocks: a vocabulary's matrix is not held twice.
-DeviceWeight make_weight(Device& device, DType dtype, const RandomValues& values, int64_t rows, int64_t cols,
-                         bool trainable) {
-  DeviceWeight weight(device, dtype, rows, cols, trainable);
-  constexpr int64_t kRows = 2048;
-  for (int64_t row = 0; row < rows; row += kRows) {
-    const int64_t count = std::min(kRows, rows - row);
-    weight.write(row, count, values.values(row * cols, count * cols).data());
-  }
-  return weight;
-}
-
 double size_of(DType dtype) { return static_cast<double>(dtype_size(dtype)); }
+
+RandomValues weight_values(DType dtype, int64_t cols, uint64_t seed) {
+  return {seed + 1, std::pow(static_cast<double>(cols), -0.5), dtype};
+}
 
 class GemmCase : public Case {
  public:
-  GemmCase(Device& device, const OpShape& s, uint64_t seed)
+  GemmCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
       : device_(device),
         s_(s),
         in_values_(seed, 1, s.dtype),
-        weight_values_(seed + 1, std::pow(static_cast<double>(s.depth), -0.5), s.dtype),
+        weight_values_(weight_values(s.dtype, s.depth, seed)),
         in_(device, s.dtype, s.rows, s.depth, in_values_.values(0, s.rows * s.depth)),
-        weight_(make_weight(device, s.dtype, weight_values_, s.columns, s.depth, false)),
+        weight_(weights.get(s.dtype, s.columns, s.depth, seed)),
         out_(device, s.dtype, s.rows, s.columns) {
     flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.columns) * static_cast<double>(s.depth);
     bytes = size_of(s.dtype) * static_cast<double>(s.rows * s.depth + s.columns * s.depth + s.rows * s.columns);
   }
   void run() override {
     const ix_epilogue none = {nullptr, nullptr};
-    device_.call(&ix_backend::gemm, in_.mat(), static_cast<const ix_weight*>(weight_.get()), &none, out_.mat());
+    device_.call(&ix_backend::gemm, in_.mat(), static_cast<const ix_weight*>(weight_->get()), &none, out_.mat());
   }
   double error() override {
-    const std::vector<float> got = out_.read();
     Difference difference;
     for (const int64_t row : spread(s_.rows, 8)) {
+      const std::vector<float> got = out_.read_rows(row, 1);
       for (const int64_t column : spread(s_.columns, 512)) {
         double want = 0;
         for (int64_t k = 0; k < s_.depth; ++k)
           want += static_cast<double>(in_values_.at(row * s_.depth + k)) *
                   static_cast<double>(weight_values_.at(column * s_.depth + k));
-        difference.add(static_cast<double>(got[static_cast<size_t>(row * s_.columns + column)]), want);
+        difference.add(static_cast<double>(got[static_cast<size_t>(column)]), want);
       }
     }
     return difference.relative();
   }
 
- private:
+ protected:
   Device& device_;
   OpShape s_;
   RandomValues in_values_, weight_values_;
   DeviceMatrix in_;
-  DeviceWeight weight_;
+  std::shared_ptr<DeviceWeight> weight_;
   DeviceMatrix out_;
+};
+
+// A head's three products with nothing between them: what its forward and backward passes cannot be without. Logits
+// stand in for their gradients; of the third product only the time is looked at.
+class ProductsCase : public GemmCase {
+ public:
+  ProductsCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
+      : GemmCase(device, s, seed, weights),
+        in_grad_(device, DType::kF32, s.rows, s.depth),
+        weight_grad_(device, DType::kF32, s.columns, s.depth) {
+    flops *= 3;
+    bytes = 2 * bytes + 4.0 * static_cast<double>((s.rows + 2 * s.columns) * s.depth);
+  }
+  void run() override {
+    GemmCase::run();
+    device_.call(&ix_backend::gemm_backward_input, out_.mat(), static_cast<const ix_weight*>(weight_->get()),
+                 static_cast<const ix_mat*>(nullptr), in_grad_.mat());
+    device_.call(&ix_backend::gemm_backward_weight, out_.mat(), in_.mat(), weight_grad_.as<float>(),
+                 static_cast<float*>(nullptr));
+  }
+  double error() override {
+    Difference difference;
+    for (const int64_t row : spread(s_.rows, 2)) {
+      const std::vector<float> z = out_.read_rows(row, 1);
+      const std::vector<float> got = in_grad_.read_rows(row, 1);
+      for (const int64_t k : spread(s_.depth, 16)) {
+        double want = 0;
+        for (int64_t v = 0; v < s_.columns; ++v)
+          want +=
+              static_cast<double>(z[static_cast<size_t>(v)]) * static_cast<double>(weight_values_.at(v * s_.depth + k));
+        difference.add(static_cast<double>(got[static_cast<size_t>(k)]), want);
+      }
+    }
+    return std::max(GemmCase::error(), difference.relative());
+  }
+
+ private:
+  DeviceMatrix in_grad_, weight_grad_;
 };
 
 class HeadCase : public Case {
  public:
-  HeadCase(Device& device, const OpShape& s, uint64_t seed)
+  HeadCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
       : device_(device),
         s_(s),
-        backward_(s.op == Op::kLinearLogprobBackward),
+        forward_(s.op != Op::kLinearLogprobBackward),
+        backward_(s.op != Op::kLinearLogprob),
         hidden_values_(seed, 1, s.dtype),
-        weight_values_(seed + 1, std::pow(static_cast<double>(s.depth), -0.5), s.dtype),
+        weight_values_(weight_values(s.dtype, s.depth, seed)),
         random_(seed + 2, 1, DType::kF32),
         hidden_(device, s.dtype, s.rows, s.depth, hidden_values_.values(0, s.rows * s.depth)),
-        weight_(make_weight(device, s.dtype, weight_values_, s.columns, s.depth, backward_)),
+        weight_(weights.get(s.dtype, s.columns, s.depth, seed)),
         logp_(device, DType::kF32, 1, s.rows),
         lse_(device, DType::kF32, 1, s.rows),
         grad_(device, DType::kF32, 1, s.rows, random_.values(s.rows, s.rows)),
@@ -114,20 +146,25 @@ class HeadCase : public Case {
     ids_ = DeviceBuffer::of(device, targets_);
     const double products = static_cast<double>(s.rows) * static_cast<double>(s.columns) * static_cast<double>(s.depth);
     const double operands = size_of(s.dtype) * static_cast<double>((s.rows + s.columns) * s.depth);
-    flops = (backward_ ? 6 : 2) * products;  // logits once more, then both gradients
-    bytes = backward_ ? 2 * operands + 8.0 * static_cast<double>((s.rows + s.columns) * s.depth) : operands;
-    if (backward_) forward();
+    if (forward_) flops += 2 * products, bytes += operands;
+    // The gradients, f32 and added to. Logits, computed once more, are not counted where the forward pass is.
+    if (backward_)
+      flops += (forward_ ? 4 : 6) * products,
+          bytes += 2 * operands + 8.0 * static_cast<double>((s.rows + s.columns) * s.depth);
+    if (!forward_) forward();
   }
 
   void run() override {
-    if (!backward_) return forward();
-    // The weight's gradient is added to: zero it so that what is checked is one call's. Its pass over memory is part of
-    // the time.
-    device_.call(&ix_backend::fill_zero, static_cast<void*>(weight_grad_.as<float>()),
-                 static_cast<size_t>(s_.columns * s_.depth) * sizeof(float));
-    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), static_cast<const ix_weight*>(weight_.get()),
+    if (forward_) forward();
+    if (!backward_) return;
+    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), static_cast<const ix_weight*>(weight_->get()),
                  static_cast<const int32_t*>(ids_.as<int32_t>()), static_cast<const float*>(lse_.as<float>()),
                  static_cast<const float*>(grad_.as<float>()), hidden_grad_.mat(), weight_grad_.as<float>());
+  }
+  void reset() override {
+    if (!backward_) return;
+    device_.call(&ix_backend::fill_zero, static_cast<void*>(weight_grad_.as<float>()),
+                 static_cast<size_t>(s_.columns * s_.depth) * sizeof(float));
   }
 
   double error() override {
@@ -145,24 +182,16 @@ class HeadCase : public Case {
         difference.add(static_cast<double>(logp[static_cast<size_t>(row)]), z[target] - lse);
         continue;
       }
-      std::vector<double> want(d, 0.0);
-      const double g = static_cast<double>(random_.at(s_.rows + row));
-      for (int64_t v = 0; v < s_.columns; ++v) {
-        const double dz =
-            g * ((static_cast<size_t>(v) == target ? 1.0 : 0.0) - std::exp(z[static_cast<size_t>(v)] - lse));
-        for (size_t k = 0; k < d; ++k)
-          want[k] += dz * static_cast<double>(weight_values_.at(v * s_.depth + static_cast<int64_t>(k)));
-      }
-      const std::vector<float> got = hidden_grad_.read();
-      for (size_t k = 0; k < d; ++k)
-        difference.add(static_cast<double>(got[static_cast<size_t>(row) * d + k]), want[k]);
+      const std::vector<double> want = hidden_gradient(row, z, lse);
+      const std::vector<float> got = hidden_grad_.read_rows(row, 1);
+      for (size_t k = 0; k < d; ++k) difference.add(static_cast<double>(got[k]), want[k]);
     }
     return backward_ ? std::max(difference.relative(), weight_error()) : difference.relative();
   }
 
  private:
   void forward() {
-    device_.call(&ix_backend::linear_logprob, hidden_.mat(), static_cast<const ix_weight*>(weight_.get()),
+    device_.call(&ix_backend::linear_logprob, hidden_.mat(), static_cast<const ix_weight*>(weight_->get()),
                  static_cast<const int32_t*>(ids_.as<int32_t>()), logp_.as<float>(), lse_.as<float>());
   }
 
@@ -179,42 +208,65 @@ class HeadCase : public Case {
     return z;
   }
 
+  // Gradient of a hidden row, from its logits; blocks of the vocabulary in parallel.
+  std::vector<double> hidden_gradient(int64_t row, const std::vector<double>& z, double lse) const {
+    constexpr int64_t kBlock = 4096;
+    const auto d = static_cast<size_t>(s_.depth);
+    const int64_t blocks = (s_.columns + kBlock - 1) / kBlock;
+    const int64_t target = targets_[static_cast<size_t>(row)];
+    const double g = static_cast<double>(random_.at(s_.rows + row));
+    std::vector<double> parts(static_cast<size_t>(blocks) * d, 0.0);
+    ThreadPool::instance().parallel_for(blocks, [&](int64_t block) {
+      double* part = &parts[static_cast<size_t>(block) * d];
+      for (int64_t v = block * kBlock; v < std::min(s_.columns, (block + 1) * kBlock); ++v) {
+        const double dz = g * ((v == target ? 1.0 : 0.0) - std::exp(z[static_cast<size_t>(v)] - lse));
+        for (int64_t k = 0; k < s_.depth; ++k) part[k] += dz * static_cast<double>(weight_values_.at(v * s_.depth + k));
+      }
+    });
+    std::vector<double> sum(d, 0.0);
+    for (int64_t block = 0; block < blocks; ++block)
+      for (size_t k = 0; k < d; ++k) sum[k] += parts[static_cast<size_t>(block) * d + k];
+    return sum;
+  }
+
   // Sampled rows of the weight's gradient, those of three targets among them; log-sum-exps are the forward pass's,
   // checked there.
   double weight_error() const {
-    const std::vector<float> got = weight_grad_.read();
     const std::vector<float> lse = lse_.read();
     std::vector<int64_t> rows = {targets_.front(), targets_[targets_.size() / 2], targets_.back()};
     for (const int64_t row : spread(s_.columns, 3)) rows.push_back(row);
-    Difference difference;
-    for (const int64_t v : rows) {
+    std::vector<std::vector<double>> wanted(rows.size());
+    ThreadPool::instance().parallel_for(static_cast<int64_t>(rows.size()), [&](int64_t at) {
+      const int64_t v = rows[static_cast<size_t>(at)];
       const std::vector<float> w = weight_values_.values(v * s_.depth, s_.depth);
-      std::vector<double> want(w.size(), 0.0);
+      std::vector<double>& want = wanted[static_cast<size_t>(at)];
+      want.assign(w.size(), 0.0);
       for (int64_t i = 0; i < s_.rows; ++i) {
+        const std::vector<float> x = hidden_values_.values(i * s_.depth, s_.depth);
         double z = 0;
-        for (int64_t k = 0; k < s_.depth; ++k)
-          z +=
-              static_cast<double>(hidden_values_.at(i * s_.depth + k)) * static_cast<double>(w[static_cast<size_t>(k)]);
+        for (size_t k = 0; k < want.size(); ++k) z += static_cast<double>(x[k]) * static_cast<double>(w[k]);
         const double p = std::exp(z - static_cast<double>(lse[static_cast<size_t>(i)]));
         const double dz =
             static_cast<double>(random_.at(s_.rows + i)) * ((targets_[static_cast<size_t>(i)] == v ? 1.0 : 0.0) - p);
-        for (size_t k = 0; k < want.size(); ++k)
-          want[k] += dz * static_cast<double>(hidden_values_.at(i * s_.depth + static_cast<int64_t>(k)));
+        for (size_t k = 0; k < want.size(); ++k) want[k] += dz * static_cast<double>(x[k]);
       }
-      for (size_t k = 0; k < want.size(); ++k)
-        difference.add(static_cast<double>(got[static_cast<size_t>(v * s_.depth) + k]), want[k]);
+    });
+    Difference difference;
+    for (size_t at = 0; at < rows.size(); ++at) {
+      const std::vector<float> got = weight_grad_.read_rows(rows[at], 1);
+      for (size_t k = 0; k < got.size(); ++k) difference.add(static_cast<double>(got[k]), wanted[at][k]);
     }
     return difference.relative();
   }
 
   Device& device_;
   OpShape s_;
-  bool backward_;
+  bool forward_, backward_;
   RandomValues hidden_values_, weight_values_, random_;
   std::vector<int32_t> targets_;
   DeviceBuffer ids_;
   DeviceMatrix hidden_;
-  DeviceWeight weight_;
+  std::shared_ptr<DeviceWeight> weight_;
   DeviceMatrix logp_, lse_, grad_, hidden_grad_, weight_grad_;
 };
 
@@ -519,13 +571,31 @@ class PeakCase : public Case {
 
 }  // namespace
 
-std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed) {
+std::shared_ptr<DeviceWeight> WeightPool::get(DType dtype, int64_t rows, int64_t cols, uint64_t seed) {
+  std::weak_ptr<DeviceWeight>& kept = weights_[{dtype, rows, cols, seed}];
+  if (const std::shared_ptr<DeviceWeight> found = kept.lock()) return found;
+  const auto weight = std::make_shared<DeviceWeight>(device_, dtype, rows, cols, trainable_);
+  // Rows go over in blocks: a vocabulary's matrix is not held twice.
+  const RandomValues values = weight_values(dtype, cols, seed);
+  constexpr int64_t kRows = 2048;
+  for (int64_t row = 0; row < rows; row += kRows) {
+    const int64_t count = std::min(kRows, rows - row);
+    weight->write(row, count, values.values(row * cols, count * cols).data());
+  }
+  kept = weight;
+  return weight;
+}
+
+std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightPool& weights) {
   switch (shape.op) {
     case Op::kGemm:
-      return std::make_unique<GemmCase>(device, shape, seed);
+      return std::make_unique<GemmCase>(device, shape, seed, weights);
+    case Op::kHeadProducts:
+      return std::make_unique<ProductsCase>(device, shape, seed, weights);
     case Op::kLinearLogprob:
     case Op::kLinearLogprobBackward:
-      return std::make_unique<HeadCase>(device, shape, seed);
+    case Op::kLinearLogprobBoth:
+      return std::make_unique<HeadCase>(device, shape, seed, weights);
     case Op::kAttention:
     case Op::kAttentionBackward:
       return std::make_unique<AttentionCase>(device, shape, seed);

@@ -13,16 +13,18 @@ void DeviceMatrix::write(const std::vector<float>& values) {
   device_.call(&ix_backend::upload, buffer_.data(), static_cast<const void*>(rounded.data()), buffer_.bytes());
 }
 
-std::vector<float> DeviceMatrix::read() const {
-  std::vector<float> values(static_cast<size_t>(mat_.rows * mat_.cols));
-  if (static_cast<DType>(mat_.dtype) == DType::kF32) {
-    device_.call(&ix_backend::download, static_cast<void*>(values.data()), static_cast<const void*>(buffer_.data()),
-                 buffer_.bytes());
+std::vector<float> DeviceMatrix::read_rows(int64_t row, int64_t count) const {
+  std::vector<float> values(static_cast<size_t>(count * mat_.cols));
+  const auto dtype = static_cast<DType>(mat_.dtype);
+  const size_t bytes = values.size() * dtype_size(dtype);
+  const void* from =
+      static_cast<const char*>(buffer_.data()) + static_cast<size_t>(row * mat_.cols) * dtype_size(dtype);
+  if (dtype == DType::kF32) {
+    device_.call(&ix_backend::download, static_cast<void*>(values.data()), from, bytes);
     return values;
   }
   std::vector<uint16_t> bits(values.size());
-  device_.call(&ix_backend::download, static_cast<void*>(bits.data()), static_cast<const void*>(buffer_.data()),
-               buffer_.bytes());
+  device_.call(&ix_backend::download, static_cast<void*>(bits.data()), from, bytes);
   for (size_t i = 0; i < bits.size(); ++i) values[i] = bf16_to_f32(bits[i]);
   return values;
 }

@@ -22,7 +22,8 @@ class DeviceMatrix {
 
   // Rounded to the matrix's dtype.
   void write(const std::vector<float>& values);
-  std::vector<float> read() const;
+  std::vector<float> read() const { return read_rows(0, mat_.rows); }
+  std::vector<float> read_rows(int64_t row, int64_t count) const;
 
   const ix_mat* mat() const { return &mat_; }
   template <typename T>

@@ -1,9 +1,12 @@
-// One operation timed and its result checked: made, warmed up, sampled, then compared with float64 on sampled rows.
+// Operations timed and their results checked: made, warmed up, sampled in turn, then compared with float64 on sampled
+// rows.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/cancel.h"
@@ -15,6 +18,8 @@ enum class Op {
   kGemm,
   kLinearLogprob,
   kLinearLogprobBackward,
+  kLinearLogprobBoth,  // forward and backward
+  kHeadProducts,       // a head's three products alone: logits, gradients of hidden rows and of the weight
   kAttention,
   kAttentionBackward,
   kNorm,
@@ -39,6 +44,8 @@ struct MeasureOptions {
   int64_t samples = 15;
   double warmup_seconds = 1;     // at least one call
   double sample_seconds = 0.02;  // calls are repeated until a sample takes this long
+  // Operands of fewer bytes are there three times and used in turn, so that no call finds them in a cache. 0: once.
+  double cold_bytes = 0;
   uint64_t seed = 1;
 };
 
@@ -50,19 +57,36 @@ struct Measurement {
   double bytes = 0;             // least memory traffic of one call
 };
 
-// Throws Error: kOutOfMemory, kAborted, kDeviceUnavailable (kPeak elsewhere than on the CPU).
+// One sample of each shape after the other, round by round, so that what changes with time meets all alike. Throws
+// Error: kOutOfMemory, kAborted, kDeviceUnavailable (kPeak elsewhere than on the CPU).
+std::vector<Measurement> measure_in_turn(Device& device, const std::vector<OpShape>& shapes,
+                                         const MeasureOptions& options, const CancelFlag& cancel);
 Measurement measure(Device& device, const OpShape& shape, const MeasureOptions& options, const CancelFlag& cancel);
+
+// Weights by shape, dtype and seed: cases of a group share theirs.
+class WeightPool {
+ public:
+  WeightPool(Device& device, bool trainable) : device_(device), trainable_(trainable) {}
+  std::shared_ptr<DeviceWeight> get(DType dtype, int64_t rows, int64_t cols, uint64_t seed);
+
+ private:
+  Device& device_;
+  bool trainable_;
+  std::map<std::tuple<DType, int64_t, int64_t, uint64_t>, std::weak_ptr<DeviceWeight>> weights_;
+};
 
 // An operation with its operands on the device. One class per operation in cases.cc.
 class Case {
  public:
   virtual ~Case() = default;
   virtual void run() = 0;
-  // Relative error of sampled rows of what run() left.
+  // Makes what run() adds to zero.
+  virtual void reset() {}
+  // Relative error of sampled rows of what one run() left after reset().
   virtual double error() = 0;
   double flops = 0;
   double bytes = 0;
 };
-std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed);
+std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightPool& weights);
 
 }  // namespace implex::bench

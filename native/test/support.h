@@ -69,7 +69,11 @@ class Matrix {
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  int64_t stride() const { return stride_; }
   int32_t dtype() const { return dtype_; }
+  // Everything, the gaps included.
+  const std::vector<char>& bytes() const { return storage_; }
+  std::vector<char>& bytes() { return storage_; }
   double operator()(int64_t row, int64_t col) const {
     const char* at = address(row, col);
     if (dtype_ == IX_BF16) {

@@ -15,7 +15,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openCheckpoint, readHead } from '../../lib/checkpoint/checkpoint.js'
-import type { DType } from '../../lib/device.js'
+import type { DeviceName, DType } from '../../lib/device.js'
 import { RewardModel, type RewardModelOptions, type Scores } from '../../lib/reward-model.js'
 import { sharedPath } from './shared.js'
 
@@ -68,8 +68,8 @@ export function golden(architecture: Architecture): Golden | undefined {
 }
 
 /** What opens a golden checkpoint as each kind of reward model. */
-export function kindsOf({ reference, head }: Golden): Record<string, RewardModelOptions> {
-  const common = { device: 'cpu', cache: false } as const
+export function kindsOf({ reference, head }: Golden, device: DeviceName = 'cpu'): Record<string, RewardModelOptions> {
+  const common = { device, cache: false } as const
   return {
     implicit: { kind: 'implicit', reference, ...common },
     ex_last: { kind: 'explicit', head, ...common },
@@ -85,7 +85,7 @@ export interface Accuracy {
   digest: string
 }
 
-export async function measure(files: Golden, dtype: DType): Promise<Accuracy> {
+export async function measure(files: Golden, dtype: DType, device: DeviceName = 'cpu'): Promise<Accuracy> {
   const { path, pairs, head, reference } = files
   const hash = createHash('sha256')
   const scored = async (options: RewardModelOptions): Promise<Scores> => {
@@ -104,7 +104,7 @@ export async function measure(files: Golden, dtype: DType): Promise<Accuracy> {
         SIDES.map((side, k) => Math.abs(values[i]![k]! - value(pair, side, k)) / Math.abs(scale(pair, side, k))),
       ),
     )
-  const kinds = kindsOf(files)
+  const kinds = kindsOf(files, device)
   const logp: Expected = (pair, side) => pair.logp.policy[side]
   const ref: Expected = (pair, side) => pair.logp.ref[side]
   const headNorm = Math.hypot(...(await readHead(head, (await openCheckpoint(path)).spec.hiddenSize)))

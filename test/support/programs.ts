@@ -33,17 +33,23 @@ export function findTestFiles(): string[] {
 }
 
 /**
- * Builds the native tests with CMake.
+ * IMPLEX_NATIVE_TESTS where that is set, else builds the native tests with CMake.
  * @returns the program, or the reason why there is none
  */
 export function nativeProgram(): Program | { absent: string } | { broken: string } {
+  const name = 'native'
+  const prebuilt = process.env.IMPLEX_NATIVE_TESTS
+  if (prebuilt) {
+    if (!existsSync(prebuilt)) return { absent: `there is no ${prebuilt}` }
+    return { name, command: prebuilt, args: [], parse: parseNative }
+  }
   if (spawnSync('cmake', ['--version']).status !== 0) return { absent: 'cmake was not found' }
   const build = spawnSync(process.execPath, [join(repositoryRoot, 'scripts', 'build-native.mjs'), 'tests'], {
     encoding: 'utf8',
   })
   if (build.status !== 0) return { broken: `${build.stdout}${build.stderr}` }
   return {
-    name: 'native',
+    name,
     command: join(repositoryRoot, 'build-native', 'implex_native_tests'),
     args: [],
     parse: parseNative,

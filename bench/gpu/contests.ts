@@ -1,0 +1,80 @@
+/**
+ * Whole models on the GPU: what is asked of implex and of PyTorch, for each model shape. Styles: torch_gpu.py.
+ */
+import type { DeviceName } from '../../lib/device.js'
+import type { Contest, Paths } from '../peers/rows.js'
+
+export interface GpuContestOptions {
+  device: DeviceName
+  /** Names of model shapes; the first is trained too. */
+  models: readonly string[]
+  /** Of PyTorch, compared each by itself. */
+  styles: readonly string[]
+  /** Preference pairs of a case; training takes half of them. */
+  pairs: number
+  /** Pairs of a padded batch of the peer. */
+  batch: number
+  /** Tokens of a batch of ours. */
+  batchTokens: number
+  uniform: { count: number; length: number }
+}
+
+export const EXPLICIT = (model: string, { length }: { length: number }) => `${model} explicit scoring, S=${length}`
+export const IMPLICIT = (model: string) => `${model} implicit scoring`
+export const TRAINING = (model: string, kind: string) => `${model} ${kind} training step`
+const RATIO = 2
+/** How PyTorch computes a head: torch_gpu.py, HEADS. */
+const HEAD_STYLES = ['eager', 'logsumexp', 'chunked', 'compile', 'compile_chunked', 'liger', 'cce', 'cce_exact']
+
+/** A head by itself, forward and with its backward pass, against every way that PyTorch has here. */
+export function headContests(
+  device: DeviceName,
+  [n, v, d]: readonly [number, number, number],
+  seconds: number,
+): Contest[] {
+  return (['forward', 'both'] as const).map((what) => {
+    const request = { op: 'head', n, v, d, dtype: 'bf16', what, seconds }
+    return {
+      name: `head ${n}x${v}x${d} ${what === 'both' ? 'fwd+bwd' : 'fwd'}`,
+      sides: {
+        ours: { who: 'ours', request: { ...request, device } },
+        ...Object.fromEntries(
+          HEAD_STYLES.map((style) => [style, { who: 'torch' as const, request: { ...request, style, check: true } }]),
+        ),
+      },
+      promises: {},
+    }
+  })
+}
+
+export function gpuContests(paths: Paths, options: GpuContestOptions): Contest[] {
+  const { device, models, styles, pairs, batch, batchTokens, uniform } = options
+  const list: Contest[] = []
+  const contest = (
+    name: string,
+    request: Record<string, unknown> & { op: string },
+    ours: string,
+    tolerance?: number,
+  ): Contest => ({
+    name,
+    sides: {
+      ours: { who: 'ours', request: { ...request, device, batchTokens, style: ours } },
+      ...Object.fromEntries(styles.map((style) => [style, { who: 'torch' as const, request: { ...request, style } }])),
+    },
+    promises: Object.fromEntries(styles.map((style) => [style, RATIO])),
+    ...(tolerance === undefined ? {} : { tolerance }),
+  })
+  for (const model of models) {
+    const common = { ...paths.model(model), data: paths.data(pairs), batch, dtype: 'bf16' }
+    const explicit = { op: 'score', kind: 'explicit', ...common, batch: uniform.count, uniform }
+    list.push(contest(EXPLICIT(model, uniform), explicit, 'shared', 1e-1))
+    list.push(contest(IMPLICIT(model), { op: 'score', kind: 'implicit', ...common }, 'shared', 2e-2))
+    if (model !== models[0]) continue
+    const few = { ...common, data: paths.data(Math.max(1, pairs >> 1)), known: true }
+    for (const kind of ['explicit', 'implicit'])
+      list.push(
+        contest(TRAINING(model, kind), { op: 'train', kind, ...few }, kind === 'implicit' ? 'cached' : 'shared', 2e-2),
+      )
+  }
+  return list
+}

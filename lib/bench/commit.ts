@@ -1,0 +1,26 @@
+/**
+ * Which commit the code is of: asked of git, or read from commit.json, which a packed folder has instead.
+ */
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+export interface Commit {
+  commit: string | null
+  /** The working tree had changes. */
+  dirty: boolean | null
+}
+
+export async function commitOf(root: string): Promise<Commit> {
+  const git = async (...args: string[]) =>
+    promisify(execFile)('git', ['-C', root, ...args]).then(
+      ({ stdout }) => stdout.trim(),
+      () => null,
+    )
+  const packed = await readFile(join(root, 'commit.json'), 'utf8').catch(() => undefined)
+  if (packed !== undefined) return JSON.parse(packed) as Commit
+  const commit = await git('rev-parse', 'HEAD')
+  const changes = await git('status', '--porcelain')
+  return { commit, dirty: changes === null ? null : changes !== '' }
+}
