@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { fileError } from '../checkpoint/files.js'
-import { hamiltonianExperiment } from '../experiments/hamiltonian/hamiltonian.js'
+import { hamiltonianExperiment, SEPARATOR_KINDS } from '../experiments/hamiltonian/hamiltonian.js'
 import { EXPERIMENT_KINDS, type ExperimentOptions } from '../experiments/options.js'
 import { personaExperiment } from '../experiments/persona/persona.js'
 import type { ExperimentName } from '../experiments/result.js'
@@ -61,6 +61,7 @@ implex report makes a page of:
     .description('Verifying needs no generating: Hamiltonian cycles, section 3.2.')
     .option('--vertices <n>', 'of each graph (default: 10)', integer(4, 100))
     .option('--edge-probability <p>', 'of an edge beside the cycle (default: 0.2)', share)
+    .addOption(choice('--separators <kind>', 'added tokens, or plain text (default: added)', SEPARATOR_KINDS))
     .option('--generations <n>', 'test graphs to write cycles for (default: 200)', integer(0))
   dataOptions(hamiltonian, { train: 1000, test: 200, seed: 982 })
   const rewrites = group
@@ -208,7 +209,7 @@ const TRAINING = names(
 )
 const OPTION_NAMES: Record<ExperimentName, ReadonlySet<string>> = {
   persona: new Set([...COMMON, ...TRAINING, 'data']),
-  hamiltonian: new Set([...COMMON, ...TRAINING, ...names('vertices edgeProbability generations')]),
+  hamiltonian: new Set([...COMMON, ...TRAINING, ...names('vertices edgeProbability separators generations')]),
   rewrites: new Set([...COMMON, ...TRAINING, ...names('train data shifts dataDir')]),
   theory: new Set([...COMMON, 'dataSeed']),
 }

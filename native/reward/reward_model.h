@@ -40,7 +40,8 @@ struct ScoreRequest {
 };
 
 struct ScoreResult {
-  // One per entry of `scored`. kRewardTokens: one per token, the scored segments back to back. kHiddenLast: hidden_size.
+  // One per entry of `scored`. kRewardTokens: one per token, the scored segments back to back. kHiddenLast:
+  // hidden_size.
   std::vector<double> values;
   std::vector<float>
       token_logprobs;  // the scored segments' tokens back to back; a parentless segment's first token has none (0)

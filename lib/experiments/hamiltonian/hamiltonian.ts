@@ -2,7 +2,7 @@
  * Section 3.2 of arXiv 2507.07981: is an implicit reward model poor because it would have to generate what it verifies? Reward models learn to
  * tell a Hamiltonian cycle from another order of the vertices, and the implicit one is then asked to write cycles itself.
  */
-import { checkInteger, checkNumber } from '../../native/validate.js'
+import { checkInteger, checkNumber, checkOneOf } from '../../native/validate.js'
 import { LanguageModel } from '../../language-model.js'
 import { byKind, compared, percent } from '../findings.js'
 import { type ExperimentOptions, resolveExperiment } from '../options.js'
@@ -24,12 +24,19 @@ export type HamiltonianOptions = ExperimentOptions & {
   testPairs?: number
   /** Defaults to 982, as the paper's. */
   dataSeed?: number
+  /**
+   * `added`: between vertices and inside an edge stand tokens added to the vocabulary, as in the paper; `plain`: a space and a hyphen, which a
+   * model may have seen in pretraining. Defaults to 'added'.
+   */
+  separators?: 'added' | 'plain'
   /** Test graphs for which the model writes a cycle, one try each. Defaults to all. */
   generations?: number
 }
 
 const PAPER = { epochs: 15, learningRate: 1e-6, batchPairs: 32 }
 const BASE = { epochs: 15, learningRate: 1e-3, batchPairs: 32 }
+export const SEPARATOR_KINDS = ['added', 'plain'] as const
+const PLAIN = { vertex: ' ', edge: '-' }
 /** New tokens of one try. */
 const MAX_NEW_TOKENS = 300
 
@@ -37,19 +44,21 @@ const MAX_NEW_TOKENS = 300
 export async function hamiltonianExperiment(options: HamiltonianOptions): Promise<ExperimentOutcome> {
   const resolved = resolveExperiment(options, { paper: PAPER, base: BASE })
   const { vertices = 10, edgeProbability = 0.2, trainPairs = 1000, testPairs = 200, dataSeed = 982 } = options
-  const { generations = testPairs } = options
+  const { generations = testPairs, separators = 'added' } = options
   checkInteger('vertices', vertices, 4, 100)
   checkNumber('edgeProbability', edgeProbability, 0, 1)
   checkInteger('trainPairs', trainPairs, 1)
   checkInteger('testPairs', testPairs, 1)
   checkInteger('dataSeed', dataSeed, 0)
   checkInteger('generations', generations, 0, testPairs)
+  checkOneOf('separators', separators, SEPARATOR_KINDS)
   const { train, test } = hamiltonianData({
     vertices,
     p: edgeProbability,
     train: trainPairs,
     test: testPairs,
     seed: dataSeed,
+    separators: separators === 'added' ? SEPARATORS : PLAIN,
   })
   const { conduct, settings } = resolved
   const write = async (model: string): Promise<GenerationRate> => {
@@ -69,8 +78,8 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
     experiment: 'hamiltonian',
     title: 'Hamiltonian cycles: verifying without generating',
     question: 'Must an implicit reward model be able to write down what it recognises?',
-    dataSettings: { vertices, edgeProbability, trainPairs, testPairs, dataSeed, generations },
-    tokens: [SEPARATORS.vertex, SEPARATORS.edge],
+    dataSettings: { vertices, edgeProbability, trainPairs, testPairs, dataSeed, separators, generations },
+    tokens: separators === 'added' ? Object.values(SEPARATORS) : [],
     train: rows(train),
     shifts: [
       { name: 'seen', label: 'Training graphs', description: 'Graphs of the training pairs.' },

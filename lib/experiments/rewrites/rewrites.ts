@@ -83,7 +83,7 @@ export async function rewritesExperiment(options: RewritesOptions): Promise<Expe
     dataSettings: {
       train: place(train),
       data: Object.fromEntries(Object.entries(data).map(([name, file]) => [name, place(file)])),
-      shiftSets: Object.fromEntries(
+      shifts: Object.fromEntries(
         names.map((shift) => [shift, sets.filter((s) => s.shift === shift).map((s) => s.name)]),
       ),
       trainPairs: rows.length,
