@@ -61,7 +61,12 @@ if [ "$device" = cuda ] && [ ! -e "$module" ]; then
   say 'CUDA module'
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '.')
   [ "$capability" = 90 ] && capability=90a
-  cmake -S . -B build-cuda -DIMPLEX_BUILD_TESTS=OFF ${capability:+-DCMAKE_CUDA_ARCHITECTURES=$capability} &&
+  # A toolkit without cuBLASLt's header: PyTorch's packages may have one beside their libraries.
+  headers=
+  for folder in ${libraries//:/ }; do
+    [ -e "${folder%/lib}/include/cublasLt.h" ] && headers=${folder%/lib}
+  done
+  cmake -S . -B build-cuda -DIMPLEX_BUILD_TESTS=OFF ${headers:+-DIMPLEX_CUBLAS_ROOT="$headers"} ${capability:+-DCMAKE_CUDA_ARCHITECTURES=$capability} &&
     cmake --build build-cuda --target implex_cuda --parallel || exit 2
   module=$(find build-cuda build-cmake -name 'implex_cuda.so' 2>/dev/null | head -n 1)
   [ -n "$module" ] || { echo 'the build left no implex_cuda.so: are there CUDA sources?'; exit 2; }

@@ -16,7 +16,7 @@ std::string first_failure(const ix_backend* subject, const std::string& operatio
     if (!operation.empty() && operation != item.operation) continue;
     try {
       Lab lab(implex_cpu_backend(), subject);
-      item.run(lab);
+      run_case(item, lab);
     } catch (const Failure& failure) {
       return std::string(item.operation) + "." + item.name + ": " + failure.message;
     } catch (const Error& error) {

@@ -28,10 +28,10 @@ struct Inputs {
 Inputs random_inputs(Random& random, int32_t dtype, int64_t tokens, const Heads& h, double scale) {
   return {h,
           dtype,
-          Matrix::random(random, dtype, tokens, h.heads * h.head_dim, scale, 3),
-          Matrix::random(random, dtype, tokens, h.kv_heads * h.head_dim, scale, 1),
-          Matrix::random(random, dtype, tokens, h.kv_heads * h.head_dim, 2, 1),
-          Matrix::random(random, dtype, tokens, h.heads * h.head_dim, 1, 3)};
+          random_matrix(random, dtype, tokens, h.heads * h.head_dim, scale, 3),
+          random_matrix(random, dtype, tokens, h.kv_heads * h.head_dim, scale, 1),
+          random_matrix(random, dtype, tokens, h.kv_heads * h.head_dim, 2, 1),
+          random_matrix(random, dtype, tokens, h.heads * h.head_dim, 1, 3)};
 }
 
 // Tokens of another batch: keys and values follow, as queries and gradients do.
@@ -68,7 +68,7 @@ Outputs run_backward(Device& d, const Inputs& in, const std::vector<ix_segment>&
                      const std::vector<int32_t>* rows, const Outputs& forward) {
   const Matrix queries = rows ? pick(in.q, *rows) : in.q, grads = rows ? pick(in.grad, *rows) : in.grad;
   // The gradient's rows lie as the output's do.
-  Matrix grad_values(in.dtype, grads.rows(), grads.cols(), 2);
+  Matrix grad_values(in.dtype, grads.rows(), grads.cols(), gap(2));
   for (int64_t r = 0; r < grads.rows(); ++r)
     for (int64_t c = 0; c < grads.cols(); ++c) grad_values.set(r, c, grads(r, c));
   const DeviceBatch batch(d, segments);

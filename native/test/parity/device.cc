@@ -34,7 +34,7 @@ void refused_and_usable(Device& d, const char* what, int32_t code, const ix_stat
   CHECK(code == IX_OUT_OF_MEMORY, "%s: code %d, want out of memory", what, code);
   CHECK(status.code == code && status.message[0] != '\0', "%s: no message", what);
   Random random(702);
-  const Matrix in = Matrix::random(random, IX_F32, 3, 64);
+  const Matrix in = random_matrix(random, IX_F32, 3, 64);
   const Placed x(d, in);
   const Result out(d, IX_F32, 3, 64);
   d.call(&ix_backend::cast, x.mat(), out.mat());
@@ -70,8 +70,8 @@ PARITY(weight_create, out_of_memory) {
 PARITY(gemm, refuses) {
   Random random(703);
   Device& d = lab.subject();
-  const Matrix values = Matrix::random(random, IX_F32, 8, 16), in = Matrix::random(random, IX_F32, 4, 16),
-               wrong = Matrix::random(random, IX_F32, 4, 15), half = Matrix::random(random, IX_BF16, 4, 16);
+  const Matrix values = random_matrix(random, IX_F32, 8, 16), in = random_matrix(random, IX_F32, 4, 16),
+               wrong = random_matrix(random, IX_F32, 4, 15), half = random_matrix(random, IX_BF16, 4, 16);
   const PlacedWeight weight(d, values);
   const Placed x(d, in), short_x(d, wrong), narrow(d, half);
   const Result out(d, IX_F32, 4, 8), wide(d, IX_F32, 4, 9);
@@ -92,8 +92,8 @@ PARITY(gemm, refuses) {
 PARITY(gemm_backward_input, refuses) {
   Random random(705);
   Device& d = lab.subject();
-  const Matrix values = Matrix::random(random, IX_F32, 8, 16), grad = Matrix::random(random, IX_F32, 4, 8),
-               wrong = Matrix::random(random, IX_F32, 4, 9);
+  const Matrix values = random_matrix(random, IX_F32, 8, 16), grad = random_matrix(random, IX_F32, 4, 8),
+               wrong = random_matrix(random, IX_F32, 4, 9);
   const PlacedWeight frozen(d, values), weight(d, values, true);
   const Placed g(d, grad), wide(d, wrong);
   const Result out(d, IX_F32, 4, 16);
@@ -113,7 +113,7 @@ PARITY(open, twice) {
   Random random(704);
   Device second(lab.subject().table());
   CHECK(!second.description().empty() && !second.kernels().empty(), "a device says what it is");
-  const Matrix in = Matrix::random(random, IX_F32, 5, 33);
+  const Matrix in = random_matrix(random, IX_F32, 5, 33);
   const Placed a(lab.subject(), in), b(second, in);
   const Matrix one = a.read(), two = b.read();
   for (int64_t r = 0; r < 5; ++r) CHECK(one.same_row(r, two, r), "both hold what they were given");

@@ -16,9 +16,9 @@ PARITY(norm_backward, values) {
       for (const auto& [rows, width] : {std::pair{1, 48}, {129, 127}, {300, 384}, {70, 2048}}) {
         for (const int32_t accumulate : {0, 1}) {
           if (accumulate && types.out == IX_BF16) continue;  // the stream that gradients are added to is f32
-          const Matrix in = Matrix::random(random, types.in, rows, width, 2, 3),
-                       grad = Matrix::random(random, types.grad, rows, width, 1, 1),
-                       before = Matrix::random(random, types.out, rows, width, 1, 2),
+          const Matrix in = random_matrix(random, types.in, rows, width, 2, 3),
+                       grad = random_matrix(random, types.grad, rows, width, 1, 1),
+                       before = random_matrix(random, types.out, rows, width, 1, 2),
                        gamma = column(random, width, 1, 1), gamma_before = column(random, width),
                        beta_before = column(random, width);
           for (const bool frozen : {false, true}) {
@@ -45,7 +45,7 @@ PARITY(norm_backward, values) {
 PARITY(norm_backward, rows) {
   Random random(502);
   for (const int32_t kind : {IX_NORM_RMS, IX_NORM_LAYER}) {
-    const Matrix in = Matrix::random(random, IX_F32, 200, 771, 2), grad = Matrix::random(random, IX_F32, 200, 771),
+    const Matrix in = random_matrix(random, IX_F32, 200, 771, 2), grad = random_matrix(random, IX_F32, 200, 771),
                  gamma = column(random, 771, 1, 1);
     lab.check_rows(text("kind %d", kind), 200, [&](Device& d, const std::vector<int32_t>& rows) -> Outputs {
       const Matrix some = pick(in, rows), grads = pick(grad, rows);
@@ -63,7 +63,7 @@ PARITY(norm_backward, rows) {
 PARITY(norm_backward, in_place) {
   Random random(503);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
-    const Matrix in = Matrix::random(random, dtype, 387, 64, 2), grad = Matrix::random(random, dtype, 387, 64),
+    const Matrix in = random_matrix(random, dtype, 387, 64, 2), grad = random_matrix(random, dtype, 387, 64),
                  gamma = column(random, 64, 1, 1), gamma_before = column(random, 64);
     lab.check(dtype_text(dtype), dtype == IX_F32 ? kF32Gradient : kBf16, [&](Device& d) -> Outputs {
       const Placed x(d, in), g(d, gamma), y(d, grad), gamma_grad(d, gamma_before);
@@ -79,8 +79,8 @@ PARITY(embedding_backward, values) {
   Random random(504);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
     for (const auto& [count, vocabulary, width] : {std::tuple{1, 7, 64}, {700, 33, 127}, {300, 4008, 384}}) {
-      const Matrix in = Matrix::random(random, dtype, count, width, 1, 2),
-                   before = Matrix::random(random, IX_F32, vocabulary, width, 0.1);
+      const Matrix in = random_matrix(random, dtype, count, width, 1, 2),
+                   before = random_matrix(random, IX_F32, vocabulary, width, 0.1);
       std::vector<int32_t> ids = random_ids(random, count, vocabulary);
       ids.back() = vocabulary - 1;
       lab.check(text("%s %d of %dx%d", dtype_text(dtype), count, vocabulary, width), kF32,

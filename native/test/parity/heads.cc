@@ -26,8 +26,8 @@ struct LogprobInputs {
 };
 
 LogprobInputs logprob_inputs(Random& random, int32_t dtype, const Head& h, double scale) {
-  LogprobInputs in = {Matrix::random(random, dtype, h.n, h.d, 1, 8),
-                      Matrix::random(random, dtype, h.v, h.d, scale * std::pow(static_cast<double>(h.d), -0.5)),
+  LogprobInputs in = {random_matrix(random, dtype, h.n, h.d, 1, 8),
+                      random_matrix(random, dtype, h.v, h.d, scale * std::pow(static_cast<double>(h.d), -0.5)),
                       random_ids(random, h.n, h.v)};
   in.targets.back() = static_cast<int32_t>(h.v - 1);
   return in;
@@ -84,7 +84,7 @@ PARITY(linear_logprob_backward, values) {
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
     for (const Head& h : kHeads) {
       const LogprobInputs in = logprob_inputs(random, dtype, h, 3);
-      const Matrix grad = column(random, h.n), before = Matrix::random(random, IX_F32, h.v, h.d, 0.1);
+      const Matrix grad = column(random, h.n), before = random_matrix(random, IX_F32, h.v, h.d, 0.1);
       const PlacedWeight reference(lab.reference(), in.weight);
       const Matrix lse = run_logprob(lab.reference(), in.hidden, reference, in.targets, true)[1].values;
       for (const bool frozen : {false, true}) {
@@ -144,7 +144,7 @@ Outputs run_reward(Device& d, const RewardInputs& r, const std::vector<int32_t>&
 }
 
 RewardInputs reward_inputs(Random& random, int32_t kind, int64_t rows, int64_t width) {
-  return {Matrix::random(random, IX_F32, rows, width, 2, 3), column(random, width, 1, 1), column(random, width),
+  return {random_matrix(random, IX_F32, rows, width, 2, 3), column(random, width, 1, 1), column(random, width),
           column(random, width, std::pow(static_cast<double>(width), -0.5)), kind};
 }
 

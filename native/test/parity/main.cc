@@ -30,7 +30,7 @@ int compare(const ix_backend* subject, const char* part) {
     std::string failure;
     try {
       Lab lab(implex_cpu_backend(), subject);
-      item.run(lab);
+      run_case(item, lab);
       std::printf("ok %s %lld %.2g\n", name.c_str(), static_cast<long long>(lab.checks()), lab.worst());
       ++passed;
       continue;

@@ -12,6 +12,8 @@ std::vector<ParityCase>& parity_cases() {
 
 namespace {
 
+Layout current = Layout::kGaps;
+
 double spread_of(const Matrix& m) {
   double squares = 0;
   for (int64_t r = 0; r < m.rows(); ++r)
@@ -46,6 +48,20 @@ void same_bits(const std::string& what, const Matrix& a, const Matrix& b, int64_
 }
 
 }  // namespace
+
+Layout layout() { return current; }
+
+void run_case(const ParityCase& item, Lab& lab) {
+  for (const Layout which : {Layout::kGaps, Layout::kAligned, Layout::kDense}) {
+    current = which;
+    try {
+      item.run(lab);
+    } catch (const Failure& failure) {
+      constexpr const char* kNames[] = {"rows with gaps", "rows with aligned gaps", "dense rows"};
+      throw Failure{failure.message + " (" + kNames[static_cast<size_t>(which)] + ")"};
+    }
+  }
+}
 
 void Lab::check(const std::string& what, Tolerance tolerance, const Run& run) {
   const Outputs want = run(reference_);

@@ -69,12 +69,19 @@ class Lab {
   int64_t checks_ = 0;
 };
 
+// Every case runs in each: rows with odd gaps between them, with gaps that keep 16-byte alignment, and without, which
+// kernels have quick ways for.
+enum class Layout { kGaps, kAligned, kDense };
+Layout layout();
+
 struct ParityCase {
   const char* operation;
   const char* name;
   void (*run)(Lab&);
 };
 std::vector<ParityCase>& parity_cases();
+// Throws Failure, which names the layout, or Error.
+void run_case(const ParityCase& item, Lab& lab);
 struct RegisterParity {
   RegisterParity(const char* operation, const char* name, void (*run)(Lab&)) {
     parity_cases().push_back({operation, name, run});

@@ -12,9 +12,19 @@
 
 namespace implex::test {
 
+// Matrices with elements between their rows, in the layout that has them.
+inline int64_t gap(int64_t elements) {
+  if (elements == 0 || layout() == Layout::kDense) return 0;
+  return layout() == Layout::kAligned ? 8 : elements;
+}
+inline Matrix random_matrix(Random& random, int32_t dtype, int64_t rows, int64_t cols, double scale = 1,
+                            int64_t between = 0) {
+  return Matrix::random(random, dtype, rows, cols, scale, gap(between));
+}
+
 // Every element NaN: what an operation leaves out shows.
-inline Matrix poisoned(int32_t dtype, int64_t rows, int64_t cols, int64_t gap = 0) {
-  Matrix m(dtype, rows, cols, gap);
+inline Matrix poisoned(int32_t dtype, int64_t rows, int64_t cols, int64_t between = 0) {
+  Matrix m(dtype, rows, cols, gap(between));
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c) m.set(r, c, std::numeric_limits<double>::quiet_NaN());
   return m;
@@ -85,8 +95,8 @@ class Placed {
 // An output of its own, poisoned.
 class Result {
  public:
-  Result(Device& device, int32_t dtype, int64_t rows, int64_t cols, int64_t gap = 0)
-      : values_(poisoned(dtype, rows, cols, gap)), placed_(device, values_) {}
+  Result(Device& device, int32_t dtype, int64_t rows, int64_t cols, int64_t between = 0)
+      : values_(poisoned(dtype, rows, cols, between)), placed_(device, values_) {}
   const ix_mat* mat() const { return placed_.mat(); }
   float* floats() const { return placed_.floats(); }
   const float* const_floats() const { return placed_.const_floats(); }

@@ -44,9 +44,9 @@ PARITY(gemm, values) {
   Random random(201);
   for (const auto& [dtype, out_dtype] : kDtypes) {
     for (const Product& p : kProducts) {
-      const Matrix in = Matrix::random(random, dtype, p.m, p.k, 1, 8),
-                   weight = Matrix::random(random, dtype, p.n, p.k, depth_scale(p.k)), bias = column(random, p.n),
-                   residual = Matrix::random(random, IX_F32, p.m, p.n, 1, 4);
+      const Matrix in = random_matrix(random, dtype, p.m, p.k, 1, 8),
+                   weight = random_matrix(random, dtype, p.n, p.k, depth_scale(p.k)), bias = column(random, p.n),
+                   residual = random_matrix(random, IX_F32, p.m, p.n, 1, 4);
       for (const Extra extra : {Extra::kNone, Extra::kBias, Extra::kResidual, Extra::kBoth, Extra::kResidualInPlace}) {
         if (extra == Extra::kResidualInPlace && out_dtype != IX_F32) continue;
         lab.check(shape_text(dtype, out_dtype, p) + text(", epilogue %d", static_cast<int>(extra)),
@@ -62,9 +62,9 @@ PARITY(gemm, rows) {
   Random random(202);
   for (const auto& [dtype, out_dtype] : kDtypes) {
     for (const Product& p : {Product{300, 260, 520}, {300, 1, 65}, {600, 96, 64}}) {
-      const Matrix in = Matrix::random(random, dtype, p.m, p.k),
-                   weight = Matrix::random(random, dtype, p.n, p.k, depth_scale(p.k)), bias = column(random, p.n),
-                   residual = Matrix::random(random, IX_F32, p.m, p.n);
+      const Matrix in = random_matrix(random, dtype, p.m, p.k),
+                   weight = random_matrix(random, dtype, p.n, p.k, depth_scale(p.k)), bias = column(random, p.n),
+                   residual = random_matrix(random, IX_F32, p.m, p.n);
       lab.check_rows(shape_text(dtype, out_dtype, p), p.m,
                      [&, out_dtype = out_dtype](Device& d, const std::vector<int32_t>& rows) {
                        return run_gemm(d, pick(in, rows), weight, bias, pick(residual, rows), out_dtype, Extra::kBoth);
@@ -91,9 +91,9 @@ PARITY(gemm_backward_input, values) {
   Random random(203);
   for (const auto& [dtype, out_dtype] : kDtypes) {
     for (const Product& p : kProducts) {
-      const Matrix grad = Matrix::random(random, dtype, p.m, p.n, 1, 8),
-                   weight = Matrix::random(random, dtype, p.n, p.k, depth_scale(p.n)),
-                   residual = Matrix::random(random, IX_F32, p.m, p.k, 1, 4);
+      const Matrix grad = random_matrix(random, dtype, p.m, p.n, 1, 8),
+                   weight = random_matrix(random, dtype, p.n, p.k, depth_scale(p.n)),
+                   residual = random_matrix(random, IX_F32, p.m, p.k, 1, 4);
       const std::string what = shape_text(dtype, out_dtype, p);
       const int32_t to = out_dtype;
       lab.check(what, tolerance_of(to),
@@ -104,7 +104,7 @@ PARITY(gemm_backward_input, values) {
       lab.check(what + " in place", kF32,
                 [&](Device& d) { return run_backward_input(d, grad, weight, &residual, to, true); });
     }
-    const Matrix grad = Matrix::random(random, dtype, 300, 260), weight = Matrix::random(random, dtype, 260, 140, 0.1);
+    const Matrix grad = random_matrix(random, dtype, 300, 260), weight = random_matrix(random, dtype, 260, 140, 0.1);
     lab.check_rows(text("%s to %s", dtype_text(dtype), dtype_text(out_dtype)), 300,
                    [&, out_dtype = out_dtype](Device& d, const std::vector<int32_t>& rows) {
                      return run_backward_input(d, pick(grad, rows), weight, nullptr, out_dtype, false);
@@ -117,9 +117,9 @@ PARITY(gemm_backward_weight, values) {
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
     for (const Product& p : kProducts) {
       const double scale = depth_scale(p.m);
-      const Matrix grad = Matrix::random(random, dtype, p.m, p.n, scale, 8),
-                   in = Matrix::random(random, dtype, p.m, p.k, 1, 8),
-                   before = Matrix::random(random, IX_F32, p.n, p.k), bias_before = column(random, p.n);
+      const Matrix grad = random_matrix(random, dtype, p.m, p.n, scale, 8),
+                   in = random_matrix(random, dtype, p.m, p.k, 1, 8), before = random_matrix(random, IX_F32, p.n, p.k),
+                   bias_before = column(random, p.n);
       for (const int wanted : {1, 2, 3}) {  // the weight's, the bias's, both
         lab.check(shape_text(dtype, IX_F32, p) + text(", wanted %d", wanted), kF32, [&](Device& d) -> Outputs {
           const Placed g(d, grad), x(d, in), w(d, before), b(d, bias_before);
@@ -137,8 +137,8 @@ PARITY(weight_refresh, values) {
   Random random(205);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
     for (const int32_t trainable : {0, 1}) {
-      const Matrix before = Matrix::random(random, dtype, 131, 67), after = Matrix::random(random, IX_F32, 131, 67),
-                   in = Matrix::random(random, dtype, 40, 67), grad = Matrix::random(random, dtype, 40, 131);
+      const Matrix before = random_matrix(random, dtype, 131, 67), after = random_matrix(random, IX_F32, 131, 67),
+                   in = random_matrix(random, dtype, 40, 67), grad = random_matrix(random, dtype, 40, 131);
       lab.check(text("%s, trainable %d", dtype_text(dtype), trainable), kF32, [&](Device& d) -> Outputs {
         const PlacedWeight w(d, before, trainable != 0);
         CHECK(w.bytes() >= static_cast<size_t>(131 * 67 * (dtype == IX_F32 ? 4 : 2)), "a weight of %zu bytes",

@@ -21,7 +21,7 @@ PARITY(embedding, values) {
   Random random(101);
   for (const int32_t dtype : kDtypes) {
     for (const auto& [vocabulary, width, count] : {std::tuple{517, 64, 129}, {33, 127, 1}, {1001, 2048, 40}}) {
-      const Matrix table = Matrix::random(random, dtype, vocabulary, width);
+      const Matrix table = random_matrix(random, dtype, vocabulary, width);
       std::vector<int32_t> ids = random_ids(random, count, vocabulary);
       ids.back() = vocabulary - 1;
       ids.front() = count > 1 ? 0 : ids.front();
@@ -40,7 +40,7 @@ PARITY(gather_rows, values) {
   Random random(102);
   for (const int32_t dtype : kDtypes) {
     for (const int64_t width : {1, 63, 64, 2049}) {
-      const Matrix in = Matrix::random(random, dtype, 77, width, 1, 3);
+      const Matrix in = random_matrix(random, dtype, 77, width, 1, 3);
       const std::vector<int32_t> rows = random_ids(random, 131, 77);
       lab.check(shape_text(dtype, 131, width), kExact, [&](Device& d) -> Outputs {
         const Placed from(d, in);
@@ -80,7 +80,7 @@ PARITY(norm, values) {
   for (const NormSetting& setting : kNorms) {
     for (const auto& [in_dtype, out_dtype] : {std::pair{IX_F32, IX_F32}, {IX_F32, IX_BF16}, {IX_BF16, IX_BF16}}) {
       for (const int64_t width : {48, 127, 384, 2048, 1536}) {
-        Matrix in = Matrix::random(random, in_dtype, 37, width, 3, 4);
+        Matrix in = random_matrix(random, in_dtype, 37, width, 3, 4);
         for (int64_t c = 0; c < width; ++c) in.set(5, c, 0);  // a row of zeros: eps alone keeps it finite
         const Matrix gamma = column(random, width, 1, 1), beta = column(random, width);
         lab.check(text("kind %d ", setting.kind) + shape_text(out_dtype, 37, width), rowwise(out_dtype),
@@ -93,7 +93,7 @@ PARITY(norm, values) {
 PARITY(norm, rows) {
   Random random(104);
   for (const NormSetting& setting : kNorms) {
-    const Matrix in = Matrix::random(random, IX_F32, 200, 771, 3);
+    const Matrix in = random_matrix(random, IX_F32, 200, 771, 3);
     const Matrix gamma = column(random, 771, 1, 1), beta = column(random, 771);
     lab.check_rows(text("kind %d", setting.kind), 200, [&](Device& d, const std::vector<int32_t>& rows) {
       return run_norm(d, setting, pick(in, rows), gamma, beta, IX_BF16);
@@ -105,7 +105,7 @@ PARITY(norm, rows) {
 PARITY(norm, in_place) {
   Random random(105);
   for (const int32_t dtype : kDtypes) {
-    const Matrix in = Matrix::random(random, dtype, 129 * 3, 64, 2);
+    const Matrix in = random_matrix(random, dtype, 129 * 3, 64, 2);
     const Matrix gamma = column(random, 64, 1, 1);
     lab.check(dtype_text(dtype), rowwise(dtype), [&](Device& d) -> Outputs {
       const Placed x(d, in), g(d, gamma);
@@ -132,8 +132,8 @@ PARITY(glu, values) {
   for (const int32_t dtype : kDtypes) {
     for (const int32_t activation : {IX_ACT_NONE, IX_ACT_SILU, IX_ACT_GELU, IX_ACT_GELU_TANH}) {
       for (const int64_t width : {1, 129, 2752}) {
-        const Matrix gate = Matrix::random(random, dtype, 33, width, 6, 1),
-                     up = Matrix::random(random, dtype, 33, width, 2, 3);
+        const Matrix gate = random_matrix(random, dtype, 33, width, 6, 1),
+                     up = random_matrix(random, dtype, 33, width, 2, 3);
         const std::string what = text("activation %d ", activation) + shape_text(dtype, 33, width);
         lab.check(what, rowwise(dtype), [&](Device& d) { return run_glu(d, activation, gate, &up); });
         lab.check(what + " without up", rowwise(dtype),
@@ -145,7 +145,7 @@ PARITY(glu, values) {
         });
       }
     }
-    const Matrix gate = Matrix::random(random, dtype, 200, 333, 6), up = Matrix::random(random, dtype, 200, 333);
+    const Matrix gate = random_matrix(random, dtype, 200, 333, 6), up = random_matrix(random, dtype, 200, 333);
     lab.check_rows(dtype_text(dtype), 200, [&](Device& d, const std::vector<int32_t>& rows) {
       const Matrix some = pick(up, rows);
       return run_glu(d, IX_ACT_SILU, pick(gate, rows), &some);
@@ -170,8 +170,8 @@ PARITY(glu_backward, values) {
   for (const int32_t dtype : kDtypes) {
     for (const int32_t activation : {IX_ACT_NONE, IX_ACT_SILU, IX_ACT_GELU, IX_ACT_GELU_TANH}) {
       for (const bool gated : {true, false}) {
-        const Matrix gate = Matrix::random(random, dtype, 150, 259, 4), up = Matrix::random(random, dtype, 150, 259, 2),
-                     grad = Matrix::random(random, dtype, 150, 259);
+        const Matrix gate = random_matrix(random, dtype, 150, 259, 4), up = random_matrix(random, dtype, 150, 259, 2),
+                     grad = random_matrix(random, dtype, 150, 259);
         const auto run = [&](Device& d, const std::vector<int32_t>& rows) -> Outputs {
           const Matrix gate_rows = pick(gate, rows), up_rows = pick(up, rows), grad_rows = pick(grad, rows);
           const Placed g(d, gate_rows), u(d, up_rows), y(d, grad_rows);
@@ -207,7 +207,7 @@ PARITY(rope, values) {
         cosines.set(p, i, std::cos(angle)), sines.set(p, i, std::sin(angle));
       }
     for (const int32_t dtype : kDtypes) {
-      const Matrix x = Matrix::random(random, dtype, 107, s.heads * s.head_dim, 1, 2);
+      const Matrix x = random_matrix(random, dtype, 107, s.heads * s.head_dim, 1, 2);
       for (const int32_t inverse : {0, 1}) {
         const auto run = [&](Device& d, const std::vector<int32_t>* rows) -> Outputs {
           const Matrix some = rows ? pick(x, *rows) : x;
@@ -233,7 +233,7 @@ PARITY(cast, values) {
   for (const int32_t from : kDtypes) {
     for (const int32_t to : kDtypes) {
       for (const auto& [rows, cols] : {std::pair{1, 1}, {129, 77}, {3, 4099}}) {
-        const Matrix in = Matrix::random(random, from, rows, cols, 100, 1);
+        const Matrix in = random_matrix(random, from, rows, cols, 100, 1);
         lab.check(text("%s to %s %dx%d", dtype_text(from), dtype_text(to), rows, cols), kExact,
                   [&, rows = rows, cols = cols](Device& d) -> Outputs {
                     const Placed x(d, in);
@@ -275,8 +275,8 @@ PARITY(scatter_rows, values) {
   Random random(111);
   for (const int32_t dtype : kDtypes) {
     for (const int32_t accumulate : {0, 1}) {
-      const Matrix in = Matrix::random(random, dtype, 150, 129, 1, 2),
-                   before = Matrix::random(random, IX_F32, 60, 129, 1, 4);
+      const Matrix in = random_matrix(random, dtype, 150, 129, 1, 2),
+                   before = random_matrix(random, IX_F32, 60, 129, 1, 4);
       const std::vector<int32_t> rows = random_ids(random, 150, 50);  // repeated; the last ten are met by none
       lab.check(text("%s, accumulate %d", dtype_text(dtype), accumulate), kF32, [&](Device& d) -> Outputs {
         const Matrix poison = poisoned(IX_F32, 60, 129, 4);
