@@ -25,6 +25,13 @@ export {
   type LinearRewardInput,
 } from './kernels.js'
 export { type GenerateOptions, type Generation, LanguageModel, type LanguageModelOptions } from './language-model.js'
+export { type HamiltonianOptions, hamiltonianExperiment } from './experiments/hamiltonian/hamiltonian.js'
+export type { ExperimentOptions } from './experiments/options.js'
+export type { ExperimentOutcome } from './experiments/outcome.js'
+export { type PersonaOptions, personaExperiment } from './experiments/persona/persona.js'
+export type { AttributionLine, ExperimentResult } from './experiments/result.js'
+export { type RewritesOptions, rewritesExperiment } from './experiments/rewrites/rewrites.js'
+export { type TheoryOptions, theoryExperiment } from './experiments/theory/theory.js'
 export { Moments, PreferenceMetrics } from './metrics.js'
 export { ImplexError, type ImplexErrorCode } from './native/errors.js'
 export { type ReportOptions, type ReportResult, writeReport } from './report/index.js'

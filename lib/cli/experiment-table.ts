@@ -13,7 +13,12 @@ export function experimentTable(result: ExperimentResult): string {
 }
 
 /** A line for each shift with its interval over seeds and prompts, and below it one for each of its sets. */
-function accuracyTable({ shifts, sets, comparison, members }: ExperimentResult): string {
+export function accuracyTable({
+  shifts,
+  sets,
+  comparison,
+  members,
+}: Pick<ExperimentResult, 'shifts' | 'sets' | 'comparison' | 'members'>): string {
   const kinds = [...new Set(members.map(({ kind }) => kind))]
   const seeds = new Set(members.map(({ seed }) => seed)).size
   const accuracy = (kind: string, shift: string) =>

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { experimentBlock } from '../../bench/experiment-tables.js'
 import type { DType } from '../../lib/device.js'
 import { ImplexError } from '../../lib/native/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
@@ -47,6 +48,7 @@ export async function generate(name: string): Promise<string | undefined> {
   const [what, argument] = name.split(' ') as [string, string?]
   if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
+  if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()
   const cases = { texts: BAD_TEXTS, rows: BAD_ROWS, commands: BAD_COMMANDS }[argument ?? '']
