@@ -34,7 +34,7 @@ export type HamiltonianOptions = ExperimentOptions & {
 }
 
 const PAPER = { epochs: 15, learningRate: 1e-6, batchPairs: 32 }
-const BASE = { epochs: 15, learningRate: 1e-3, batchPairs: 32 }
+const BASE = { epochs: 5, learningRate: 3e-4, batchPairs: 32 }
 export const SEPARATOR_KINDS = ['added', 'plain'] as const
 const PLAIN = { vertex: ' ', edge: '-' }
 /** New tokens of one try. */
