@@ -42,10 +42,11 @@ start('what the table means depends on what is in it', () => {
       }),
     ),
   })
-  assert.match(meaning(result(1, 0)), /explicit kind still ranks right/)
-  assert.match(meaning(result(0.6, 0.5, 1, 0.2)), /intervals overlap/)
-  assert.match(meaning(result(0.3, 0.5)), /the opposite/)
-  assert.match(meaning(result(1, 0, 0.6)), /says little/)
+  const said = (...numbers: Parameters<typeof result>) => meaning(result(...numbers)).replaceAll('\n', ' ')
+  assert.match(said(1, 0), /explicit kind still ranks right/)
+  assert.match(said(0.6, 0.5, 1, 0.2), /intervals overlap/)
+  assert.match(said(0.3, 0.5), /the opposite/)
+  assert.match(said(1, 0, 0.6), /says little/)
 })
 
 start('the pairs to train on in the README are 24, with an id each', () => {

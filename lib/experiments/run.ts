@@ -125,7 +125,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
       if (!(error instanceof ImplexError) || kind !== 'generative' || encoders.length === 0) throw error
       throw new ImplexError(
         error.code,
-        `${error.message}; the generative kind needs it, so leave that kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
+        `${error.message}; or leave that kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
         { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
       )
     }
