@@ -36,9 +36,12 @@ constexpr int kTileStride = E + 8;
 // Keys of a block, aligned to the position in the sequence: part of the numerical contract.
 template <int E>
 constexpr int kBlockKeys = E > 128 ? 32 : 64;
-// Queries of a step of the gradients of keys and values: fewer where both sums fill the registers.
+// Keys of a step of the gradient of queries, and queries of a step of those of keys and values: as many as leave the
+// registers room for the sums.
 template <int E>
-constexpr int kStepQueries = E >= 96 ? 32 : 64;
+constexpr int kStepKeys = E > 128 ? 16 : 64;
+template <int E>
+constexpr int kStepQueries = E > 128 ? 16 : 32;
 
 // Copies kRows rows of E values; `source(i)` gives row i's address, or null for zeros. Not waited for.
 template <int E, int kRows, typename F>
@@ -59,7 +62,7 @@ __device__ inline void multiply_rows(float (&sum)[kColumns][4], const Bf16* left
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const Bf16* a_at = left + left_offset(lane, kTileStride<E>);
   const Bf16* b_at = right + right_offset(lane, kTileStride<E>);
-#pragma unroll
+#pragma unroll(E > 128 ? 4 : 8)
   for (int d = 0; d < E; d += 16) {
     const Fragment a = load_matrices<false>(a_at + d);
 #pragma unroll

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "gpu/values.cuh"
+#include "host/layout.h"
 
 namespace implex::cuda {
 
@@ -50,14 +51,6 @@ __device__ inline Fragment load_matrices(const void* row) {
 #endif
   return f;
 }
-
-// Where the lane's row lies for each use of load_matrices, in elements of a tile with rows of `stride`:
-//  - left operand, 16 rows x 16 deep, stored [row][depth]: registers are a[0..3];
-//  - right operand, 16 columns x 16 deep, stored [column][depth]: registers are b[0], b[1] of columns 0..7, then 8..15;
-//  - the same stored [depth][column], to be loaded transposed.
-constexpr int left_offset(int lane, int stride) { return (lane % 16) * stride + lane / 16 * 8; }
-constexpr int right_offset(int lane, int stride) { return (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8; }
-constexpr int right_transposed_offset(int lane, int stride) { return (lane % 16) * stride + lane / 16 * 8; }
 
 // d += a b
 __device__ inline void multiply_add(float (&d)[4], const Fragment& a, uint32_t b0, uint32_t b1) {

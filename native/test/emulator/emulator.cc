@@ -120,6 +120,14 @@ __attribute__((noinline)) void resume(Fiber& f) {
   }
 }
 
+__attribute__((noinline)) void prepare(Fiber& f) {
+  getcontext(&f.start);
+  f.start.uc_stack.ss_sp = f.stack.get();
+  f.start.uc_stack.ss_size = kStack;
+  f.start.uc_link = nullptr;
+  makecontext(&f.start, entry, 0);
+}
+
 void run_cluster(Cluster& c, std::vector<Fiber>& fibers) {
   cluster = &c;
   size_t left = fibers.size();
@@ -234,11 +242,7 @@ void run(dim3 grid, dim3 block, int cluster_size, size_t shared, const std::func
           f.open[kind].clear();
           f.groups[kind].clear();
         }
-        getcontext(&f.start);
-        f.start.uc_stack.ss_sp = f.stack.get();
-        f.start.uc_stack.ss_size = kStack;
-        f.start.uc_link = nullptr;
-        makecontext(&f.start, entry, 0);
+        prepare(f);
       }
     }
     run_cluster(c, fibers);
