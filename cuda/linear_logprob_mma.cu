@@ -122,7 +122,9 @@ __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
               task.target_logits[at] = value;
           }
         }
-        fold_row<16, 4>(sums[n], [&](int k) { return logit[n / 2][k / 2][n % 2 * 2 + k % 2]; });
+        // A tile may have no column for the right half's warps, and kNever less itself is no 0 after a fused multiply-add.
+        if (column + warp_column < end)
+          fold_row<16, 4>(sums[n], [&](int k) { return logit[n / 2][k / 2][n % 2 * 2 + k % 2]; });
       }
     }
   }

@@ -43,7 +43,8 @@ __device__ inline float exp2_fast(float x) {
 }
 
 // Adds kCount logits a lane to a row's running sum; the row's logits are spread over kLanes neighbouring lanes, which
-// share the maximum while each keeps a total of its own. `value(i)` must take constants.
+// share the maximum while each keeps a total of its own. At least one of the row's logits must be more than kNever.
+// `value(i)` must take constants.
 template <int kCount, int kLanes, typename F>
 __device__ inline void fold_row(RowSum& s, const F& value) {
   float most = kNever;

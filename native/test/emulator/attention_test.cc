@@ -62,37 +62,35 @@ void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dt
   check_close(got.v_grad, want.v_grad, allowed(dtype), what + "v_grad");
 }
 
-const std::vector<ix_segment> kSegments = {{0, 61, -1},  {61, 1, 0},    {62, 14, 0},
-                                           {76, 80, -1}, {156, 65, 3}, {221, 3, 3}};
+const std::vector<ix_segment> kSegments = {{0, 30, -1}, {30, 1, 0}, {31, 14, 0}, {45, 70, -1}, {115, 66, 3}, {181, 3, 3}};
 
 }  // namespace
 
 TEST(gpu_attention) {
-  for (const int32_t head_dim : {64, 80, 96, 128, 256}) compare(kSegments, {4, 2, head_dim}, IX_BF16, nullptr, 0);
+  for (const int32_t head_dim : {64, 80, 96, 128, 256}) compare(kSegments, {2, 1, head_dim}, IX_BF16, nullptr, 0);
 }
 
 TEST(gpu_attention_plain) {
   compare(kSegments, {4, 2, 20}, IX_F32, nullptr, 3);
-  compare(kSegments, {2, 1, 64}, IX_F32, nullptr, 0);
   compare(kSegments, {2, 2, 20}, IX_BF16, nullptr, 1);
   compare(kSegments, {2, 1, 64}, IX_BF16, nullptr, 3);  // rows that are not aligned
 }
 
 TEST(gpu_attention_rows) {
   std::vector<int32_t> rows;
-  for (int32_t i = 40; i < 224; i += i < 150 ? 3 : 1) rows.push_back(i);
+  for (int32_t i = 40; i < 184; i += i < 110 ? 3 : 1) rows.push_back(i);
   rows.push_back(60);  // out of order
   rows.push_back(59);
   for (const int32_t dtype : {IX_F32, IX_BF16}) compare(kSegments, {4, 2, 64}, dtype, &rows, 0);
 }
 
 TEST(gpu_attention_split_anywhere) {
-  TableDevice gpu(implex_backend());
+  TableDevice gpu(emulated_backend());
   constexpr int32_t kLength = 140;
   for (const int32_t head_dim : {64, 24}) {
     const Heads h = {2, 1, head_dim};
     const Result whole = run(gpu, {{0, kLength, -1}}, h, IX_BF16, 10, nullptr, 0);
-    for (const int32_t split : {1, 15, 63, 64, 65, 100, 139}) {
+    for (const int32_t split : {1, 63, 64, 100}) {
       const Result parts = run(gpu, {{0, split, -1}, {split, kLength - split, 0}}, h, IX_BF16, 10, nullptr, 0);
       for (int32_t row = 0; row < kLength; ++row) {
         CHECK(parts.out.same_row(row, whole.out, row), "split at %d: token %d differs", split, row);
@@ -108,7 +106,7 @@ TEST(gpu_attention_split_anywhere) {
 
 // A tree of segments has the same gradients whatever is before it in the batch.
 TEST(gpu_attention_backward_beside_others) {
-  TableDevice gpu(implex_backend());
+  TableDevice gpu(emulated_backend());
   Random random(11);
   const Heads h = {2, 1, 64};
   const std::vector<ix_segment> alone = {{0, 70, -1}, {70, 30, 0}, {100, 9, 0}};

@@ -71,7 +71,7 @@ void compare(const Shape& s, int32_t dtype, double scale = 0.3) {
 }
 
 void same_bits_alone(int64_t depth) {
-  TableDevice gpu(implex_backend());
+  TableDevice gpu(emulated_backend());
   Inputs in = inputs_of({300, depth, 1500}, IX_BF16, 0.3);
   const Result all = run(gpu, in, 0, 300);
   for (const auto& [first, count] : {std::pair{0, 1}, std::pair{5, 9}, std::pair{130, 128}, std::pair{257, 43}}) {
@@ -125,7 +125,7 @@ TEST(gpu_head_backward_blocks) {
 }
 
 TEST(gpu_head_target_outside) {
-  TableDevice gpu(implex_backend());
+  TableDevice gpu(emulated_backend());
   Inputs in = inputs_of({3, 64, 200}, IX_BF16, 0.3);
   in.targets[1] = 200;
   const Result r = run(gpu, in, 0, 3);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -10,9 +11,24 @@
 
 #include "../support.h"
 
-extern "C" const ix_backend* implex_backend(void);
+#include "backend_loader.h"
+#include "core/error.h"
 
 namespace implex::test {
+
+// The module: the CUDA sources compiled for the emulated GPU. IMPLEX_EMULATED_MODULE names another.
+inline std::string emulated_module() {
+  if (const char* path = std::getenv("IMPLEX_EMULATED_MODULE")) return path;
+#if defined(IMPLEX_EMULATED_MODULE)
+  return IMPLEX_EMULATED_MODULE;
+#else
+  SKIP("IMPLEX_EMULATED_MODULE does not say where the module is");
+#endif
+}
+inline const ix_backend* emulated_backend() {
+  static const ix_backend* table = load_backend("cuda", emulated_module());
+  return table;
+}
 
 class TableDevice {
  public:
@@ -47,7 +63,7 @@ class TableDevice {
 // Runs `body(device)` on the CPU and then on the emulated GPU and gives both results.
 template <typename F>
 auto on_both(const F& body) {
-  TableDevice cpu(implex_cpu_backend()), gpu(implex_backend());
+  TableDevice cpu(implex_cpu_backend()), gpu(emulated_backend());
   return std::pair(body(cpu), body(gpu));
 }
 
