@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
       });
       copy_commit();
     };
-    copy_tile<E, kQueryRows>(
-        queries, [&](int i) -> const Bf16* { return i < block.rows ? q_head + i * q_stride : nullptr; });
+    copy_tile<E, kQueryRows>(queries,
+                             [&](int i) -> const Bf16* { return i < block.rows ? q_head + i * q_stride : nullptr; });
     copy_block(keys, k_head, 0);  // one group with the queries
 
     int32_t position[2];
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 #pragma unroll
         for (int i = 0; i < 4; ++i) score[j][i] = 0.0f;
       multiply_rows<E, kTiles>(score, queries + warp * 16 * kTileStride<E>, keys);
-      __syncthreads();  // the keys have been read
+      __syncthreads();                         // the keys have been read
       copy_block(keys, k_head, base + kKeys);  // zeros past the end; a group in any case
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -205,7 +205,7 @@ int32_t attention(ix_device* device, const ix_batch* batch, const ix_attention* 
   if (rows_aligned(q) && rows_aligned(k) && rows_aligned(v) && out->stride % 2 == 0) {
     with_head(attention->head_dim, [&](auto head) {
       constexpr int E = decltype(head)::value;
-      if (kForwardBytes<E> > device->block_memory) return;
+      if (kForwardBytes < E >> device->block_memory) return;
       served = true;
       const int64_t most = std::min<int64_t>(most_blocks * attention->heads, int64_t{8} * device->processors);
       code = call.launch(attend<E>, static_cast<unsigned>(most), kAttentionThreads, kForwardBytes<E>, shape,

@@ -1,14 +1,15 @@
 // attention_backward. With p = exp(s - lse) and D = sum over d of grad · out:
 //   dv += pᵀ grad,  ds = p (grad · v - D),  dq = scale ds k,  dk += scale dsᵀ q.
 //
-// Three kernels: D of every row and head; dq, a block of 64 query rows over its keys; dk and dv, a tile of 64 keys of one
-// key/value head over all queries that see them, its group's heads and the blocks of rows in order. Each sum is made by
-// one warp in one order, so there are no atomics: a prompt's keys take their gradients from its own rows and then from
-// each response's.
+// Three kernels: D of every row and head; dq, a block of 64 query rows over its keys; dk and dv, a tile of 64 keys of
+// one key/value head over all queries that see them, its group's heads and the blocks of rows in order. Each sum is
+// made by one warp in one order, so there are no atomics: a prompt's keys take their gradients from its own rows and
+// then from each response's.
 //
-// bf16 with the head sizes of attention.cu: mma.sync, p and ds rounded to bf16 for the second products as in the forward
-// pass. Else a warp a row. Floor: 10 E operations a visible (row, key, head), 14 E as done here since both kernels make
-// the scores again. What limits it: as attention.cu; a prompt of many responses is few tiles with much work.
+// bf16 with the head sizes of attention.cu: mma.sync, p and ds rounded to bf16 for the second products as in the
+// forward pass. Else a warp a row. Floor: 10 E operations a visible (row, key, head), 14 E as done here since both
+// kernels make the scores again. What limits it: as attention.cu; a prompt of many responses is few tiles with much
+// work.
 #include <algorithm>
 
 #include "gpu/attention_tile.cuh"
@@ -141,10 +142,10 @@ __device__ inline bool sees(const AttentionShape& s, const QueryBlock& block, co
 
 template <int E>
 constexpr size_t kKeyGradBytes = (2 * kKeyRows + 2 * kStepQueries<E>)*kTileStride<E> * sizeof(Bf16) +
-                                 kStepQueries<E> * (2 * sizeof(float) + sizeof(int32_t));
+                                 kStepQueries<E>*(2 * sizeof(float) + sizeof(int32_t));
 
-// kKeyPart, kValuePart: which sums this launch makes. Both for heads up to 128; for 256 both would not fit in registers,
-// so each has a launch of its own.
+// kKeyPart, kValuePart: which sums this launch makes. Both for heads up to 128; for 256 both would not fit in
+// registers, so each has a launch of its own.
 template <int E, bool kKeyPart, bool kValuePart>
 __global__ void __launch_bounds__(kAttentionThreads)
     key_gradients(BackwardTask b, const KeyTile* tiles, const Bf16* q, const Bf16* k, const Bf16* v, const Bf16* grad,
@@ -220,8 +221,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const int query = j * 8 + 2 * t + i % 2;
-            weight[j][i] =
-                key_position[i / 2] <= positions[query] ? exp2f(weight[j][i] * scale - lse[query]) : 0.0f;
+            weight[j][i] = key_position[i / 2] <= positions[query] ? exp2f(weight[j][i] * scale - lse[query]) : 0.0f;
           }
         }
         if constexpr (kValuePart) multiply_weights<E, kTiles>(value_sum, weight, grads);
@@ -384,8 +384,8 @@ int32_t with_matrix_kernels(const Call& call, const ix_batch* batch, const Backw
   const dim3 grid(static_cast<unsigned>(batch->tiles.size()), static_cast<unsigned>(kv_heads));
   if constexpr (E <= 128) {
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, true, true>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles, q,
-                         k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, true, true>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
+                         q, k, v, grad, k_grad, v_grad);
   } else {
     if (code == IX_OK)
       code = call.launch(key_gradients<E, true, false>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
@@ -467,8 +467,7 @@ int32_t attention_backward(ix_device* device, const ix_batch* batch, const ix_at
     return call.launch(key_gradients_plain<T>, blocks_of(k->rows * attention->kv_heads, kPlainWarps),
                        kPlainWarps * kWarp, shared, b, k->rows, attention->kv_heads, batch->segment_of,
                        static_cast<const T*>(q->data), static_cast<const T*>(k->data), static_cast<const T*>(v->data),
-                       static_cast<const T*>(grad->data), static_cast<T*>(k_grad->data),
-                       static_cast<T*>(v_grad->data));
+                       static_cast<const T*>(grad->data), static_cast<T*>(k_grad->data), static_cast<T*>(v_grad->data));
   });
 }
 

@@ -96,25 +96,29 @@ int32_t prepare_attention(const Call& call, const ix_batch* batch, const ix_atte
       q->dtype != k->dtype || q->dtype != v->dtype || q->dtype != out->dtype || out->rows != q->rows ||
       out->cols != q->cols || (rows == nullptr && q->rows != batch->tokens))
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
-  *shape = {attention->heads, attention->heads / attention->kv_heads,
-            attention->head_dim, attention->scale,
-            batch->positions,  rows,
-            batch->spans,      in_order ? batch->ordered_blocks : batch->query_blocks,
+  *shape = {attention->heads,
+            attention->heads / attention->kv_heads,
+            attention->head_dim,
+            attention->scale,
+            batch->positions,
+            rows,
+            batch->spans,
+            in_order ? batch->ordered_blocks : batch->query_blocks,
             batch->query_block_count};
   *most_blocks = static_cast<int64_t>(batch->blocks.size());
   if (rows == nullptr || q->rows == 0) return IX_OK;
   // At worst every row is a block of its own.
   *most_blocks = q->rows;
   char* memory = nullptr;
-  const int32_t code = call.scratch(Workspace::kSchedule,
-                                    256 + static_cast<size_t>(q->rows) * sizeof(QueryBlock), &memory);
+  const int32_t code =
+      call.scratch(Workspace::kSchedule, 256 + static_cast<size_t>(q->rows) * sizeof(QueryBlock), &memory);
   if (code != IX_OK) return code;
   int32_t* count = reinterpret_cast<int32_t*>(memory);
   QueryBlock* blocks = reinterpret_cast<QueryBlock*>(memory + 256);
   shape->blocks = blocks;
   shape->block_count = count;
-  return call.launch(cut_rows, 1, kThreads, 0, rows, static_cast<int32_t>(q->rows), batch->segment_of,
-                     batch->positions, blocks, count);
+  return call.launch(cut_rows, 1, kThreads, 0, rows, static_cast<int32_t>(q->rows), batch->segment_of, batch->positions,
+                     blocks, count);
 }
 
 }  // namespace implex::cuda

@@ -1,7 +1,7 @@
 // cast: out = in, rounded to the output's dtype.
 //
-// One block a row, or several for long rows (the optimiser's flat arrays come as one row). Floor: the bytes of both over
-// the memory's bandwidth.
+// One block a row, or several for long rows (the optimiser's flat arrays come as one row). Floor: the bytes of both
+// over the memory's bandwidth.
 #include <algorithm>
 
 #include "device.h"

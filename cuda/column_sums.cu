@@ -50,10 +50,9 @@ int32_t add_column_sums_of(const Call& call, const ix_mat* in, float* out) {
   const int64_t blocks = (in->rows + kSumRows - 1) / kSumRows;
   if (blocks == 0) return IX_OK;
   float* partials = nullptr;
-  int32_t code = call.scratch(Workspace::kPartials,
-                              static_cast<size_t>((blocks + (blocks + kSumRows - 1) / kSumRows) * in->cols) *
-                                  sizeof(float),
-                              &partials);
+  int32_t code = call.scratch(
+      Workspace::kPartials,
+      static_cast<size_t>((blocks + (blocks + kSumRows - 1) / kSumRows) * in->cols) * sizeof(float), &partials);
   if (code != IX_OK) return code;
   code = with_type(in->dtype, [&](auto type) {
     using T = typename decltype(type)::type;

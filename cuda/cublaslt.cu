@@ -3,14 +3,14 @@
 // An algorithm is asked for once per ProductKey, at kTypicalRows rows, without split-K or any reduction across blocks,
 // must also be able at kOtherRows, and then serves every number of rows. So a row of a product is always made by the
 // same tiles in the same order over the depth. f32 products use CUBLAS_COMPUTE_32F_PEDANTIC: no TF32.
-#include "cublaslt.h"
-
 #include <cublasLt.h>
 #include <dlfcn.h>
 
 #include <cstdio>
 #include <map>
 #include <new>
+
+#include "cublaslt.h"
 
 namespace implex::cuda {
 

@@ -39,10 +39,10 @@ struct Ring {
 struct ix_device {
   implex::cuda::Settings settings;
   int ordinal = 0;
-  int processors = 1;     // streaming multiprocessors
+  int processors = 1;              // streaming multiprocessors
   size_t block_memory = 48 << 10;  // shared memory that a block may have
-  bool hopper = false;    // the sm_90a kernels run
-  bool lost = false;      // an error after which the CUDA context of the process is of no use
+  bool hopper = false;             // the sm_90a kernels run
+  bool lost = false;               // an error after which the CUDA context of the process is of no use
   char card[256] = "";
   cudaStream_t stream = nullptr;
   cudaMemPool_t pool = nullptr;
@@ -65,12 +65,12 @@ struct ix_batch {
   std::vector<ix_segment> segments;
   std::vector<implex::cuda::QueryBlock> blocks;  // of all tokens, in order
   std::vector<implex::cuda::KeyTile> tiles;
-  void* memory = nullptr;  // what follows, one allocation on the device
-  const int32_t* segment_of = nullptr;             // [T]
-  const int32_t* positions = nullptr;              // [T], in the token's own sequence
-  const implex::cuda::Span* spans = nullptr;       // [segments]
-  const implex::cuda::QueryBlock* query_blocks = nullptr;  // longest first
-  const int32_t* query_block_count = nullptr;      // one number
+  void* memory = nullptr;                                    // what follows, one allocation on the device
+  const int32_t* segment_of = nullptr;                       // [T]
+  const int32_t* positions = nullptr;                        // [T], in the token's own sequence
+  const implex::cuda::Span* spans = nullptr;                 // [segments]
+  const implex::cuda::QueryBlock* query_blocks = nullptr;    // longest first
+  const int32_t* query_block_count = nullptr;                // one number
   const implex::cuda::QueryBlock* ordered_blocks = nullptr;  // in order of rows
   const implex::cuda::KeyTile* key_tiles = nullptr;
 };
@@ -117,9 +117,9 @@ class Call {
     return IX_OK;
 #else
     if (shared > size_t{48} << 10) {
-      const int32_t code = check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                      static_cast<int>(shared)));
+      const int32_t code =
+          check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(shared)));
       if (code != IX_OK) return code;
     }
     cudaLaunchConfig_t config = {};

@@ -26,8 +26,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-int32_t embedding(ix_device* device, const ix_weight* table, const int32_t* ids, const ix_mat* out,
-                  ix_status* status) {
+int32_t embedding(ix_device* device, const ix_weight* table, const int32_t* ids, const ix_mat* out, ix_status* status) {
   Call call(device, status, "embedding", out->rows, out->cols);
   const int32_t code = call.begin();
   if (code != IX_OK) return code;

@@ -1,5 +1,6 @@
 // glu: out = act(gate) * up, or act(gate) without `up`; out may be either input.
-// glu_backward: gate_grad = grad * up * act'(gate), up_grad = grad * act(gate); the outputs may be `grad` or the inputs.
+// glu_backward: gate_grad = grad * up * act'(gate), up_grad = grad * act(gate); the outputs may be `grad` or the
+// inputs.
 //
 // Elementwise, four at a time; a thread reads all it needs before it writes. Floor: 3 (forward with `up`) or 5
 // (backward) passes over the matrix at the memory's bandwidth.
@@ -61,9 +62,7 @@ dim3 grid_of(const ix_mat* m) {
   return dim3(blocks_of(m->rows, 1), std::clamp(blocks_of(m->cols, kThreads * 8), 1u, 64u));
 }
 
-bool same(const ix_mat* a, const ix_mat* b) {
-  return a->dtype == b->dtype && a->rows == b->rows && a->cols == b->cols;
-}
+bool same(const ix_mat* a, const ix_mat* b) { return a->dtype == b->dtype && a->rows == b->rows && a->cols == b->cols; }
 
 }  // namespace
 

@@ -6,8 +6,8 @@
 // folded in one order, so its bits do not depend on the other rows.
 //
 // The tiles: linear_logprob_hopper.cu (sm_90a: TMA, wgmma), linear_logprob_mma.cu (sm_80: cp.async, mma.sync), and here
-// the plain kernel, for f32 and for rows that are not aligned to 16 bytes: full f32 arithmetic, one chain over the depth
-// for each logit. Floor: max(2 N D V over the rate of the units, V D (element size) over the bandwidth). A target
+// the plain kernel, for f32 and for rows that are not aligned to 16 bytes: full f32 arithmetic, one chain over the
+// depth for each logit. Floor: max(2 N D V over the rate of the units, V D (element size) over the bandwidth). A target
 // outside the vocabulary gives NaN.
 #include <algorithm>
 
@@ -75,9 +75,8 @@ __global__ void __launch_bounds__(kThreads) head_plain(HeadTask task) {
         for (int j = 0; j < 4; ++j) {
           const int64_t c = column + x + j;
           if (c >= task.gradient_stride) continue;
-          to[c] = from_float<T>(c < task.columns
-                                    ? logit_gradient(logit[i][j], task.lse[at], task.grad[at], c == target[i])
-                                    : 0.0f);
+          to[c] = from_float<T>(
+              c < task.columns ? logit_gradient(logit[i][j], task.lse[at], task.grad[at], c == target[i]) : 0.0f);
         }
       } else {
 #pragma unroll
@@ -142,12 +141,10 @@ int32_t linear_logprob(ix_device* device, const ix_mat* hidden, const ix_weight*
                      static_cast<long long>(weight->rows), static_cast<long long>(weight->cols));
   const int64_t chunks = vocabulary_chunks(weight->rows);
   float2* partials = nullptr;
-  if (hidden->rows > 0)
-    code = call.scratch(Workspace::kPartials, partial_bytes(hidden->rows, weight->rows), &partials);
+  if (hidden->rows > 0) code = call.scratch(Workspace::kPartials, partial_bytes(hidden->rows, weight->rows), &partials);
   // NaN, for targets that no chunk has.
   if (code == IX_OK && hidden->rows > 0)
-    code = call.check(
-        cudaMemsetAsync(logp, 0xff, static_cast<size_t>(hidden->rows) * sizeof(float), device->stream));
+    code = call.check(cudaMemsetAsync(logp, 0xff, static_cast<size_t>(hidden->rows) * sizeof(float), device->stream));
   for (int64_t row = 0; row < hidden->rows && code == IX_OK; row += kForwardRows) {
     HeadTask task = {};
     task.hidden = static_cast<const char*>(hidden->data) +

@@ -1,8 +1,8 @@
 // linear_logprob_backward: with dz[i, v] = grad[i] ([v = target] - softmax(i)[v]),
 //   hidden_grad = dz · weight (overwritten),  weight_grad += dz^T · hidden.
 //
-// Logits are made again, a block of rows by a block of kBackwardColumns columns at a time; dz stays in the workspace, in
-// the products' dtype, and both products read it. Two schemes make dz:
+// Logits are made again, a block of rows by a block of kBackwardColumns columns at a time; dz stays in the workspace,
+// in the products' dtype, and both products read it. Two schemes make dz:
 //   fused    the head's own tiles write dz from their registers: nothing else touches memory;
 //   product  the library makes f32 logits, a pass turns them into dz: 10 more bytes a logit, but the library's rate.
 // The sm_90a tiles take fused, where they should be as fast as the library; all else takes product. By card, dtype and
@@ -68,8 +68,8 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
   task.depth = depth;
   task.gradient_stride = backward_stride(most_columns);
   const bool fused = fused_scheme(device, task, hidden->dtype);
-  const int64_t rows = backward_rows(hidden->rows, vocabulary, fused ? size : size + sizeof(float),
-                                     device->settings.workspace);
+  const int64_t rows =
+      backward_rows(hidden->rows, vocabulary, fused ? size : size + sizeof(float), device->settings.workspace);
   const size_t block = static_cast<size_t>(rows * backward_stride(most_columns));
   char* gradients = nullptr;
   float* logits = nullptr;
@@ -96,8 +96,8 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
         task.gradient_stride = stride;
         code = head(call, hidden->dtype, task, true);
       } else {
-        const ProductTask product_task = {count,        columns, depth, h, hidden->stride, 1, w, depth, 1,
-                                          hidden->dtype, nullptr, nullptr, 0, logits, IX_F32, stride};
+        const ProductTask product_task = {count,         columns, depth,   h, hidden->stride, 1,      w,     depth, 1,
+                                          hidden->dtype, nullptr, nullptr, 0, logits,         IX_F32, stride};
         code = product(call, product_task, false);
         if (code == IX_OK)
           code = with_type(hidden->dtype, [&](auto type) {
@@ -108,15 +108,28 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
           });
       }
       if (code == IX_OK) {
-        const ProductTask to_hidden = {count,         depth,   columns, gradients, stride, 1, w, 1, depth,
-                                       hidden->dtype, nullptr, first == 0 ? nullptr : h_grad, hidden_grad->stride,
-                                       h_grad,        IX_F32,  hidden_grad->stride};
+        const ProductTask to_hidden = {count,
+                                       depth,
+                                       columns,
+                                       gradients,
+                                       stride,
+                                       1,
+                                       w,
+                                       1,
+                                       depth,
+                                       hidden->dtype,
+                                       nullptr,
+                                       first == 0 ? nullptr : h_grad,
+                                       hidden_grad->stride,
+                                       h_grad,
+                                       IX_F32,
+                                       hidden_grad->stride};
         code = product(call, to_hidden, false);
       }
       if (code == IX_OK && weight_grad != nullptr) {
         float* w_grad = weight_grad + first * depth;
-        const ProductTask to_weight = {columns,       depth,   count,  gradients, 1,     stride, h, 1, hidden->stride,
-                                       hidden->dtype, nullptr, w_grad, depth,     w_grad, IX_F32, depth};
+        const ProductTask to_weight = {columns,        depth,         count,   gradients, 1,     stride, h,      1,
+                                       hidden->stride, hidden->dtype, nullptr, w_grad,    depth, w_grad, IX_F32, depth};
         code = product(call, to_weight, true);
       }
     }

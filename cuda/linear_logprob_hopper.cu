@@ -2,9 +2,9 @@
 // (TMA into four stages of 64 deep), two multiply: 64 rows by 256 columns each with wgmma.m64n256k16, the f32 sums in
 // registers, where the log-sum-exp or the gradients of the logits are made from them; no logit is ever stored.
 //
-// Clusters. Two blocks of a cluster take neighbouring tiles of rows and the same columns: each copies half of the weight
-// tile and gives it to both (multicast), so the second-level cache is read for 128 + 128 rows instead of 128 + 256 a
-// block. With a single tile of rows there is nothing to share, and clusters are of one. Bits are the same.
+// Clusters. Two blocks of a cluster take neighbouring tiles of rows and the same columns: each copies half of the
+// weight tile and gives it to both (multicast), so the second-level cache is read for 128 + 128 rows instead of 128 +
+// 256 a block. With a single tile of rows there is nothing to share, and clusters are of one. Bits are the same.
 //
 // Barriers, for each stage: `full` has one arrival, the block's own producer, which announces the stage's bytes: its
 // hidden tile and both halves of the weight tile, of which the other block of the cluster sends one. Bytes that come
@@ -20,8 +20,8 @@
 //
 // Work: (chunk, pair of row tiles), chunk by chunk, in turn over a fixed grid. All of a chunk's rows run together, so
 // the weight streams from memory once. Floor: max(2 N D V / rate, V D 2 / bandwidth). What limits it: both warpgroups
-// make exponentials at the end of a tile (1 / 16 a clock and quarter: some 5 % of the tile's products at D = 2048), which
-// overlaps only as far as the two drift apart, at most the four stages.
+// make exponentials at the end of a tile (1 / 16 a clock and quarter: some 5 % of the tile's products at D = 2048),
+// which overlaps only as far as the two drift apart, at most the four stages.
 #include <algorithm>
 
 #include "gpu/head.cuh"
@@ -258,10 +258,9 @@ int32_t make_map(const Call& call, const void* data, int64_t rows, int64_t cols,
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};  // bytes, of all dimensions but the first
   const cuuint32_t box[2] = {kHeadDepth, kHeadBox};
   const cuuint32_t steps[2] = {1, 1};
-  const CUresult result =
-      encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data), sizes, strides, box,
+                                 steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return IX_OK;
   return call.fail(IX_INTERNAL, "cuTensorMapEncodeTiled of [%lld, %lld] with rows of %lld: error %d",
                    static_cast<long long>(rows), static_cast<long long>(cols), static_cast<long long>(stride),

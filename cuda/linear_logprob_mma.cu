@@ -105,9 +105,9 @@ __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
           float value[2];
 #pragma unroll
           for (int i = 0; i < 2; ++i)
-            value[i] = first + j * 8 + i < task.columns ? logit_gradient(logit[n / 2][j][n % 2 * 2 + i], lse, grad,
-                                                                         target == j * 8 + i)
-                                                        : 0.0f;
+            value[i] = first + j * 8 + i < task.columns
+                           ? logit_gradient(logit[n / 2][j][n % 2 * 2 + i], lse, grad, target == j * 8 + i)
+                           : 0.0f;
           *reinterpret_cast<uint32_t*>(to + j * 8) = pack_bf16(value[0], value[1]);
         }
       } else {
@@ -122,7 +122,8 @@ __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
               task.target_logits[at] = value;
           }
         }
-        // A tile may have no column for the right half's warps, and kNever less itself is no 0 after a fused multiply-add.
+        // A tile may have no column for the right half's warps, and kNever less itself is no 0 after a fused
+        // multiply-add.
         if (column + warp_column < end)
           fold_row<16, 4>(sums[n], [&](int k) { return logit[n / 2][k / 2][n % 2 * 2 + k % 2]; });
       }

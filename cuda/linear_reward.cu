@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kWarp)
 
 }  // namespace
 
-int32_t linear_reward(ix_device* device, const ix_norm* norm, const ix_mat* in, const float* head,
-                      const int32_t* first, const int32_t* count, int32_t groups, float* reward, ix_status* status) {
+int32_t linear_reward(ix_device* device, const ix_norm* norm, const ix_mat* in, const float* head, const int32_t* first,
+                      const int32_t* count, int32_t groups, float* reward, ix_status* status) {
   Call call(device, status, "linear_reward", in->rows, in->cols);
   int32_t code = call.begin();
   if (code != IX_OK) return code;
@@ -61,7 +61,8 @@ int32_t linear_reward(ix_device* device, const ix_norm* norm, const ix_mat* in, 
   const size_t ints = static_cast<size_t>(groups) * sizeof(int32_t);
   const size_t ints_aligned = (ints + 255) / 256 * 256;
   char* memory = nullptr;
-  code = call.scratch(Workspace::kStatistics, 2 * ints_aligned + static_cast<size_t>(in->rows) * sizeof(float), &memory);
+  code =
+      call.scratch(Workspace::kStatistics, 2 * ints_aligned + static_cast<size_t>(in->rows) * sizeof(float), &memory);
   if (code == IX_OK) code = call.upload(memory, first, ints);
   if (code == IX_OK) code = call.upload(memory + ints_aligned, count, ints);
   if (code != IX_OK) return code;
@@ -74,9 +75,8 @@ int32_t linear_reward(ix_device* device, const ix_norm* norm, const ix_mat* in, 
     return with_type(in->dtype, [&](auto type) {
       using T = typename decltype(type)::type;
       return call.launch(aligned ? head_dots<kGroup, true, T> : head_dots<kGroup, false, T>,
-                         blocks_of(in->rows, kNormThreads / kGroup), kNormThreads, 0,
-                         static_cast<const T*>(in->data), in->stride, in->rows, cols, norm->kind, norm->gamma,
-                         norm->beta, norm->eps, head, dots);
+                         blocks_of(in->rows, kNormThreads / kGroup), kNormThreads, 0, static_cast<const T*>(in->data),
+                         in->stride, in->rows, cols, norm->kind, norm->gamma, norm->beta, norm->eps, head, dots);
     });
   });
   if (code != IX_OK) return code;

@@ -46,8 +46,7 @@ int32_t norm(ix_device* device, const ix_norm* norm, const ix_mat* in, const ix_
   if (code != IX_OK) return code;
   if (in->rows != out->rows || in->cols != out->cols || !is_float(in->dtype) || !is_float(out->dtype))
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
-  const bool aligned = four_aligned(in) && four_aligned(out) &&
-                       four_aligned(norm->gamma, IX_F32, in->cols, in->cols) &&
+  const bool aligned = four_aligned(in) && four_aligned(out) && four_aligned(norm->gamma, IX_F32, in->cols, in->cols) &&
                        four_aligned(norm->beta, IX_F32, in->cols, in->cols);
   return with_group(in->cols, [&](auto group) {
     constexpr int kGroup = decltype(group)::value;

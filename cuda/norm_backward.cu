@@ -117,8 +117,7 @@ __global__ void __launch_bounds__(kNormThreads)
     const Four x = get_four<kAligned>(from, i, cols);
     Four g = scaled_gradient(i);
 #pragma unroll
-    for (int j = 0; j < 4; ++j)
-      g.x[j] = (g.x[j] - mean_alone - (x.x[j] - s.mean) * s.scale * mean_with_x) * s.scale;
+    for (int j = 0; j < 4; ++j) g.x[j] = (g.x[j] - mean_alone - (x.x[j] - s.mean) * s.scale * mean_with_x) * s.scale;
     if (accumulate != 0) {
       const Four old = get_four<kAligned>(to, i, cols);
 #pragma unroll
@@ -143,8 +142,7 @@ int32_t backward(const Call& call, const ix_norm* norm, const ix_mat* in, const 
   const bool aligned =
       grad_aligned && four_aligned(in) && four_aligned(in_grad) && four_aligned(norm->gamma, IX_F32, cols, cols);
   RowScale* scales = nullptr;
-  int32_t code =
-      call.scratch(Workspace::kStatistics, static_cast<size_t>(rows) * sizeof(RowScale), &scales);
+  int32_t code = call.scratch(Workspace::kStatistics, static_cast<size_t>(rows) * sizeof(RowScale), &scales);
   if (code != IX_OK) return code;
   return with_type(in->dtype, [&](auto from) -> int32_t {
     using T = typename decltype(from)::type;

@@ -97,8 +97,7 @@ int32_t optimizer_step(ix_device* device, const ix_optimizer* o, int64_t count, 
     case IX_ADAMW: {
       const double step = static_cast<double>(o->step);
       const float correction1 = static_cast<float>(1.0 - std::pow(static_cast<double>(o->beta1), step));
-      const float root_correction2 =
-          static_cast<float>(std::sqrt(1.0 - std::pow(static_cast<double>(o->beta2), step)));
+      const float root_correction2 = static_cast<float>(std::sqrt(1.0 - std::pow(static_cast<double>(o->beta2), step)));
       return call.launch(adamw, blocks, kThreads, 0, count, 1.0f - o->learning_rate * o->weight_decay,
                          o->learning_rate / correction1, o->beta1, o->beta2, o->epsilon, root_correction2,
                          o->gradient_scale, parameters, gradients, first, second);

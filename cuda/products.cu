@@ -1,8 +1,9 @@
 // gemm, gemm_backward_input, gemm_backward_weight, by cuBLASLt or the plain product.
 //
-// A product that the library cannot finish (bias on a bf16 output, an f32 residual on a bf16 output) goes to f32 scratch
-// and is finished by a pass over it. Which way a product goes depends on shapes of weights and on strides, never on the
-// number of rows. Floor: 2 M N K operations over the rate of the matrix units, or the weight's bytes over the bandwidth.
+// A product that the library cannot finish (bias on a bf16 output, an f32 residual on a bf16 output) goes to f32
+// scratch and is finished by a pass over it. Which way a product goes depends on shapes of weights and on strides,
+// never on the number of rows. Floor: 2 M N K operations over the rate of the matrix units, or the weight's bytes over
+// the bandwidth.
 #include <algorithm>
 
 #include "cublaslt.h"
@@ -175,9 +176,9 @@ int32_t gemm_backward_weight(ix_device* device, const ix_mat* grad, const ix_mat
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
   if (grad->rows == 0) return IX_OK;
   if (weight_grad != nullptr) {
-    const ProductTask task = {grad->cols,  in->cols, grad->rows,  grad->data,  1,       grad->stride,
-                              in->data,    1,        in->stride,  grad->dtype, nullptr, weight_grad,
-                              in->cols,    weight_grad, IX_F32,   in->cols};
+    const ProductTask task = {grad->cols, in->cols,    grad->rows, grad->data,  1,       grad->stride,
+                              in->data,   1,           in->stride, grad->dtype, nullptr, weight_grad,
+                              in->cols,   weight_grad, IX_F32,     in->cols};
     code = product(call, task, true);
     if (code != IX_OK) return code;
   }

@@ -1,5 +1,5 @@
-// rope: rotates pairs (i, i + rotary_dim / 2) of each head's first rotary_dim values by the angle of the row's position,
-// in place; `inverse` by the negative angle.
+// rope: rotates pairs (i, i + rotary_dim / 2) of each head's first rotary_dim values by the angle of the row's
+// position, in place; `inverse` by the negative angle.
 //
 // One block a row, one thread a pair at a time. Floor: twice the rotated bytes over the memory's bandwidth; the tables
 // stay in the second-level cache.

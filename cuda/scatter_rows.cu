@@ -15,9 +15,8 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    scatter(const T* in, int64_t in_stride, const int32_t* rows, int32_t count, int64_t limit, float* out,
-            int64_t out_stride, int64_t cols) {
+__global__ void __launch_bounds__(kThreads) scatter(const T* in, int64_t in_stride, const int32_t* rows, int32_t count,
+                                                    int64_t limit, float* out, int64_t out_stride, int64_t cols) {
   __shared__ int32_t list[kThreads];
   __shared__ int32_t found[kWarps];
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
@@ -84,8 +83,8 @@ int32_t scatter_rows(ix_device* device, const ix_mat* in, const int32_t* rows, c
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
   if (accumulate == 0 && out->rows > 0 && out->cols > 0)
     code = call.check(cudaMemset2DAsync(out->data, static_cast<size_t>(out->stride) * sizeof(float), 0,
-                                        static_cast<size_t>(out->cols) * sizeof(float),
-                                        static_cast<size_t>(out->rows), device->stream));
+                                        static_cast<size_t>(out->cols) * sizeof(float), static_cast<size_t>(out->rows),
+                                        device->stream));
   if (code != IX_OK) return code;
   return scatter_into(call, in, rows, static_cast<float*>(out->data), out->rows, out->stride);
 }

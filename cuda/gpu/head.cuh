@@ -7,9 +7,9 @@
 
 namespace implex::cuda {
 
-// Products of hidden [rows, depth] with rows [first, first + columns) of the weight, chunk by chunk. Forward: each chunk
-// leaves (maximum, sum of exponentials) in partials [chunks, rows] and the target's logit where it has it. Backward: the
-// gradients of the logits, in the products' dtype, zero from `columns` to the stride.
+// Products of hidden [rows, depth] with rows [first, first + columns) of the weight, chunk by chunk. Forward: each
+// chunk leaves (maximum, sum of exponentials) in partials [chunks, rows] and the target's logit where it has it.
+// Backward: the gradients of the logits, in the products' dtype, zero from `columns` to the stride.
 struct HeadTask {
   const void* hidden;
   int64_t hidden_stride;

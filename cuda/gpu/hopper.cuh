@@ -1,6 +1,6 @@
-// What sm_90a has and older cards have not: barriers that count bytes (mbarrier), the tensor copy engine (TMA), products
-// of a warpgroup (wgmma), clusters. PTX ISA: "mbarrier", "cp.async.bulk.tensor", "wgmma.mma_async", "setmaxnreg",
-// "barrier.cluster", "mapa". The emulated GPU has its own of each.
+// What sm_90a has and older cards have not: barriers that count bytes (mbarrier), the tensor copy engine (TMA),
+// products of a warpgroup (wgmma), clusters. PTX ISA: "mbarrier", "cp.async.bulk.tensor", "wgmma.mma_async",
+// "setmaxnreg", "barrier.cluster", "mapa". The emulated GPU has its own of each.
 #pragma once
 
 #include "gpu/platform.cuh"
@@ -33,7 +33,8 @@ __device__ inline void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) 
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
-// An arrival at the same barrier of block `rank` of the cluster, this one included. Release at cluster scope by default.
+// An arrival at the same barrier of block `rank` of the cluster, this one included. Release at cluster scope by
+// default.
 __device__ inline void barrier_arrive_at(uint64_t* barrier, uint32_t rank) {
   asm volatile(
       "{\n"
@@ -114,7 +115,7 @@ __device__ inline void hold(float (&sum)[128]) {
   for (int i = 0; i < 128; ++i) asm volatile("" : "+f"(sum[i])::"memory");
 }
 
-#define IMPLEX_D8(i) \
+#define IMPLEX_D8(i)                                                                                      \
   "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3]), "+f"(sum[i + 4]), "+f"(sum[i + 5]), \
       "+f"(sum[i + 6]), "+f"(sum[i + 7])
 

@@ -51,7 +51,8 @@ __device__ inline RowScale row_scale(const T* row, int64_t cols, int32_t kind, f
 // Calls `launch(group)` with the group's size as a constant, and gives rows of a block.
 template <typename F>
 auto with_group(int64_t cols, const F& launch) {
-  return cols <= kWarpNormCols ? launch(std::integral_constant<int, kWarp>()) : launch(std::integral_constant<int, kNormThreads>());
+  return cols <= kWarpNormCols ? launch(std::integral_constant<int, kWarp>())
+                               : launch(std::integral_constant<int, kNormThreads>());
 }
 
 }  // namespace implex::cuda

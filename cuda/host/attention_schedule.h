@@ -74,8 +74,7 @@ inline std::vector<KeyTile> key_tiles_of(const std::vector<ix_segment>& segments
     const ix_segment& own = segments[s];
     const int32_t before = own.parent < 0 ? 0 : segments[static_cast<size_t>(own.parent)].length;
     for (int32_t at = 0; at < own.length; at += kKeyRows)
-      tiles.push_back(
-          {own.start + at, std::min(kKeyRows, own.length - at), static_cast<int32_t>(s), before + at});
+      tiles.push_back({own.start + at, std::min(kKeyRows, own.length - at), static_cast<int32_t>(s), before + at});
   }
   return tiles;
 }

@@ -21,8 +21,8 @@ inline size_t partial_bytes(int64_t rows, int64_t vocabulary) {
 }
 
 // Backward: gradients of logits for a block of rows by a block of columns at a time. The columns depend on the
-// vocabulary only, since a row's hidden gradient is summed block by block; the rows on the memory allowed, and with them
-// last bits of the weight's gradient.
+// vocabulary only, since a row's hidden gradient is summed block by block; the rows on the memory allowed, and with
+// them last bits of the weight's gradient.
 constexpr int64_t kBackwardColumns = 32768;
 inline int64_t backward_columns(int64_t vocabulary) { return std::min(vocabulary, kBackwardColumns); }
 // Elements between rows of the block: 16-byte rows for both dtypes.

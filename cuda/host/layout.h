@@ -1,5 +1,5 @@
-// Where things lie in shared memory and in fragments: index arithmetic of the kernels as constant expressions, tested on
-// the CPU (native/test/cuda_layout_test.cc).
+// Where things lie in shared memory and in fragments: index arithmetic of the kernels as constant expressions, tested
+// on the CPU (native/test/cuda_layout_test.cc).
 #pragma once
 
 #include <cstddef>
@@ -27,14 +27,14 @@ IMPLEX_ANYWHERE constexpr int right_transposed_offset(int lane, int stride) {
 }
 
 // ---- the sm_90a head: tiles that TMA writes and wgmma reads -------------------------------------------------------
-// A tile is rows of 64 bf16 (128 bytes), as the copy engine lays them out with CU_TENSOR_MAP_SWIZZLE_128B: in each group
-// of 8 rows (1024 bytes) the 16-byte pieces of row r change places by XOR with r % 8. PTX ISA, "Swizzling modes".
+// A tile is rows of 64 bf16 (128 bytes), as the copy engine lays them out with CU_TENSOR_MAP_SWIZZLE_128B: in each
+// group of 8 rows (1024 bytes) the 16-byte pieces of row r change places by XOR with r % 8. PTX ISA, "Swizzling modes".
 constexpr int kHeadRows = 128;     // of a block's tile: 64 for each of two warpgroups
 constexpr int kHeadColumns = 256;  // of the vocabulary
 constexpr int kHeadDepth = 64;     // of a stage: one swizzled row
 constexpr int kHeadStages = 4;
-constexpr int kHeadBox = 128;      // rows of one copy; a weight tile is two
-constexpr uint32_t kHiddenBytes = kHeadRows * kHeadDepth * 2;    // 16 KiB
+constexpr int kHeadBox = 128;                                     // rows of one copy; a weight tile is two
+constexpr uint32_t kHiddenBytes = kHeadRows * kHeadDepth * 2;     // 16 KiB
 constexpr uint32_t kWeightBytes = kHeadColumns * kHeadDepth * 2;  // 32 KiB
 constexpr uint32_t kBoxBytes = kHeadBox * kHeadDepth * 2;
 constexpr uint32_t kStageBytes = kHiddenBytes + kWeightBytes;  // what a stage's barrier waits for
@@ -70,7 +70,9 @@ IMPLEX_ANYWHERE constexpr uint64_t matrix_descriptor(uint32_t address) {
 IMPLEX_ANYWHERE constexpr uint64_t descriptor_step(int k) { return static_cast<uint64_t>(k) * (16 * 2 >> 4); }
 
 // Accumulators of wgmma.m64n256k16: thread t of the warpgroup holds 128 values; value i is at
-IMPLEX_ANYWHERE constexpr int accumulator_row(int thread, int i) { return thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8; }
+IMPLEX_ANYWHERE constexpr int accumulator_row(int thread, int i) {
+  return thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+}
 IMPLEX_ANYWHERE constexpr int accumulator_column(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
 
 // A ring of stages: the k-th use of it is of stage k % stages, with barriers of parity k / stages % 2. A consumer waits

@@ -20,7 +20,7 @@ struct LibraryProduct {
   int64_t lda, ldb, ldc, ldd;
   int32_t dtype, out_dtype;
   const float* bias;
-  bool accumulate;  // beta is 1
+  bool accumulate;    // beta is 1
   bool depth_varies;  // a weight's gradient: k is the number of tokens; else n is
 };
 
@@ -40,7 +40,7 @@ inline ProductKey key_of(const LibraryProduct& p) {
   const int32_t flags = (p.a_transposed ? 1 : 0) | (p.b_transposed ? 2 : 0) | (p.bias != nullptr ? 4 : 0) |
                         (p.accumulate ? 8 : 0) | (p.depth_varies ? 16 : 0);
   // Where a matrix has as many rows as the batch, its leading dimension is that of a buffer, not of the batch.
-  return {p.m, p.depth_varies ? p.n : p.k, p.lda, p.ldb, p.accumulate ? p.ldc : p.ldd, p.ldd, p.dtype, p.out_dtype,
+  return {p.m,  p.depth_varies ? p.n : p.k, p.lda, p.ldb, p.accumulate ? p.ldc : p.ldd, p.ldd, p.dtype, p.out_dtype,
           flags};
 }
 

@@ -51,8 +51,8 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
   return r;
 }
 
-void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dtype,
-             const std::vector<int32_t>* rows, int64_t gap) {
+void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dtype, const std::vector<int32_t>* rows,
+             int64_t gap) {
   const auto [want, got] = on_both([&](TableDevice& d) { return run(d, segments, h, dtype, 9, rows, gap); });
   const std::string what = std::string(dtype_text(dtype)) + " heads of " + std::to_string(h.head_dim) + " ";
   check_close(got.out, want.out, allowed(dtype), what + "out");
@@ -62,7 +62,8 @@ void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dt
   check_close(got.v_grad, want.v_grad, allowed(dtype), what + "v_grad");
 }
 
-const std::vector<ix_segment> kSegments = {{0, 30, -1}, {30, 1, 0}, {31, 14, 0}, {45, 70, -1}, {115, 66, 3}, {181, 3, 3}};
+const std::vector<ix_segment> kSegments = {{0, 30, -1},  {30, 1, 0},   {31, 14, 0},
+                                           {45, 70, -1}, {115, 66, 3}, {181, 3, 3}};
 
 }  // namespace
 

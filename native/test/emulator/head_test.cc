@@ -38,7 +38,9 @@ struct Inputs {
 Inputs inputs_of(const Shape& s, int32_t dtype, double scale) {
   Random random(20);
   Inputs in = {Matrix::random(random, dtype, s.rows, s.depth, scale),
-               Matrix::random(random, dtype, s.vocabulary, s.depth), {}, random_vector(random, s.rows)};
+               Matrix::random(random, dtype, s.vocabulary, s.depth),
+               {},
+               random_vector(random, s.rows)};
   for (int64_t i = 0; i < s.rows; ++i) in.targets.push_back(static_cast<int32_t>(random.below(s.vocabulary)));
   in.targets[0] = static_cast<int32_t>(s.vocabulary - 1);
   in.targets.back() = 0;

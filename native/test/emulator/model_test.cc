@@ -54,7 +54,8 @@ void check_scores(const TinyOptions& options, DType dtype) {
     batch.request.readout = readout;
     const ScoreResult want = cpu->score(batch.request, cancel);
     const ScoreResult got = gpu->score(batch.request, cancel);
-    const double bound = dtype == DType::kF32 ? 2e-5 : 3e-2;
+    // bf16: the bound of docs/numerics.md for a projection. Both sides round, at other places.
+    const double bound = dtype == DType::kF32 ? 2e-5 : 1.0 / 16;
     const double error = largest_error(got.values, want.values);
     CHECK(error <= bound, "%s %s read-out %d: off by %.3g, allowed %.3g", options.name, dtype_name(dtype), int(readout),
           error, bound);
@@ -85,11 +86,15 @@ void check_training(const TinyOptions& options, DType dtype, double bound) {
     const TrainRequest request = for_objective(batch, named.options.objective);
     for (Trainer* trainer : {&cpu, &gpu}) accumulate(*trainer, request);
     const Arrays want = gradients_of(cpu), got = gradients_of(gpu);
+    double all = 0;
+    for (const auto& [role, gradient] : want) all += norm_of(gradient) * norm_of(gradient);
+    all = std::sqrt(all);
     for (const auto& [role, gradient] : want) {
-      if (norm_of(gradient) < 1e-9) continue;
-      const double d = relative_distance(got.at(role), gradient);
-      CHECK(d <= bound, "%s %s %s: the gradient of %s differs by %.3g, allowed %.3g", options.name, dtype_name(dtype),
-            named.name, role.c_str(), d, bound);
+      // Some gradients are sums that cancel to almost nothing, as the keys' bias, which shifts all scores alike.
+      const double size = std::max(norm_of(gradient), 1e-3 * all);
+      const double d = relative_distance(got.at(role), gradient) * norm_of(gradient) / size;
+      CHECK(norm_of(gradient) == 0 || d <= bound, "%s %s %s: the gradient of %s differs by %.3g, allowed %.3g",
+            options.name, dtype_name(dtype), named.name, role.c_str(), d, bound);
     }
     const double norm = cpu.step(1e-3, 0.5);
     CHECK(std::fabs(gpu.step(1e-3, 0.5) - norm) <= bound * norm, "%s: the gradient's norm", options.name);

@@ -1,11 +1,12 @@
 // An emulated card in the place of cuda/open.cu, and a plain library of products in the place of cuda/cublaslt.cu.
 //   IMPLEX_EMULATED_CARD    sm80, or sm90a unless given
+#include "open.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "cublaslt.h"
-#include "open.h"
 
 namespace implex::cuda {
 

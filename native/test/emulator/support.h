@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "../support.h"
-
 #include "backend_loader.h"
 #include "core/error.h"
 
@@ -121,8 +120,8 @@ inline double distance(const std::vector<float>& a, const std::vector<float>& b)
   return std::sqrt(difference / (size > 0 ? size : 1));
 }
 
-// What an operation of `dtype` may differ by from the CPU's: f32 by the order of sums; bf16 by a rounding here and there
-// on the way, which is far from what a wrong index does.
+// What an operation of `dtype` may differ by from the CPU's: f32 by the order of sums; bf16 by a rounding here and
+// there on the way, which is far from what a wrong index does.
 inline double allowed(int32_t dtype) { return dtype == IX_F32 ? 3e-6 : 6e-3; }
 
 inline void check_close(const Matrix& got, const Matrix& want, double bound, const std::string& what) {
