@@ -314,7 +314,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
 
 // A warp a token and key/value head, over every row that sees it in order.
 template <typename T>
-__global__ void __launch_bounds__(kPlainWarps* kWarp)
+__global__ void __launch_bounds__(kPlainWarps* kWarp, 1)
     key_gradients_plain(BackwardTask b, int64_t tokens, int32_t kv_heads, const int32_t* segment_of, const T* q,
                         const T* k, const T* v, const T* grad, T* k_grad, T* v_grad) {
   IMPLEX_SHARED_MEMORY(shared);
@@ -344,6 +344,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
         const T* query = q + row * b.q_stride + at;
         const T* upstream = grad + row * b.grad_stride + at;
         float score = 0.0f, through = 0.0f;
+#pragma unroll 1
         for (int d = lane; d < E; d += kWarp) {
           score = fmaf(to_float(query[d]), to_float(key[d]), score);
           through = fmaf(to_float(upstream[d]), to_float(value[d]), through);
@@ -352,6 +353,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
         through = warp_sum(through);
         const float weight = expf(score - b.lse[row * s.heads + head]);
         const float slope = weight * (through - b.delta[row * s.heads + head]) * s.scale;
+#pragma unroll 1
         for (int d = lane; d < E; d += kWarp) {
           value_sum[d] = fmaf(weight, to_float(upstream[d]), value_sum[d]);
           key_sum[d] = fmaf(slope, to_float(query[d]), key_sum[d]);

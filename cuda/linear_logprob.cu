@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) head_plain(HeadTask task) {
       load_slice(static_cast<const T*>(task.hidden), task.hidden_stride, row, task.rows, k, task.depth, a);
       load_slice(static_cast<const T*>(task.weight), task.depth, column, task.columns, k, task.depth, b);
       __syncthreads();
-#pragma unroll
+#pragma unroll 8
       for (int d = 0; d < kDepth; ++d)
 #pragma unroll
         for (int i = 0; i < 4; ++i)

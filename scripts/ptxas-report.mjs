@@ -38,7 +38,7 @@ function compile(name, architecture) {
     const { status, stdout, stderr, error } = spawnSync(
       'nvcc',
       [
-        '-std=c++20',
+        '-std=c++17',
         '-O3',
         '-cubin',
         `-gencode=arch=compute_${architecture},code=sm_${architecture}`,

@@ -28,6 +28,7 @@ __device__ inline RowScale row_scale(const T* row, int64_t cols, int32_t kind, f
   float mean = 0.0f;
   if (kind == IX_NORM_LAYER) {
     float total = 0.0f;
+#pragma unroll 2
     for (int64_t i = thread * 4; i < cols; i += kGroup * 4) {
       const Four v = get_four<kAligned>(row, i, cols);
 #pragma unroll
@@ -36,6 +37,7 @@ __device__ inline RowScale row_scale(const T* row, int64_t cols, int32_t kind, f
     mean = group_sum<kGroup>(total, scratch) / count;
   }
   float squares = 0.0f;
+#pragma unroll 2
   for (int64_t i = thread * 4; i < cols; i += kGroup * 4) {
     const Four v = get_four<kAligned>(row, i, cols);
 #pragma unroll

@@ -45,8 +45,9 @@ inline ProductKey key_of(const LibraryProduct& p) {
 }
 
 // Rows (or depth) at which the library is asked for an algorithm, and others at which the algorithm must be able too.
-constexpr int64_t kTypicalRows = 2048;
-constexpr int64_t kOtherRows[] = {1, 2, 7, 64, 512, 4096, 16384};
+// 512: the MLP's products, two thirds of a model's work, come in blocks of so many (native/model/layer.h, kMlpRows).
+constexpr int64_t kTypicalRows = 512;
+constexpr int64_t kOtherRows[] = {1, 2, 7, 64, 333, 2048, 16384};
 
 // Whether 16-byte accesses are possible everywhere. By strides and pointers, never by the number of rows.
 inline bool library_aligned(const LibraryProduct& p) {
