@@ -139,7 +139,8 @@ class Run {
     const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const spec = trainedSpec(checkpoint.spec, settings.kind, head)
     const native = nativeOptions(this.#options, encoder, head)
-    const estimated = conduct.device === 'cpu' || (conduct.device === 'auto' && !(CUDA_VERIFIED && existsSync(cudaModulePath())))
+    const estimated =
+      conduct.device === 'cpu' || (conduct.device === 'auto' && !(CUDA_VERIFIED && existsSync(cudaModulePath())))
     if (estimated) checkModelMemory(spec, settings.dtype, native, available)
 
     const cached = await this.#caches(encoding, encoder, reference ?? checkpoint)

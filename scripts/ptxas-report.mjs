@@ -55,7 +55,8 @@ function compile(name, architecture) {
     if (error) throw new Error(`nvcc could not be run: ${error.message}`)
     const text = stdout + stderr
     if (status !== 0) throw new Error(`cuda/${name}.cu for sm_${architecture}:\n${text}`)
-    if (/Potential Performance Loss|Warning/i.test(text)) throw new Error(`cuda/${name}.cu for sm_${architecture}:\n${text}`)
+    if (/Potential Performance Loss|Warning/i.test(text))
+      throw new Error(`cuda/${name}.cu for sm_${architecture}:\n${text}`)
     return rowsOf(text, name, architecture)
   } finally {
     rmSync(folder, { recursive: true, force: true })
