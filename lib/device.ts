@@ -32,14 +32,25 @@ export interface DeviceChoice {
   dtype: DType
 }
 
-/** The CUDA module, a shared library of its own: IMPLEX_CUDA if that is set, else where the CMake build leaves it. */
+/**
+ * Whether the CUDA device has passed its tests on a GPU. It has not: its sources compile and agree with the CPU on an emulated GPU, which is
+ * not hardware. Until then 'auto' leaves it alone; 'cuda' asks for it. Set it with the results of `npm run test:gpu` at hand.
+ */
+export const CUDA_VERIFIED = false
+export const CUDA_UNVERIFIED = 'the CUDA device has not been verified on hardware yet; ask for it with --device cuda'
+
+/** The CUDA module, a shared library of its own: IMPLEX_CUDA if that is set, else where a CMake build leaves it. */
 export function cudaModulePath(): string {
   const override = process.env.IMPLEX_CUDA
-  return override ? resolve(override) : join(nativeLocation().root, 'build-cmake', 'Release', 'implex_cuda.so')
+  if (override) return resolve(override)
+  const { root } = nativeLocation()
+  const installed = join(root, 'build-cmake', 'Release', 'implex_cuda.so')
+  const built = join(root, 'build-cuda', 'implex_cuda.so')
+  return !existsSync(installed) && existsSync(built) ? built : installed
 }
 
 /**
- * Opens the model on the device asked for. 'auto' takes CUDA where its module exists and works, else the CPU, and says why.
+ * Opens the model on the device asked for. 'auto' takes CUDA where its module exists, is verified and works, else the CPU, and says why.
  * @throws ImplexError ERR_DEVICE_UNAVAILABLE when 'cuda' was asked for and cannot be had, and what openModel throws
  */
 export function openOnDevice(spec: ModelSpec, choice: DeviceChoice, cancel?: Cancellation): Promise<OnDevice<Model>> {
@@ -74,6 +85,7 @@ async function onDevice<T>(
       path: devicePath,
     })
   }
+  if (device === 'auto' && !CUDA_VERIFIED) return onCpu(CUDA_UNVERIFIED)
   try {
     return { model: await open({ device: 'cuda', devicePath, dtype }), device: 'cuda' }
   } catch (error) {

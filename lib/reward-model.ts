@@ -48,7 +48,7 @@ export interface RewardModelOptions {
   pool?: 'last' | 'mean'
   /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
   head?: string | Float32Array
-  /** 'auto' takes an NVIDIA GPU if the CUDA module is built and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
+  /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
   device?: 'auto' | DeviceName
   /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
   dtype?: DType

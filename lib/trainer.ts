@@ -13,7 +13,7 @@ import { EncodePool } from './data/encode-pool.js'
 import { NUMERICS_VERSION, ReferenceCache } from './data/reference-cache.js'
 import type { Engine } from './data/rewards.js'
 import type { RowSource } from './data/rows.js'
-import { cudaModulePath, type OnDevice, openOnDevice, openTrainerOnDevice } from './device.js'
+import { CUDA_VERIFIED, cudaModulePath, type OnDevice, openOnDevice, openTrainerOnDevice } from './device.js'
 import { sourceOf } from './evaluate.js'
 import {
   type Model,
@@ -139,7 +139,8 @@ class Run {
     const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const spec = trainedSpec(checkpoint.spec, settings.kind, head)
     const native = nativeOptions(this.#options, encoder, head)
-    const estimated = conduct.device === 'cpu' || (conduct.device === 'auto' && !existsSync(cudaModulePath()))
+    const estimated =
+      conduct.device === 'cpu' || (conduct.device === 'auto' && !(CUDA_VERIFIED && existsSync(cudaModulePath())))
     if (estimated) checkModelMemory(spec, settings.dtype, native, available)
 
     const cached = await this.#caches(encoding, encoder, reference ?? checkpoint)

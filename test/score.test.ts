@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import { readJsonl } from '../lib/data/jsonl.js'
 import type { Row } from '../lib/data/rows.js'
 import type { ScoredRow } from '../lib/data/score-rows.js'
+import { CUDA_UNVERIFIED } from '../lib/device.js'
 import { RewardModel, type RewardModelOptions, type ScoreStreamOptions } from '../lib/reward-model.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
@@ -295,6 +296,7 @@ refusals('open: cuda that is not there is an error; auto falls back and says why
     process.env.IMPLEX_CUDA = writeRows('no-library.so', [])
     using other = await open({ kind: 'explicit', device: 'auto' })
     assert.is(other.device, 'cpu')
+    assert.is(other.fallbackReason, CUDA_UNVERIFIED) // goes with CUDA_VERIFIED
     assert.is((await rejection(open({ kind: 'explicit', device: 'cuda' }))).code, 'ERR_DEVICE_UNAVAILABLE')
   } finally {
     delete process.env.IMPLEX_CUDA

@@ -3,7 +3,7 @@
  * Argument: `engine` or `cuda`. Prints one line of JSON.
  */
 import { existsSync } from 'node:fs'
-import { cudaModulePath } from '../device.js'
+import { CUDA_VERIFIED, cudaModulePath } from '../device.js'
 import {
   type DeviceProbe,
   type NativeAttempt,
@@ -22,6 +22,8 @@ export interface EngineReport {
 
 export interface CudaReport extends DeviceProbe {
   module: string
+  /** Of a module that can be used: whether 'auto' takes it. */
+  verified?: boolean
 }
 
 function engine(): EngineReport {
@@ -33,7 +35,7 @@ function engine(): EngineReport {
 function cuda(): CudaReport {
   const module = cudaModulePath()
   if (!existsSync(module)) return { module, ok: false, reason: `there is no CUDA module at ${module}` }
-  return { module, ...probeDevice(module) }
+  return { module, verified: CUDA_VERIFIED, ...probeDevice(module) }
 }
 
 process.stdout.write(`${JSON.stringify(process.argv[2] === 'cuda' ? cuda() : engine())}\n`)

@@ -125,6 +125,11 @@ function advise({ engine, cuda }: Omit<DoctorReport, 'advice'>): string[] {
   }
   if (!cuda.ok && !hasGpu)
     advice.push('No NVIDIA GPU or driver was found: scoring runs on the CPU. Nothing needs to be done for that.')
+  if (cuda.ok && cuda.verified === false) {
+    advice.push(
+      'The CUDA device has not been verified on hardware yet: --device auto does not take it, --device cuda does. Compare its results with --device cpu.',
+    )
+  }
   const wanted = process.env.IMPLEX_KERNELS
   if (wanted && engine.info !== undefined && engine.info.cpu.kernels !== wanted) {
     advice.push(

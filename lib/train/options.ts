@@ -105,7 +105,7 @@ export interface TrainConduct {
   head?: string | Float32Array
   /** Data sets by name, evaluated during training. Defaults to none. */
   evaluation: Record<string, TrainData>
-  /** 'auto' takes an NVIDIA GPU if the CUDA module is built and works, else the CPU. Defaults to 'auto'. */
+  /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU. Defaults to 'auto'. */
   device: 'auto' | DeviceName
   /** Compute activations again in the backward pass instead of keeping them: less memory, about a third more time. Defaults to false. */
   recompute: boolean

@@ -1,0 +1,121 @@
+// Host logic of the CUDA device: how attention and the head are cut up, keys of products, settings, texts of errors.
+#include <map>
+#include <string>
+
+#include "../../cuda/host/attention_schedule.h"
+#include "../../cuda/host/head_plan.h"
+#include "../../cuda/host/messages.h"
+#include "../../cuda/host/product_key.h"
+#include "../../cuda/host/settings.h"
+#include "harness.h"
+
+using namespace implex::cuda;
+
+namespace {
+
+const std::vector<ix_segment> kSegments = {{0, 150, -1}, {150, 3, 0}, {153, 64, 0}, {217, 1, -1}, {218, 65, 3}};
+
+}  // namespace
+
+TEST(cuda_query_blocks) {
+  const std::vector<QueryBlock> blocks = query_blocks_of(kSegments);
+  int32_t next = 0;
+  for (const QueryBlock& b : blocks) {
+    CHECK(b.row == next && b.rows > 0 && b.rows <= kQueryRows, "rows without gaps, from %d", b.row);
+    const ix_segment& own = kSegments[static_cast<size_t>(b.segment)];
+    const int32_t before = own.parent < 0 ? 0 : kSegments[static_cast<size_t>(own.parent)].length;
+    CHECK(b.row >= own.start && b.row + b.rows <= own.start + own.length, "a block of one segment");
+    CHECK(b.last == before + b.row + b.rows - 1 - own.start, "last position %d", b.last);
+    next += b.rows;
+  }
+  CHECK(next == 283 && blocks.size() == 8, "%zu blocks of %d rows", blocks.size(), next);
+  const std::vector<QueryBlock> sorted = longest_first(blocks);
+  for (size_t i = 1; i < sorted.size(); ++i) CHECK(sorted[i - 1].last >= sorted[i].last, "longest first");
+}
+
+TEST(cuda_spans_and_key_tiles) {
+  const std::vector<Span> spans = spans_of(kSegments);
+  CHECK(token_of(spans[2], 0) == 0 && token_of(spans[2], 149) == 149 && token_of(spans[2], 150) == 153, "child");
+  CHECK(token_of(spans[4], 0) == 217 && token_of(spans[4], 1) == 218, "child of a single token");
+  CHECK(token_of(spans[0], 77) == 77 && spans[0].parent == -1 && spans[4].parent == 3, "prompt");
+  int32_t tokens = 0;
+  for (const KeyTile& t : key_tiles_of(kSegments)) {
+    CHECK(t.token == tokens && t.tokens <= kKeyRows, "tiles without gaps");
+    CHECK(token_of(spans[static_cast<size_t>(t.segment)], t.position) == t.token, "position %d", t.position);
+    tokens += t.tokens;
+  }
+  CHECK(tokens == 283, "%d tokens", tokens);
+}
+
+TEST(cuda_head_plan) {
+  CHECK(vocabulary_chunks(128256) == 126 && vocabulary_chunks(1) == 1 && vocabulary_chunks(1024) == 1, "chunks");
+  CHECK(partial_bytes(1 << 20, 151936) <= size_t{16} << 20, "forward's extra memory is bounded");
+  CHECK(backward_stride(backward_columns(50304)) == 32768 && backward_stride(33) == 40, "strides");
+  // Neither the columns nor the strides know the number of rows.
+  const size_t gibibyte = size_t{1} << 30;
+  CHECK(backward_rows(8192, 128256, 2, gibibyte) == 8192, "a GiB holds 8192 rows of bf16 gradients");
+  CHECK(backward_rows(1 << 20, 128256, 2, gibibyte) == 16384, "and 16384 at most");
+  CHECK(backward_rows(8192, 128256, 6, gibibyte) % 128 == 0, "whole tiles");
+  CHECK(backward_rows(8192, 128256, 6, 1) == 128 && backward_rows(5, 128256, 6, 1) == 5, "at least a tile");
+}
+
+TEST(cuda_product_keys) {
+  LibraryProduct p = {};
+  p.m = 2048, p.n = 17, p.k = 512, p.lda = 512, p.ldb = 512, p.ldd = 2048;
+  p.dtype = IX_BF16, p.out_dtype = IX_F32, p.a_transposed = true;
+  LibraryProduct other = p;
+  other.n = 16384;
+  CHECK(key_of(p) == key_of(other), "the number of rows must not choose the algorithm");
+  other.k = 1024;
+  CHECK(!(key_of(p) == key_of(other)), "the depth may");
+  LibraryProduct gradient = p;
+  gradient.depth_varies = true;
+  LibraryProduct longer = gradient;
+  longer.k = 99;
+  CHECK(key_of(gradient) == key_of(longer), "of a weight's gradient the depth is the number of tokens");
+  CHECK(!(key_of(gradient) == key_of(p)), "and it is another kind of product");
+  CHECK(library_aligned(p), "aligned");
+  p.ldb = 513;
+  CHECK(!library_aligned(p), "rows of odd length are not");
+}
+
+TEST(cuda_settings) {
+  const auto read = [](const std::map<std::string, std::string>& values) {
+    return read_settings([&](const char* name) -> const char* {
+      const auto found = values.find(name);
+      return found == values.end() ? nullptr : found->second.c_str();
+    });
+  };
+  const Settings plain = read({});
+  CHECK(plain.problem == nullptr && plain.ordinal == 0 && !plain.own_products && plain.hopper_allowed, "defaults");
+  CHECK(plain.workspace == size_t{1} << 30 && plain.head == HeadScheme::kAutomatic, "defaults");
+  const Settings set = read({{"IMPLEX_CUDA_DEVICE", "3"},
+                             {"IMPLEX_CUDA_WORKSPACE", "64"},
+                             {"IMPLEX_CUDA_PRODUCTS", "own"},
+                             {"IMPLEX_CUDA_KERNELS", "sm80"},
+                             {"IMPLEX_CUDA_HEAD", "product"}});
+  CHECK(set.problem == nullptr && set.ordinal == 3 && set.workspace == size_t{64} << 20 && set.own_products, "set");
+  CHECK(!set.hopper_allowed && set.head == HeadScheme::kProduct, "set");
+  for (const char* name : {"IMPLEX_CUDA_DEVICE", "IMPLEX_CUDA_WORKSPACE", "IMPLEX_CUDA_PRODUCTS", "IMPLEX_CUDA_KERNELS",
+                           "IMPLEX_CUDA_HEAD"}) {
+    const Settings bad = read({{name, "-1x"}});
+    CHECK(bad.problem != nullptr && std::string(bad.problem).find(name) == 0, "%s=-1x is refused by name", name);
+  }
+}
+
+TEST(cuda_error_texts) {
+  char operation[128], text[508];
+  operation_text(operation, sizeof operation, "gemm", 12, 2048, 512);
+  CHECK(std::string(operation) == "gemm [12, 2048] by 512", "%s", operation);
+  operation_text(operation, sizeof operation, "open", -1, -1, -1);
+  CHECK(std::string(operation) == "open", "%s", operation);
+  operation_text(operation, sizeof operation, "norm", 3, 4, -1);
+  out_of_memory_text(text, sizeof text, operation, 3 << 20, 1 << 20, 8 << 20, "do this");
+  CHECK(std::string(text) ==
+            "norm [3, 4]: the GPU is out of memory: asked for 3.0 MiB (3145728 bytes), 1.0 MiB of 8.0 "
+            "MiB are free; do this",
+        "%s", text);
+  old_card_text(text, sizeof text, "Some card", 7, 5);
+  CHECK(std::string(text).find("Some card has compute capability 7.5") == 0, "%s", text);
+  CHECK(card_is_served(8) && card_is_served(9) && card_is_served(12) && !card_is_served(7), "sm_80 and newer");
+}
