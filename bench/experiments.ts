@@ -46,7 +46,10 @@ const RUNS: Record<string, string[]> = {
   ],
   'theory-base': ['theory'],
   'theory-stories': ['theory', ...stories],
-  'hamiltonian-base': ['hamiltonian', ...'--kinds explicit,implicit --seeds 0,1 --train-pairs 500 --test-pairs 100'.split(' ')],
+  'hamiltonian-base': [
+    'hamiltonian',
+    ...'--kinds explicit,implicit --seeds 0,1 --train-pairs 500 --test-pairs 100'.split(' '),
+  ],
   'hamiltonian-stories': [
     'hamiltonian',
     ...stories,

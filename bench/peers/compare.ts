@@ -1,10 +1,10 @@
 /**
  * implex against PyTorch on the same processors in one go: both load once, then each case is asked of its sides in turn, round after round.
  *
- *   node dist/bench/peers/compare.js [--data FILE] [--rounds 5] [--pairs 4,4] [--batch 4] [--cpus 0,1] [--only TEXT] [--quick] [--out FILE]
+ *   node dist/bench/peers/compare.js [--data FILE] [--rounds 5] [--pairs 4,4] [--batch 4] [--cpus 0,1] [--only TEXT] [--skip TEXT] [--quick] [--out FILE]
  *
  * IMPLEX_PEER_PYTHON: a Python with torch, transformers and safetensors. --data: JSONL of preference pairs, without it made-up texts.
- * --pairs: pairs per case at 22 and at 100 million parameters. --batch: pairs in a padded batch of the peer.
+ * --only, --skip: cases with or without this text in their name. --pairs: pairs per case at 22 and at 100 million parameters. --batch: pairs in a padded batch of the peer.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -31,6 +31,7 @@ const { values: flags } = parseArgs({
     batch: { type: 'string', default: '4' },
     cpus: { type: 'string', default: '0,1' },
     only: { type: 'string', default: '' },
+    skip: { type: 'string' },
     quick: { type: 'boolean', default: false },
     folder: { type: 'string', default: join(tmpdir(), 'implex-bench') },
     out: { type: 'string', default: join(root, 'bench', 'results', 'peers.json') },
@@ -96,7 +97,8 @@ try {
   for (const [name, value] of Object.entries((await torch?.ask({ op: 'versions' })) ?? {}))
     versions[`peer ${name}`] = String(value)
   const list = contests(paths, { pairs: counts, batch: Number(flags.batch), quick: flags.quick })
-  for (const contest of list.filter(({ name }) => name.includes(flags.only))) {
+  const wanted = (name: string) => name.includes(flags.only) && (flags.skip === undefined || !name.includes(flags.skip))
+  for (const contest of list.filter(({ name }) => wanted(name))) {
     const { sides, failures } = await askInTurn(contest, { ours, torch }, flags.quick ? 1 : Number(flags.rounds))
     if (failures.length > 0) {
       console.error(`${contest.name} failed: ${failures.join('; ')}`)
@@ -122,7 +124,7 @@ try {
     }
     process.stderr.write('.')
   }
-  if (`${LARGE_VOCABULARY.name} extra memory`.includes(flags.only)) {
+  if (wanted(`${LARGE_VOCABULARY.name} extra memory`)) {
     const item = await memoryCase(paths, counts['22M']!)
     cases.push(item)
     const { extraBytes, promised } = item.values as Record<'extraBytes' | 'promised', number>
