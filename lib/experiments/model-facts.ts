@@ -7,17 +7,27 @@ import { readJsonFile } from '../checkpoint/files.js'
 import { nativeInfo } from '../native/binding.js'
 import type { ExperimentResult } from './result.js'
 
-/** The device that was taken, not the one that was asked for. @param folder of a training run */
-export async function deviceFacts(
+/**
+ * The device that was taken, not the one that was asked for, and the pairs that were trained on.
+ * @param folder of a training run
+ */
+export async function trainingFacts(
   folder: string,
-): Promise<Pick<ExperimentResult, 'version' | 'device' | 'dtype' | 'kernels' | 'threads'>> {
-  const { version, device, dtype, kernels } = await readJsonFile(join(folder, 'summary.json'), 16_000_000, 'ERR_IO')
+): Promise<{ facts: Pick<ExperimentResult, 'version' | 'device' | 'dtype' | 'kernels' | 'threads'>; trained: number }> {
+  const { version, device, dtype, kernels, pairs } = await readJsonFile(
+    join(folder, 'summary.json'),
+    16_000_000,
+    'ERR_IO',
+  )
   return {
-    version: String(version),
-    device: String(device),
-    dtype: String(dtype),
-    kernels: String(kernels),
-    threads: nativeInfo().threads,
+    facts: {
+      version: String(version),
+      device: String(device),
+      dtype: String(dtype),
+      kernels: String(kernels),
+      threads: nativeInfo().threads,
+    },
+    trained: Number(pairs),
   }
 }
 

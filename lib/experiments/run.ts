@@ -20,11 +20,11 @@ import { loadPairs } from '../train/pairs.js'
 import { withTokens } from './base.js'
 import { compare, type MemberRewards } from './comparison.js'
 import { type FinishedMember, type MemberContext, runMember, TRAIN } from './member.js'
-import { deviceFacts, parametersOf } from './model-facts.js'
+import { parametersOf, trainingFacts } from './model-facts.js'
 import type { ResolvedExperiment } from './options.js'
 import { type ExperimentOutcome, readResults, readText } from './outcome.js'
 import type { ExperimentPlan, PlannedSet } from './plan.js'
-import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable, type SetInfo } from './result.js'
+import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable } from './result.js'
 
 /**
  * @throws ImplexError ERR_RESUME_MISMATCH for a used folder; for data, model, tokens or device that cannot be used, before any training;
@@ -90,7 +90,8 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   const conclusions = plan.conclude({ settings, sets, members, comparison, observations })
   await writeAttributions(join(folder.path, 'attributions.jsonl'), finished)
 
-  const facts = await deviceFacts(join(folder.path, members[0]!.folder))
+  const { facts, trained } = await trainingFacts(join(folder.path, members[0]!.folder))
+  const counted = sets.map(({ name, pairs }, i) => ({ name, pairs, of: plan.sets[i]!.rows.length }))
   const spent = finished.reduce((sum, { wallSeconds }) => sum + wallSeconds, 0)
   const result: ExperimentResult = {
     format: RESULT_FORMAT,
@@ -106,7 +107,10 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
     comparison,
     tables: [...before, ...conclusions.tables],
     paper: conclusions.paper,
-    notes: [...conclusions.notes, ...leftOut(plan.sets, sets)],
+    notes: [
+      ...conclusions.notes,
+      ...leftOut([{ name: 'Training data', pairs: trained, of: plan.train.length }, ...counted]),
+    ],
     date: now.toISOString(),
     seconds: Math.max(spent, (performance.now() - start) / 1000),
     ...facts,
@@ -226,14 +230,13 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
 }
 
 /** What `onLong: 'skip'` cost. */
-function leftOut(planned: readonly PlannedSet[], sets: readonly SetInfo[]): string[] {
-  return planned.flatMap(({ name, rows }, i) => {
-    const { pairs } = sets[i]!
-    const missing = rows.length - pairs
-    return missing === 0
-      ? []
-      : [`${name}: ${missing} of ${rows.length} pairs are beyond the model's context and were left out.`]
-  })
+function leftOut(counts: readonly { name: string; pairs: number; of: number }[]): string[] {
+  return counts
+    .filter(({ pairs, of }) => pairs < of)
+    .map(
+      ({ name, pairs, of }) =>
+        `${name}: ${of - pairs} of ${of} pairs are beyond the model's context and were left out.`,
+    )
 }
 
 /** Of each response one line with what every kind makes of its tokens. */
