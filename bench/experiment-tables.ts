@@ -18,7 +18,8 @@ export function experimentBlock(name: string, part: string): string {
   if (part === 'paper') return paperTable(record)
   if (part === 'screen') return `\`\`\`\n${screenTable(record)}\n\`\`\``
   if (part === 'tables') return record.tables.map(tableOf).join('\n\n')
-  return [source(name, record), accuracyTable(record)].join('\n\n')
+  const leftOut = record.notes.filter((note) => note.endsWith('were left out.')).map((note) => `- ${note}`)
+  return [source(name, record), accuracyTable(record), ...(leftOut.length > 0 ? [leftOut.join('\n')] : [])].join('\n\n')
 }
 
 function source(name: string, record: ExperimentRecord): string {

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 
 export interface Commit {
   commit: string | null
-  /** The working tree had changes. */
+  /** The working tree had changes, results of benchmarks aside. */
   dirty: boolean | null
 }
 
@@ -21,6 +21,6 @@ export async function commitOf(root: string): Promise<Commit> {
   const packed = await readFile(join(root, 'commit.json'), 'utf8').catch(() => undefined)
   if (packed !== undefined) return JSON.parse(packed) as Commit
   const commit = await git('rev-parse', 'HEAD')
-  const changes = await git('status', '--porcelain')
+  const changes = await git('status', '--porcelain', '--', '.', ':!bench/results')
   return { commit, dirty: changes === null ? null : changes !== '' }
 }
