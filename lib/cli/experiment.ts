@@ -37,7 +37,7 @@ export function addExperiment(program: Command, finish: (status: number) => void
   const group = program
     .command('experiment')
     .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalise worse.')
-    .usage('persona|hamiltonian|rewrites|theory --out RUN_DIR [options]')
+    .usage('NAME --out RUN_DIR [options]')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .addHelpText(
