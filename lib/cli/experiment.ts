@@ -2,10 +2,8 @@
  * `implex experiment`: the paper's experiments, one subcommand each, from flags or from a file of the same options.
  */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
-import { fileError } from '../checkpoint/files.js'
 import { hamiltonianExperiment, SEPARATOR_KINDS } from '../experiments/hamiltonian/hamiltonian.js'
 import { EXPERIMENT_KINDS, type ExperimentOptions } from '../experiments/options.js'
 import { personaExperiment } from '../experiments/persona/persona.js'
@@ -13,13 +11,13 @@ import type { ExperimentName } from '../experiments/result.js'
 import { rewritesExperiment } from '../experiments/rewrites/rewrites.js'
 import type { ExperimentOutcome } from '../experiments/outcome.js'
 import { theoryExperiment } from '../experiments/theory/theory.js'
-import { isPlainObject } from '../native/validate.js'
 import { shellWord } from '../runs/shell-word.js'
 import { DEVICES, DTYPES, ON_LONG, POOLS } from '../reward-model.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { experimentTable } from './experiment-table.js'
 import { Interrupt } from './interrupt.js'
 import { choice, integer, positiveNumber } from './options.js'
+import { checkOptionNames, readOptionsFile } from './options-file.js'
 import { stdoutWrite } from './line-writer.js'
 import { collectSets } from './train.js'
 import { TrainProgress } from './train-progress.js'
@@ -181,23 +179,9 @@ async function gather(
 
 /** A file of options, or an experiment's own config.json. What is in it is checked by the experiment. */
 async function readOptions(file: string, name: ExperimentName): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    throw fileError(file, 'read', error)
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    throw new UsageError(`${file} is not valid JSON: ${(error as Error).message}`)
-  }
-  if (!isPlainObject(value)) throw new UsageError(`${file} must hold a JSON object of options`)
-  const { run: _, experiment = name, ...options } = value
+  const { experiment = name, ...options } = await readOptionsFile(file)
   if (experiment !== name) throw new UsageError(`${file} is of the experiment ${String(experiment)}, not ${name}`)
-  const unknown = Object.keys(options).filter((key) => !OPTION_NAMES[name].has(key))
-  if (unknown.length > 0) throw new UsageError(`${file}: no such option: ${unknown.join(', ')}`)
+  checkOptionNames(file, options, OPTION_NAMES[name])
   return Object.fromEntries(Object.entries(options).filter(([, found]) => found !== null))
 }
 

@@ -2,12 +2,9 @@
  * `implex train`: a run from flags or from a file of the same options, into a run folder, resumable.
  */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
-import { fileError } from '../checkpoint/files.js'
 import { ImplexError } from '../native/errors.js'
-import { isPlainObject } from '../native/validate.js'
 import { DEVICES, DTYPES, ON_LONG, POOLS } from '../reward-model.js'
 import { shellWord } from '../runs/shell-word.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../train/options.js'
@@ -16,6 +13,7 @@ import { train, type TrainResult } from '../trainer.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { choice, integer } from './options.js'
+import { checkOptionNames, readOptionsFile } from './options-file.js'
 import { count } from './score-summary.js'
 import { TrainProgress } from './train-progress.js'
 
@@ -158,22 +156,8 @@ const OPTION_NAMES = new Set(
 )
 
 async function readOptions(file: string): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    throw fileError(file, 'read', error)
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    throw new UsageError(`${file} is not valid JSON: ${(error as Error).message}`)
-  }
-  if (!isPlainObject(value)) throw new UsageError(`${file} must hold a JSON object of options`)
-  const { run: _, ...options } = value // a run's own config.json serves as well
-  const unknown = Object.keys(options).filter((name) => !OPTION_NAMES.has(name))
-  if (unknown.length > 0) throw new UsageError(`${file}: no such option: ${unknown.join(', ')}`)
+  const options = await readOptionsFile(file)
+  checkOptionNames(file, options, OPTION_NAMES)
   return options
 }
 
