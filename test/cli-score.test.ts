@@ -438,8 +438,9 @@ ends('the second Ctrl-C ends at once', async () => {
   const { status } = await run([...EXPLICIT, '--data', '-'], {
     onStart: (child) => {
       child.stdin?.removeAllListeners('finish')
-      setTimeout(() => child.kill('SIGINT'), 600)
-      setTimeout(() => child.kill('SIGINT'), 620)
+      // The first once it is at work, the second once it has said that it heard the first.
+      child.stdout?.once('data', () => child.kill('SIGINT'))
+      child.stderr?.once('data', () => child.kill('SIGINT'))
     },
     input: `${JSON.stringify(PAIRS[0])}\n`.repeat(200_000),
   })
