@@ -63,7 +63,7 @@ const RUNS: Record<string, string[]> = {
     'configs/rewrites-ultrafeedback-small.json',
     ...paperData,
     ...ends(5),
-    ...'--test-pairs 100'.split(' '),
+    ...'--kinds explicit,implicit --train-pairs 100 --test-pairs 50'.split(' '),
   ],
   'rewrites-stories': [
     'rewrites',
