@@ -58,6 +58,7 @@ struct ix_weight {
   int32_t dtype;
   int64_t rows, cols;  // row-major, without gaps
   void* data;
+  bool trainable;  // only to refuse what the CPU's layout cannot do
 };
 
 struct ix_batch {

@@ -50,6 +50,7 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
   Call call(device, status, "linear_logprob_backward", hidden->rows, hidden->cols, weight->rows);
   int32_t code = call.begin();
   if (code != IX_OK) return code;
+  if (!weight->trainable) return call.fail(IX_INVALID, "the weight was not made trainable");
   if (hidden->dtype != weight->dtype || hidden->cols != weight->cols || hidden_grad->rows != hidden->rows ||
       hidden_grad->cols != hidden->cols || hidden_grad->dtype != IX_F32)
     return call.fail(IX_INVALID, "shapes or dtypes disagree with the weight [%lld, %lld]",

@@ -144,6 +144,7 @@ int32_t gemm_backward_input(ix_device* device, const ix_mat* grad, const ix_weig
   Call call(device, status, "gemm_backward_input", out->rows, out->cols, grad->cols);
   const int32_t code = call.begin();
   if (code != IX_OK) return code;
+  if (!weight->trainable) return call.fail(IX_INVALID, "the weight was not made trainable");
   if (grad->dtype != weight->dtype || grad->cols != weight->rows || out->cols != weight->cols ||
       grad->rows != out->rows || !is_float(out->dtype) || !residual_agrees(residual, out))
     return call.fail(IX_INVALID, "shapes or dtypes disagree with the weight [%lld, %lld]",

@@ -25,14 +25,14 @@ int32_t convert_into(const Call& call, const float* from, ix_weight* weight, int
 
 }  // namespace
 
-int32_t weight_create(ix_device* device, int32_t dtype, int64_t rows, int64_t cols, int32_t, ix_weight** weight,
-                      ix_status* status) {
+int32_t weight_create(ix_device* device, int32_t dtype, int64_t rows, int64_t cols, int32_t trainable,
+                      ix_weight** weight, ix_status* status) {
   *weight = nullptr;
   Call call(device, status, "weight_create", rows, cols);
   int32_t code = call.begin();
   if (code != IX_OK) return code;
   if (rows <= 0 || cols <= 0 || !is_float(dtype)) return call.fail(IX_INVALID, "bad shape or dtype %d", dtype);
-  ix_weight* w = new (std::nothrow) ix_weight{dtype, rows, cols, nullptr};
+  ix_weight* w = new (std::nothrow) ix_weight{dtype, rows, cols, nullptr, trainable != 0};
   if (w == nullptr) return call.fail(IX_OUT_OF_MEMORY, "out of host memory");
   code = call.alloc(static_cast<size_t>(rows * cols) * element_size(dtype), &w->data,
                     "the model does not fit; bf16 takes half of f32");
