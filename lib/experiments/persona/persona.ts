@@ -80,9 +80,7 @@ function conclude(findings: Findings): Conclusions {
 }
 
 function notes(findings: Findings): string[] {
-  const list = [
-    'A share of 0.5 is chance. Below it the words mislead: pushing training words up pushes their unseen synonyms down relative to the rejected ones.',
-  ]
+  const list = ['A share of 0.5 is chance. Below it tokens mislead: the rewards token by token show which.']
   const explicit = compared(findings, 'explicit', 'paraphrase')
   if (explicit !== undefined && explicit.seeds.length > 1) {
     const values = explicit.seeds.filter((value) => value !== null)
