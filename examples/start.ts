@@ -75,7 +75,7 @@ export function meaning({ comparison }: Pick<ExperimentResult, 'comparison'>): s
     : 'Not every kind learned its training words, so what follows says little. '
   const second =
     low > high
-      ? 'In other words the explicit kind still ranks right and the implicit one does not: its reward is made of tokens, and these tokens it has not met.'
+      ? 'In other words the explicit kind still ranks right and the implicit one does not: its reward is made of tokens, and these were in no training pair.'
       : explicit.mean > implicit.mean
         ? 'In other words the explicit kind does better, but over so few seeds the intervals overlap.'
         : 'In other words the explicit kind does no better here: the paper found the opposite for models of a billion parameters and more.'
