@@ -252,6 +252,31 @@ TEST(transformer_same_bits_in_any_batch) {
   }
 }
 
+// A head that is a unit vector reads one element of the hidden state: to the bit.
+TEST(transformer_hidden_states) {
+  for (const TinyOptions& options : tiny_shapes()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      const TemporaryFolder folder;
+      const TinyModel tiny = make_tiny_model(options, 7, folder);
+      Random random(16);
+      const TinyBatch batch = random_batch(random, tiny.spec);
+      const std::unique_ptr<RewardModel> model = load(tiny.spec, dtype);
+      const auto width = static_cast<size_t>(tiny.spec.hidden_size);
+      const std::vector<double> hidden = score(*model, with(batch.request, Readout::kHiddenLast)).values;
+      CHECK(hidden.size() == batch.request.scored.size() * width, "%s: %zu values", options.name, hidden.size());
+      for (const size_t k : {size_t{0}, width / 2, width - 1}) {
+        std::vector<float> unit(width, 0.0f);
+        unit[k] = 1.0f;
+        model->set_head(unit);
+        const std::vector<double> rewards = score(*model, with(batch.request, Readout::kRewardLast)).values;
+        for (size_t i = 0; i < rewards.size(); ++i)
+          CHECK(hidden[i * width + k] == rewards[i], "%s %s: sequence %zu, element %zu", options.name,
+                dtype_name(dtype), i, k);
+      }
+    }
+  }
+}
+
 // The head at a token is the last-token reward of the sequence up to it, and their mean the mean reward: to the bit.
 TEST(transformer_token_rewards) {
   for (const TinyOptions& options : tiny_shapes()) {
