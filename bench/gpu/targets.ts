@@ -45,34 +45,19 @@ export function targets({ cases, model, body, length }: TargetInput): Target[] {
   const product = find(CEILING)
   const peak = product === undefined ? undefined : product.work.flops! / median(product.samples)
   const list: Target[] = []
-  const atMost = (
-    what: string,
-    value: number | undefined,
-    promised: number,
-    aim: number,
-    text = (x: number) => `${short(x)} x`,
-  ) =>
-    list.push({
-      what,
-      value: value === undefined ? NOT_MEASURED : text(value),
-      promised: `<= ${text(promised)}`,
-      aim: `<= ${text(aim)}`,
-      ...(value === undefined ? {} : { kept: value <= promised }),
-    })
-  const atLeast = (
-    what: string,
-    value: number | undefined,
-    promised: number,
-    aim: number,
-    text = (x: number) => `${short(x)} x`,
-  ) =>
-    list.push({
-      what,
-      value: value === undefined ? NOT_MEASURED : text(value),
-      promised: `>= ${text(promised)}`,
-      aim: `>= ${text(aim)}`,
-      ...(value === undefined ? {} : { kept: value >= promised }),
-    })
+  type Text = (x: number) => string
+  const target =
+    (sign: '<=' | '>=', kept: (value: number, promised: number) => boolean) =>
+    (what: string, value: number | undefined, promised: number, aim: number, text: Text = (x) => `${short(x)} x`) =>
+      list.push({
+        what,
+        value: value === undefined ? NOT_MEASURED : text(value),
+        promised: `${sign} ${text(promised)}`,
+        aim: `${sign} ${text(aim)}`,
+        ...(value === undefined ? {} : { kept: kept(value, promised) }),
+      })
+  const atMost = target('<=', (value, promised) => value <= promised)
+  const atLeast = target('>=', (value, promised) => value >= promised)
   const ratio = (a: number | undefined, b: number | undefined) =>
     a === undefined || b === undefined ? undefined : a / b
 

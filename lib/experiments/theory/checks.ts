@@ -206,10 +206,9 @@ export async function headDirection(engine: TheoryEngine, draw: Draw): Promise<C
   const largest = Math.max(...differences.map((d) => dot(d, d)))
   const head = await engine.training('explicit', { head: new Float32Array(hiddenSize) }, async (trainer) => {
     // The loss falls like 1/t, so a rate that grows with it reaches in few steps what a fixed one needs exponentially many for.
-    let learningRate = 4 / largest
     for (let step = 0; step < 2000; step++) {
       const { losses } = await trainer.accumulate(pairBatch(pairs))
-      learningRate = 4 / (largest * Math.max(1e-12, mean(losses)))
+      const learningRate = 4 / (largest * Math.max(1e-12, mean(losses)))
       await trainer.step({ learningRate: Math.min(learningRate, 1e9), maxNorm: 0 })
     }
     return Float64Array.from(await trainer.parameter('head'))
