@@ -21,13 +21,14 @@ const BATCH_TOKENS = 4096
 /** @returns by set, in the order of its rows; rows beyond the context are errors whatever `onLong` says */
 export async function hiddenStates(
   model: string,
+  now: Date,
   { dtype, template }: Pick<ExperimentSettings, 'dtype' | 'template'>,
   { device, signal }: Pick<ExperimentConduct, 'device' | 'signal'>,
   sets: Record<string, readonly PairRow[]>,
 ): Promise<Record<string, HiddenPair[]>> {
   const { spec, contextLength } = await openCheckpoint(model)
   const opened = await openOnDevice(spec, { device, dtype }, signal)
-  const pool = await EncodePool.start({ path: model, template, kind: 'explicit', now: new Date() }, 1)
+  const pool = await EncodePool.start({ path: model, template, kind: 'explicit', now }, 1)
   const settings = {
     kind: 'explicit' as const,
     onLong: 'error' as const,

@@ -91,7 +91,7 @@ export async function runMember(
   const evaluation = await writeRewards(model, sets, join(folder, 'rewards'), context)
   const attributions =
     seed === settings.seeds[0] && kind !== 'generative' ? await explain(model, kind, seed, context) : []
-  const observation = (await plan.observe?.({ kind, seed, model: path, base })) ?? null
+  const observation = (await plan.observe?.({ kind, seed, model: path, now: context.now })) ?? null
   const finished: FinishedMember = {
     member: { kind, seed, folder: name, steps: summary.steps, seconds: summary.seconds, evaluation },
     observation,

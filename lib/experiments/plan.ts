@@ -29,8 +29,8 @@ export interface TrainedMember {
   seed: number
   /** Folder of the trained model. */
   model: string
-  /** Folder of the model that it started from. */
-  base: string
+  /** The time told to templates. */
+  now: Date
 }
 
 /** What came out, for the parts of the result that only the experiment itself can write. */
@@ -64,8 +64,8 @@ export interface ExperimentPlan {
   sets: PlannedSet[]
   /** Sets whose tokens are explained. */
   explain: string[]
-  /** Measured on the model before any training. */
-  before?(base: string): Promise<ResultTable[]>
+  /** Measured on the model before any training. @param now the time told to templates, as in training */
+  before?(base: string, now: Date): Promise<ResultTable[]>
   /** Measured on a trained member. */
   observe?(member: TrainedMember): Promise<Json>
   conclude(findings: Findings): Conclusions

@@ -58,9 +58,9 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   const missing = [...new Set([...encoders[0]!.addedTokens, ...plan.tokens])]
   const base = await withTokens(resolved.model, missing, join(folder.path, 'base'))
   stage('checking the data')
-  await checkData(plan, resolved, base, checkpoint, texts, dataOf, now)
+  await checkData(resolved, base, texts, dataOf, now)
 
-  const before = await beforeTables(plan, base, folder.path)
+  const before = await beforeTables(plan, base, now, folder.path)
   const context: MemberContext = { ...resolved, plan, base, dataOf, now }
   const finished: FinishedMember[] = []
   const total = settings.kinds.length * settings.seeds.length
@@ -139,15 +139,13 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
 
 /** Tokenises everything as each kind will: a bad or too long row is told before the first training. */
 async function checkData(
-  plan: ExperimentPlan,
   { settings, conduct }: ResolvedExperiment,
   base: string,
-  { contextLength }: Checkpoint,
   texts: ReadonlyMap<string, PairRow[]>,
   dataOf: (set: string) => string,
   now: Date,
 ): Promise<void> {
-  const { spec } = await openCheckpoint(base)
+  const { spec, contextLength } = await openCheckpoint(base)
   for (const kind of settings.kinds) {
     const pool = await EncodePool.start({ path: base, template: settings.template, kind, now }, conduct.encodeThreads)
     try {
@@ -163,8 +161,6 @@ async function checkData(
       pool.close()
     }
   }
-  for (const name of plan.explain)
-    if (!texts.has(name)) throw new ImplexError('ERR_INTERNAL', `there is no set ${name} to explain`)
 }
 
 async function configOf(
@@ -198,11 +194,11 @@ async function configOf(
 }
 
 /** Measured once: a resumed experiment reads them back. */
-async function beforeTables(plan: ExperimentPlan, base: string, folder: string): Promise<ResultTable[]> {
+async function beforeTables(plan: ExperimentPlan, base: string, now: Date, folder: string): Promise<ResultTable[]> {
   if (plan.before === undefined) return []
   const path = join(folder, 'before.json')
   if (existsSync(path)) return JSON.parse(await readText(path)) as ResultTable[]
-  const tables = await plan.before(base)
+  const tables = await plan.before(base, now)
   await writeFileAtomic(path, `${JSON.stringify(tables)}\n`)
   return tables
 }

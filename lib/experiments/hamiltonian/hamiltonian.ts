@@ -61,11 +61,12 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
     separators: separators === 'added' ? SEPARATORS : PLAIN,
   })
   const { conduct, settings } = resolved
-  const write = async (model: string): Promise<GenerationRate> => {
+  const write = async (model: string, now: Date): Promise<GenerationRate> => {
     using opened = await LanguageModel.open(model, {
       device: conduct.device,
       dtype: settings.dtype,
       template: settings.template,
+      now,
       ...(conduct.signal && { signal: conduct.signal }),
     })
     return await generationRate(opened, test.slice(0, generations), {
@@ -93,10 +94,12 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
     ...(generations === 0
       ? {}
       : {
-          before: async (base) => [rateTable('Cycles written before training', [['base model', await write(base)]])],
-          observe: async ({ kind, model }) => {
+          before: async (base, now) => [
+            rateTable('Cycles written before training', [['base model', await write(base, now)]]),
+          ],
+          observe: async ({ kind, model, now }) => {
             if (kind !== 'implicit') return null
-            const { correct, total, examples } = await write(model)
+            const { correct, total, examples } = await write(model, now)
             return { correct, total, texts: examples.slice(0, 3).map(({ text }) => text) }
           },
         }),

@@ -59,8 +59,8 @@ export async function personaExperiment(options: PersonaOptions): Promise<Experi
       { name: 'test-unseen', label: 'test prompts, unseen words', shift: 'paraphrase', rows: testUnseen },
     ],
     explain: ['test', 'test-unseen'],
-    before: async (base) => [
-      await hiddenSeparation(base, { settings: resolved.settings, conduct: resolved.conduct }, train, {
+    before: async (base, now) => [
+      await hiddenSeparation(base, now, resolved, train, {
         'training prompts, unseen words': trainUnseen,
         'test prompts, unseen words': testUnseen,
       }),

@@ -11,12 +11,13 @@ import { dot, fiveNumbers, maxMarginSeparator } from './separator.js'
 
 export async function hiddenSeparation(
   model: string,
+  now: Date,
   { settings, conduct }: Pick<ResolvedExperiment, 'settings' | 'conduct'>,
   train: readonly PairRow[],
   unseen: Record<string, readonly PairRow[]>,
 ): Promise<ResultTable> {
   const names = Object.keys(unseen)
-  const states = await hiddenStates(model, settings, conduct, { train, ...unseen })
+  const states = await hiddenStates(model, now, settings, conduct, { train, ...unseen })
   const difference = ({ chosen, rejected }: HiddenPair) => chosen.map((value, i) => value - rejected[i]!)
   const seen = states.train!.map(difference)
   const separator = maxMarginSeparator(seen)
