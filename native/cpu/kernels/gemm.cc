@@ -22,6 +22,7 @@ IMPLEX_INLINE void micro_f32(const float* a, int64_t a_stride, const float* pane
   vf acc[R][kPanelVectors];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+#pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k) {
     vf b[kPanelVectors];
     for (int j = 0; j < kPanelVectors; ++j) b[j] = load(panel + k * kPanel + j * kLanes);
@@ -35,51 +36,71 @@ IMPLEX_INLINE void micro_f32(const float* a, int64_t a_stride, const float* pane
     for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
 }
 
+#if defined(__AVX512BF16__)
 typedef uint32_t u32_unaligned __attribute__((aligned(2), may_alias));
 
-#if defined(__AVX512BF16__)
-IMPLEX_INLINE vf multiply_pairs(vf acc, uint32_t pair, const uint32_t* b) {
-  const __m512i x = _mm512_set1_epi32(static_cast<int>(pair));
-  const __m512i y = _mm512_loadu_si512(b);
-  return reinterpret_cast<vf>(
-      _mm512_dpbf16_ps(reinterpret_cast<__m512>(acc), reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y)));
-}
-#else
-IMPLEX_INLINE vf multiply_pairs(vf acc, uint32_t pair, const uint32_t* b) {
-  const vu y = *reinterpret_cast<const vu_unaligned*>(b);
-  const vf low = reinterpret_cast<vf>(y << 16);
-  const vf high = reinterpret_cast<vf>(y & 0xffff0000u);
-  acc += splat(scalar_from_bf16(static_cast<uint16_t>(pair & 0xffffu))) * low;
-  acc += splat(scalar_from_bf16(static_cast<uint16_t>(pair >> 16))) * high;
-  return acc;
-}
-#endif
-
-// depth: pairs. `odd`: the last pair has only its first half in a.
+// `odd`: the last pair has only its first half in a.
 template <int R>
 IMPLEX_INLINE void micro_bf16(const uint16_t* a, int64_t a_stride, const uint32_t* panel, int64_t pairs, bool odd,
                               float* c, int64_t c_stride, bool first) {
   vf acc[R][kPanelVectors];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+  const auto add = [&](int r, uint32_t pair, const uint32_t* b) __attribute__((always_inline)) {
+    const __m512i x = _mm512_set1_epi32(static_cast<int>(pair));
+    for (int j = 0; j < kPanelVectors; ++j)
+      acc[r][j] =
+          reinterpret_cast<vf>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc[r][j]), reinterpret_cast<__m512bh>(x),
+                                                reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + j * kLanes))));
+  };
   const int64_t whole = odd ? pairs - 1 : pairs;
   for (int64_t k = 0; k < whole; ++k) {
 #pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-      const uint32_t x = *reinterpret_cast<const u32_unaligned*>(a + r * a_stride + 2 * k);
-      for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = multiply_pairs(acc[r][j], x, panel + k * kPanel + j * kLanes);
-    }
+    for (int r = 0; r < R; ++r)
+      add(r, *reinterpret_cast<const u32_unaligned*>(a + r * a_stride + 2 * k), panel + k * kPanel);
   }
-  if (odd) {
-    for (int r = 0; r < R; ++r) {
-      const uint32_t x = a[r * a_stride + 2 * whole];
-      for (int j = 0; j < kPanelVectors; ++j)
-        acc[r][j] = multiply_pairs(acc[r][j], x, panel + whole * kPanel + j * kLanes);
+  if (odd)
+    for (int r = 0; r < R; ++r) add(r, a[r * a_stride + 2 * whole], panel + whole * kPanel);
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
+}
+#else
+// Without instructions for bf16: a is f32 (widened once for all panels, zero after an odd depth), and of the panel's
+// pairs one half after the other is widened in registers. The two halves' sums together are more than 16 registers
+// hold, and compilers that see both at once spill; hence the macro.
+#if defined(__x86_64__)
+#define IMPLEX_KEEP_IN_REGISTER(x) asm("" : "+v"(x))
+#elif defined(__aarch64__)
+#define IMPLEX_KEEP_IN_REGISTER(x) asm("" : "+w"(x))
+#else
+#define IMPLEX_KEEP_IN_REGISTER(x) (void)(x)
+#endif
+
+template <int R>
+IMPLEX_INLINE void micro_bf16(const float* a, int64_t a_stride, const uint32_t* panel, int64_t pairs, float* c,
+                              int64_t c_stride, bool first) {
+  vf acc[R][kPanelVectors];
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+  for (int64_t k = 0; k < pairs; ++k) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      vf b[kPanelVectors];
+      for (int j = 0; j < kPanelVectors; ++j) b[j] = half_of(load_bits(panel + k * kPanel + j * kLanes), half);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        const vf x = splat(a[r * a_stride + 2 * k + half]);
+        for (int j = 0; j < kPanelVectors; ++j) {
+          acc[r][j] += x * b[j];
+          IMPLEX_KEEP_IN_REGISTER(acc[r][j]);
+        }
+      }
     }
   }
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
 }
+#endif
 
 template <int R>
 struct RowCount {
@@ -104,6 +125,38 @@ IMPLEX_INLINE void for_row_count(int64_t left, const F& body) {
       return body(RowCount<kRows>{});
   }
 }
+
+// Asks for memory before it is needed, into the first-level cache where two slices fit there, else into the second.
+IMPLEX_INLINE void prefetch(const void* p) {
+  if constexpr (kDepthBlock * kPanel * 4 <= 16384)
+    __builtin_prefetch(p, 0, 3);
+  else
+    __builtin_prefetch(p, 0, 2);
+}
+
+// Calls micro(rows, first row, slice of the panel, c, stride of c) for every register tile of the rows [row, end) and
+// the steps [k, k + steps). A step is what a panel keeps in 4 bytes a column: one depth of f32, a pair of bf16. Each
+// tile asks for its share of the slice that comes next, so that none waits for the weight.
+template <typename F>
+IMPLEX_INLINE void for_each_register_tile(const TileArgs* t, int64_t row, int64_t end, int64_t k, int64_t steps,
+                                          int64_t panel_steps, const F& micro) {
+  const uint32_t* panels = static_cast<const uint32_t*>(t->panels);
+  const int64_t width = t->panel_count * kPanel;
+  const int64_t share = (steps * kPanel * kRows + end - row - 1) / (end - row);
+  for (int64_t p = 0; p < t->panel_count; ++p) {
+    const uint32_t* b = panels + (p * panel_steps + k) * kPanel;
+    const uint32_t* next = p + 1 < t->panel_count ? b + panel_steps * kPanel : panels + (k + steps) * kPanel;
+    for (int64_t m = row; m < end; m += kRows) {
+      for (int64_t i = 0; i < share; i += 16) prefetch(next + i);
+      next += share;
+      float* c = t->c + m * width + p * kPanel;
+      for_row_count(
+          end - m, [&](auto rows) __attribute__((always_inline)) { micro(rows, m, b, c, width); });
+    }
+  }
+}
+
+IMPLEX_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace
 
@@ -229,48 +282,56 @@ void transpose(const void* in, int32_t dtype, int64_t in_stride, int64_t rows, i
 
 void tile_f32(const TileArgs* t) {
   const float* a = static_cast<const float*>(t->a);
-  const float* panels = static_cast<const float*>(t->panels);
-  const int64_t width = t->panel_count * kPanel;
   for (int64_t k = 0; k < t->depth; k += kDepthBlock) {
-    const int64_t depth = t->depth - k < kDepthBlock ? t->depth - k : kDepthBlock;
-    const bool first = k == 0;
-    for (int64_t p = 0; p < t->panel_count; ++p) {
-      const float* b = panels + (p * t->panel_depth + k) * kPanel;
-      for (int64_t m = 0; m < t->m; m += kRows) {
-        const float* rows = a + m * t->a_stride + k;
-        float* c = t->c + m * width + p * kPanel;
-        for_row_count(
-            t->m - m, [&](auto r) __attribute__((always_inline)) {
-              micro_f32<r.count>(rows, t->a_stride, b, depth, c, width, first);
-            });
-      }
-    }
+    const int64_t steps = least(t->depth - k, kDepthBlock);
+    for_each_register_tile(
+        t, 0, t->m, k, steps, t->panel_depth,
+        [&](auto rows, int64_t m, const uint32_t* b, float* c, int64_t width) __attribute__((always_inline)) {
+          micro_f32<rows.count>(a + m * t->a_stride + k, t->a_stride, reinterpret_cast<const float*>(b), steps, c,
+                                width, k == 0);
+        });
   }
 }
 
+#if defined(__AVX512BF16__)
 void tile_bf16(const TileArgs* t) {
   const uint16_t* a = static_cast<const uint16_t*>(t->a);
-  const uint32_t* panels = static_cast<const uint32_t*>(t->panels);
-  const int64_t width = t->panel_count * kPanel;
-  const int64_t all_pairs = (t->depth + 1) / 2;
-  const int64_t panel_pairs = (t->panel_depth + 1) / 2;
-  for (int64_t k = 0; k < all_pairs; k += kDepthBlock) {
-    const int64_t pairs = all_pairs - k < kDepthBlock ? all_pairs - k : kDepthBlock;
-    const bool first = k == 0;
-    const bool odd = t->depth % 2 != 0 && k + pairs == all_pairs;
-    for (int64_t p = 0; p < t->panel_count; ++p) {
-      const uint32_t* b = panels + (p * panel_pairs + k) * kPanel;
-      for (int64_t m = 0; m < t->m; m += kRows) {
-        const uint16_t* rows = a + m * t->a_stride + 2 * k;
-        float* c = t->c + m * width + p * kPanel;
-        for_row_count(
-            t->m - m, [&](auto r) __attribute__((always_inline)) {
-              micro_bf16<r.count>(rows, t->a_stride, b, pairs, odd, c, width, first);
-            });
+  const int64_t pairs = (t->depth + 1) / 2;
+  for (int64_t k = 0; k < pairs; k += kDepthBlock) {
+    const int64_t steps = least(pairs - k, kDepthBlock);
+    for_each_register_tile(
+        t, 0, t->m, k, steps, (t->panel_depth + 1) / 2,
+        [&](auto rows, int64_t m, const uint32_t* b, float* c, int64_t width) __attribute__((always_inline)) {
+          micro_bf16<rows.count>(a + m * t->a_stride + 2 * k, t->a_stride, b, steps,
+                                 t->depth % 2 != 0 && k + steps == pairs, c, width, k == 0);
+        });
+  }
+}
+#else
+void tile_bf16(const TileArgs* t) {
+  constexpr int64_t kPairs = kDepthBlock / 2;
+  constexpr int64_t kWidened = 8 * kRows;  // rows: 48 KiB of stack
+  float widened[kWidened * 2 * kPairs];
+  const int64_t pairs = (t->depth + 1) / 2;
+  for (int64_t k = 0; k < pairs; k += kPairs) {
+    const int64_t steps = least(pairs - k, kPairs);
+    const int64_t depth = least(t->depth - 2 * k, 2 * kPairs);
+    for (int64_t row = 0; row < t->m; row += kWidened) {
+      const int64_t end = least(t->m, row + kWidened);
+      for (int64_t r = row; r < end; ++r) {
+        const uint16_t* from = static_cast<const uint16_t*>(t->a) + r * t->a_stride + 2 * k;
+        float* to = widened + (r - row) * 2 * kPairs;
+        for (int64_t i = 0; i < 2 * steps; i += kLanes) put(to, 0, i, 2 * steps - i, get(from, 1, i, depth - i));
       }
+      for_each_register_tile(
+          t, row, end, k, steps, (t->panel_depth + 1) / 2,
+          [&](auto rows, int64_t m, const uint32_t* b, float* c, int64_t width) __attribute__((always_inline)) {
+            micro_bf16<rows.count>(widened + (m - row) * 2 * kPairs, 2 * kPairs, b, steps, c, width, k == 0);
+          });
     }
   }
 }
+#endif
 
 void finish_row(const float* c, int64_t n, const float* bias, const float* residual, void* out, int32_t out_dtype) {
   for (int64_t i = 0; i < n; i += kLanes) {

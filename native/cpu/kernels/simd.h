@@ -37,7 +37,14 @@ typedef float vf_unaligned __attribute__((vector_size(kLanes * 4), aligned(4), m
 typedef uint32_t vu_unaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef uint16_t vh_unaligned __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
-IMPLEX_INLINE vf splat(float x) { return vf{} + x; }
+// Lane by lane, not `vf{} + x`: that is an addition (it turns -0 to 0), which compilers then really make.
+#if IMPLEX_LANES == 16
+IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+#elif IMPLEX_LANES == 8
+IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x, x, x, x, x}; }
+#else
+IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x}; }
+#endif
 IMPLEX_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
 IMPLEX_INLINE void store(float* p, vf x) { *reinterpret_cast<vf_unaligned*>(p) = x; }
 IMPLEX_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
@@ -100,6 +107,12 @@ IMPLEX_INLINE void transpose_square(vf* rows) {
     for (int i = 0; i < kLanes; ++i) rows[i] = other[i];
   }
 }
+
+// One half of pairs of bf16, 0 the lower, as f32.
+IMPLEX_INLINE vf half_of(vu pairs, int half) {
+  return reinterpret_cast<vf>(half == 0 ? pairs << 16 : pairs & 0xffff0000u);
+}
+IMPLEX_INLINE vu load_bits(const uint32_t* p) { return *reinterpret_cast<const vu_unaligned*>(p); }
 
 // Two vectors as pairs of bf16: low in the lower half of each lane, high in the upper.
 IMPLEX_INLINE vu bf16_pairs(vf low, vf high) {
