@@ -148,7 +148,8 @@ int32_t attention_backward(ix_device* device, const ix_batch* batch, const ix_at
     return fail(status, IX_OUT_OF_MEMORY, "attention_backward: out of memory for %lld tokens",
                 static_cast<long long>(k->rows));
   }
-  const size_t scratch_size = static_cast<size_t>(device->kernels->attention_backward_scratch(shape->head_dim));
+  const size_t scratch_size =
+      static_cast<size_t>(device->kernels->attention_backward_scratch(shape->head_dim, shape->heads / shape->kv_heads));
   std::atomic<bool> no_memory{false};
   const double cost = schedule.keys * shape->heads * shape->head_dim;
   for_each_task(static_cast<int64_t>(trees.size()) * shape->kv_heads, cost, [&](int64_t task) {

@@ -15,24 +15,25 @@ struct Layout {
   float* keys;             // [kKeyBlock, wide]
   float* keys_transposed;  // [wide, kKeyBlock]
   float* values_transposed;
-  float* query;   // [kQueryBlock, wide], scaled
-  float* grad;    // [kQueryBlock, wide]
-  float* q_grad;  // [kQueryBlock, wide]
+  float* query;   // [group, kQueryBlock, wide], scaled
+  float* grad;    // [group, kQueryBlock, wide]
+  float* q_grad;  // [group, kQueryBlock, wide]
   float* weight;  // [kQueryBlock, kKeyBlock]: p
   float* dscore;  // [kQueryBlock, kKeyBlock]: grad · v, then ds
-  float* delta;   // [kQueryBlock]
+  float* delta;   // [group, kQueryBlock]
 };
 
-IMPLEX_INLINE Layout layout(float* scratch, int32_t head_dim) {
+IMPLEX_INLINE Layout layout(float* scratch, int32_t head_dim, int32_t group) {
   const int64_t wide = padded(head_dim);
+  const int64_t queries = static_cast<int64_t>(group) * kQueryBlock;
   Layout l;
   l.keys = scratch;
   l.keys_transposed = l.keys + wide * kKeyBlock;
   l.values_transposed = l.keys_transposed + wide * kKeyBlock;
   l.query = l.values_transposed + wide * kKeyBlock;
-  l.grad = l.query + wide * kQueryBlock;
-  l.q_grad = l.grad + wide * kQueryBlock;
-  l.weight = l.q_grad + wide * kQueryBlock;
+  l.grad = l.query + wide * queries;
+  l.q_grad = l.grad + wide * queries;
+  l.weight = l.q_grad + wide * queries;
   l.dscore = l.weight + kQueryBlock * kKeyBlock;
   l.delta = l.dscore + kQueryBlock * kKeyBlock;
   return l;
@@ -81,18 +82,20 @@ void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t 
 
 }  // namespace
 
-int64_t attention_backward_scratch(int32_t head_dim) {
+int64_t attention_backward_scratch(int32_t head_dim, int32_t group) {
   const int64_t wide = padded(head_dim);
-  return wide * (3 * kKeyBlock + 3 * kQueryBlock) + 2 * kQueryBlock * kKeyBlock + kQueryBlock;
+  return wide * 3 * kKeyBlock + 2 * kQueryBlock * kKeyBlock +
+         static_cast<int64_t>(group) * kQueryBlock * (3 * wide + 1);
 }
 
 void attention_backward(const AttentionBackwardArgs* b) {
   const AttentionArgs* a = &b->forward;
   const int32_t wide = padded(a->head_dim);
-  const Layout l = layout(a->scratch, a->head_dim);
+  const Layout l = layout(a->scratch, a->head_dim, a->group);
   for (int32_t g = 0; g < a->group; ++g) {
     const int64_t offset = a->q_offset + g * a->head_dim;
     for (int32_t r = 0; r < a->rows; ++r) {
+      const int32_t slot = g * kQueryBlock + r;
       const void* query = offset_by(a->q, a->dtype, r * a->q_stride + offset);
       const void* grad = offset_by(b->grad, a->dtype, r * a->out_stride + offset);
       const void* out = offset_by(a->out, a->dtype, r * a->out_stride + offset);
@@ -100,43 +103,54 @@ void attention_backward(const AttentionBackwardArgs* b) {
       for (int32_t d = 0; d < wide; d += kLanes) {
         const int64_t left = a->head_dim - d;
         const vf upstream = get(grad, a->dtype, d, left);
-        store(l.query + r * wide + d, get(query, a->dtype, d, left) * a->scale);
-        store(l.grad + r * wide + d, upstream);
-        store(l.q_grad + r * wide + d, vf{});
+        store(l.query + slot * wide + d, get(query, a->dtype, d, left) * a->scale);
+        store(l.grad + slot * wide + d, upstream);
+        store(l.q_grad + slot * wide + d, vf{});
         delta += upstream * get(out, a->dtype, d, left);
       }
-      l.delta[r] = sum_lanes(delta);
+      l.delta[slot] = sum_lanes(delta);
     }
-    const int64_t last = a->positions[a->rows - 1];
-    for (int64_t base = 0; base <= last; base += kKeyBlock) {
-      const int64_t present = last + 1 - base;
-      const int32_t count = present < kKeyBlock ? static_cast<int32_t>(present) : kKeyBlock;
-      fill_block(a, a->k, base, count, l.keys, l.keys_transposed);
-      fill_block(a, a->v, base, count, nullptr, l.values_transposed);
-      int32_t begin = 0;  // rows before this one end before the block
-      while (a->positions[begin] < base) ++begin;
-      const int32_t rows = a->rows - begin;
-      all_scores(rows, l.query + begin * wide, wide, a->head_dim, l.keys_transposed, l.weight + begin * kKeyBlock);
-      all_scores(rows, l.grad + begin * wide, wide, a->head_dim, l.values_transposed, l.dscore + begin * kKeyBlock);
+  }
+  const int64_t last = a->positions[a->rows - 1];
+  for (int64_t base = 0; base <= last; base += kKeyBlock) {
+    const int64_t present = last + 1 - base;
+    const int32_t count = present < kKeyBlock ? static_cast<int32_t>(present) : kKeyBlock;
+    fill_block(a, a->k, base, count, l.keys, l.keys_transposed);
+    fill_block(a, a->v, base, count, nullptr, l.values_transposed);
+    int32_t begin = 0;  // rows before this one end before the block
+    while (a->positions[begin] < base) ++begin;
+    const int32_t rows = a->rows - begin;
+    float* weights = l.weight + begin * kKeyBlock;
+    float* dscores = l.dscore + begin * kKeyBlock;
+    for (int32_t g = 0; g < a->group; ++g) {
+      const float* query = l.query + g * kQueryBlock * wide;
+      const float* grad = l.grad + g * kQueryBlock * wide;
+      all_scores(rows, query + begin * wide, wide, a->head_dim, l.keys_transposed, weights);
+      all_scores(rows, grad + begin * wide, wide, a->head_dim, l.values_transposed, dscores);
       for (int32_t r = begin; r < a->rows; ++r) {
         float* weight = l.weight + r * kKeyBlock;
         float* dscore = l.dscore + r * kKeyBlock;
         const float lse = a->lse[r * a->lse_stride + a->head + g];
+        const float delta = l.delta[g * kQueryBlock + r];
         for (int j = 0; j < kKeyVectors; ++j) {
           const vf p = exp(load(weight + j * kLanes) - lse);
           store(weight + j * kLanes, p);
-          store(dscore + j * kLanes, p * (load(dscore + j * kLanes) - l.delta[r]));
+          store(dscore + j * kLanes, p * (load(dscore + j * kLanes) - delta));
         }
         for (int64_t j = a->positions[r] + 1 - base; j < kKeyBlock; ++j) weight[j] = dscore[j] = 0.0f;
       }
-      all_accumulate(rows, l.dscore + begin * kKeyBlock, l.keys, wide, count, l.q_grad + begin * wide);
-      add_to_tokens(a, base, count, begin, l.weight, l.grad, b->v_grad, b->kv_grad_stride);
-      add_to_tokens(a, base, count, begin, l.dscore, l.query, b->k_grad, b->kv_grad_stride);
+      all_accumulate(rows, dscores, l.keys, wide, count, l.q_grad + (g * kQueryBlock + begin) * wide);
+      add_to_tokens(a, base, count, begin, l.weight, grad, b->v_grad, b->kv_grad_stride);
+      add_to_tokens(a, base, count, begin, l.dscore, query, b->k_grad, b->kv_grad_stride);
     }
+  }
+  for (int32_t g = 0; g < a->group; ++g) {
+    const int64_t offset = a->q_offset + g * a->head_dim;
     for (int32_t r = 0; r < a->rows; ++r) {
       void* out = const_cast<void*>(offset_by(b->q_grad, a->dtype, r * a->q_stride + offset));
+      const float* q_grad = l.q_grad + (g * kQueryBlock + r) * wide;
       for (int32_t d = 0; d < a->head_dim; d += kLanes)
-        put(out, a->dtype, d, a->head_dim - d, load(l.q_grad + r * wide + d) * a->scale);
+        put(out, a->dtype, d, a->head_dim - d, load(q_grad + d) * a->scale);
     }
   }
 }

@@ -8,7 +8,10 @@ namespace implex::cpu::IMPLEX_KERNELS {
 namespace {
 
 constexpr int kKeyVectors = kKeyBlock / kLanes;
-constexpr int kUnroll = kLanes == 16 ? 4 : 2;  // query rows of one register tile
+constexpr int kUnroll =
+    kLanes == 16 ? 4 : 2;  // of rows of one register tile: sums over keys or queries have twice as many
+constexpr int kScoreRows = kLanes == 16 ? 4 : 3;  // query rows by vectors of keys: with what they multiply they fit the
+constexpr int kScoreVectors = 4;                  // registers, 32 of 16 lanes or 16 of fewer
 
 IMPLEX_INLINE int32_t padded(int32_t head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
 
@@ -50,17 +53,21 @@ IMPLEX_INLINE void fill_block(const AttentionArgs* a, const void* matrix, int64_
 // kKeyBlock].
 template <int R>
 IMPLEX_INLINE void scores(const float* query, int32_t wide, int32_t head_dim, const float* keys, float* weight) {
-  vf acc[R][kKeyVectors];
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = vf{};
-  for (int32_t d = 0; d < head_dim; ++d) {
-    for (int r = 0; r < R; ++r) {
-      const vf x = splat(query[r * wide + d]);
-      for (int j = 0; j < kKeyVectors; ++j) acc[r][j] += x * load(keys + d * kKeyBlock + j * kLanes);
+  for (int at = 0; at < kKeyVectors; at += kScoreVectors) {
+    vf acc[R][kScoreVectors];
+    for (int r = 0; r < R; ++r)
+      for (int j = 0; j < kScoreVectors; ++j) acc[r][j] = vf{};
+    for (int32_t d = 0; d < head_dim; ++d) {
+      vf key[kScoreVectors];
+      for (int j = 0; j < kScoreVectors; ++j) key[j] = load(keys + d * kKeyBlock + (at + j) * kLanes);
+      for (int r = 0; r < R; ++r) {
+        const vf x = splat(query[r * wide + d]);
+        for (int j = 0; j < kScoreVectors; ++j) acc[r][j] += x * key[j];
+      }
     }
+    for (int r = 0; r < R; ++r)
+      for (int j = 0; j < kScoreVectors; ++j) store(weight + r * kKeyBlock + (at + j) * kLanes, acc[r][j]);
   }
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kKeyVectors; ++j) store(weight + r * kKeyBlock + j * kLanes, acc[r][j]);
 }
 
 // output[r] += sum over j < count of weight[r, j] * values[j], j ascending, for V vectors of dimensions. Rows times
@@ -90,21 +97,44 @@ IMPLEX_INLINE void accumulate_rows(const float* weight, const float* values, int
   for (; d < wide; d += kLanes) accumulate<R, 1>(weight, values + d, wide, count, output + d);
 }
 
-// The same for any number of rows.
+// The same for any number of rows: whole tiles, then what is left, fewer than R, in one.
+template <int R>
+IMPLEX_INLINE void rest_of_scores(int32_t rows, const float* query, int32_t wide, int32_t head_dim, const float* keys,
+                                  float* weight) {
+  if constexpr (R > 0) {
+    if (rows == R)
+      scores<R>(query, wide, head_dim, keys, weight);
+    else
+      rest_of_scores<R - 1>(rows, query, wide, head_dim, keys, weight);
+  }
+}
+
 IMPLEX_INLINE void all_scores(int32_t rows, const float* query, int32_t wide, int32_t head_dim, const float* keys,
                               float* weight) {
   int32_t r = 0;
-  for (; r + kUnroll <= rows; r += kUnroll)
-    scores<kUnroll>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
-  for (; r < rows; ++r) scores<1>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+  for (; r + kScoreRows <= rows; r += kScoreRows)
+    scores<kScoreRows>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+  rest_of_scores<kScoreRows - 1>(rows - r, query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+}
+
+template <int R>
+IMPLEX_INLINE void rest_of_accumulate(int32_t rows, const float* weight, const float* values, int32_t wide,
+                                      int32_t count, float* output) {
+  if constexpr (R > 0) {
+    if (rows == R)
+      accumulate_rows<R>(weight, values, wide, count, output);
+    else
+      rest_of_accumulate<R - 1>(rows, weight, values, wide, count, output);
+  }
 }
 
 IMPLEX_INLINE void all_accumulate(int32_t rows, const float* weight, const float* values, int32_t wide, int32_t count,
                                   float* output) {
+  constexpr int kRows = 2 * kUnroll;
   int32_t r = 0;
-  for (; r + 2 * kUnroll <= rows; r += 2 * kUnroll)
-    accumulate_rows<2 * kUnroll>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
-  for (; r < rows; ++r) accumulate_rows<1>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
+  for (; r + kRows <= rows; r += kRows)
+    accumulate_rows<kRows>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
+  rest_of_accumulate<kRows - 1>(rows - r, weight + r * kKeyBlock, values, wide, count, output + r * wide);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ void norm_backward_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind
                        float* gamma_grad, float* beta_grad);
 void glu_backward_row(const void* gate, const void* up, const void* grad, int32_t dtype, int64_t n, int32_t activation,
                       void* gate_grad, void* up_grad);
-int64_t attention_backward_scratch(int32_t head_dim);
+int64_t attention_backward_scratch(int32_t head_dim, int32_t group);
 void attention_backward(const AttentionBackwardArgs* args);
 void logit_gradient_row(const float* c, int64_t n, float lse, float grad, int64_t target, void* out, int32_t out_dtype);
 void add_scaled(const float* in, float scale, int64_t n, float* out);

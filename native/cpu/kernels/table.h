@@ -96,7 +96,7 @@ struct KernelTable {
                             int32_t accumulate, float* gamma_grad, float* beta_grad);
   void (*glu_backward_row)(const void* gate, const void* up, const void* grad, int32_t dtype, int64_t n,
                            int32_t activation, void* gate_grad, void* up_grad);
-  int64_t (*attention_backward_scratch)(int32_t head_dim);
+  int64_t (*attention_backward_scratch)(int32_t head_dim, int32_t group);
   void (*attention_backward)(const AttentionBackwardArgs* args);
   // Row of logits -> loss gradient of the logits: grad * (1[i = target] - exp(c[i] - lse)).
   void (*logit_gradient_row)(const float* c, int64_t n, float lse, float grad, int64_t target, void* out,
