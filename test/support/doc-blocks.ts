@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
+import { speedTable } from '../../bench/speed-table.js'
 import type { DType } from '../../lib/device.js'
 import { ImplexError } from '../../lib/native/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
@@ -48,6 +49,7 @@ export async function generate(name: string): Promise<string | undefined> {
   const [what, argument] = name.split(' ') as [string, string?]
   if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
+  if (what === 'speed') return speedTable()
   if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()

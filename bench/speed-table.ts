@@ -1,0 +1,29 @@
+/**
+ * The README's table of speed against PyTorch, from the records of bench/peers (docs/performance.md has each in full).
+ */
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import type { BenchCase, BenchResult } from '../lib/bench/result.js'
+import { short } from '../lib/bench/table.js'
+
+const RESULTS = resolve(import.meta.dirname, '..', '..', 'bench', 'results')
+const RECORDS = ['peers', 'peers_avx2']
+
+/** Rows: a case and what it was held against. Columns: a record, named by its kernels. Cells: that side's median time over ours. */
+export function speedTable(): string {
+  const records = RECORDS.map((name) => JSON.parse(readFileSync(join(RESULTS, `${name}.json`), 'utf8')) as BenchResult)
+  const names = new Set(records.flatMap(({ cases }) => cases.filter(isContest).map(({ name }) => name)))
+  const rows = Array.from(names, (name) => {
+    const [work, against] = name.split(': ') as [string, string]
+    const ratios = records.map(({ cases }) => cases.find((item) => item.name === name)?.values?.ratio)
+    return [work, against, ...ratios.map((ratio) => (ratio === undefined ? '' : short(ratio)))]
+  })
+  const head = ['', 'against', ...records.map(({ machine }) => machine.kernels)]
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, i) => (i < 2 ? '---' : '---:'))), ...rows.map(line)].join('\n')
+}
+
+/** A whole task against PyTorch; not a product alone, not ours against ours. */
+function isContest({ name, values }: BenchCase): boolean {
+  return values?.ratio !== undefined && / (plain|tuned)$/.test(name)
+}
