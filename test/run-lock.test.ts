@@ -1,4 +1,4 @@
-/** One writer at a time in a run folder or on an output, whoever comes second and however the first one ends. */
+/** One writer at a time in a run folder or on an output, whoever comes second and however the first one ends; refused runs leave nothing. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -7,8 +7,11 @@ import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { personaExperiment } from '../lib/experiments/persona/persona.js'
+import { theoryExperiment } from '../lib/experiments/theory/theory.js'
 import { loadBinding, lockFile } from '../lib/native/binding.js'
 import { Lock } from '../lib/runs/lock.js'
+import { train } from '../lib/trainer.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { implex } from './support/cli.js'
 import { failure, fails, unsafe } from './support/engine.js'
@@ -159,5 +162,21 @@ runs('a training, an experiment and an output in use are refused and stay as the
   }
   assert.not.ok(readdirSync(at('run')).includes('.lock'))
   assert.not.ok(existsSync(at('rewards.jsonl.lock')))
+})
+
+runs('what is refused leaves neither a folder nor those above it that it made', async () => {
+  const absent = { model: at('absent'), cache: false, device: 'cpu' } as const
+  mkdirSync(at('mine'))
+  for (const run of [
+    (out: string) => train(absent.model, data, { ...absent, kind: 'explicit', out }),
+    (out: string) => theoryExperiment({ ...absent, out }),
+    (out: string) => personaExperiment({ ...absent, out }),
+  ]) {
+    assert.is((await failure(() => run(at('new', 'runs', 'a')))).code, 'ERR_CHECKPOINT_NOT_FOUND')
+    assert.not.ok(existsSync(at('new')))
+    assert.is((await failure(() => run(at('mine', 'b')))).code, 'ERR_CHECKPOINT_NOT_FOUND')
+    assert.is((await failure(() => run(at('mine')))).code, 'ERR_CHECKPOINT_NOT_FOUND')
+    assert.equal(readdirSync(at('mine')), [])
+  }
 })
 runs.run()

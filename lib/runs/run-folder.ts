@@ -10,8 +10,8 @@
  *
  * Killed at any moment, the folder can be read, and the run can go on.
  */
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { fileError, systemCode } from '../checkpoint/files.js'
 import { ImplexError } from '../native/errors.js'
 import { isPlainObject } from '../native/validate.js'
@@ -44,6 +44,7 @@ export class RunFolder implements AsyncDisposable {
   /** Of an earlier process; undefined for a new run. */
   readonly config: RunConfig | undefined
   readonly #lock: Lock
+  readonly #made: string | undefined
 
   /**
    * Makes the folder, or looks into the one that is there, and keeps other writers out of it until it is disposed of.
@@ -51,30 +52,41 @@ export class RunFolder implements AsyncDisposable {
    *   is not set, or holds something else than a run
    */
   static async open(path: string, resume: boolean, warn: (message: string) => void): Promise<RunFolder> {
+    let made: string | undefined
     try {
-      await mkdir(path, { recursive: true })
+      made = await mkdir(path, { recursive: true })
     } catch (error) {
       throw fileError(path, 'write', error)
     }
     const lock = await Lock.take(join(path, LOCK), path, warn)
     try {
-      return new RunFolder(path, await usableConfig(path, resume), lock)
+      return new RunFolder(path, await usableConfig(path, resume), lock, made)
     } catch (error) {
       await lock[Symbol.asyncDispose]()
       throw error
     }
   }
 
-  private constructor(path: string, config: RunConfig | undefined, lock: Lock) {
+  private constructor(path: string, config: RunConfig | undefined, lock: Lock, made: string | undefined) {
     this.path = path
     this.config = config
     this.checkpoints = new Checkpoints(join(path, 'checkpoints'))
     this.#lock = lock
+    this.#made = made
   }
 
-  /** Lets others in. */
+  /** Lets others in. A folder that was made here goes away again when nothing was written into it. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lock[Symbol.asyncDispose]()
+    if (this.#made === undefined) return
+    const top = resolve(this.#made)
+    for (let folder = resolve(this.path); folder.length >= top.length; folder = dirname(folder)) {
+      const gone = await rmdir(folder).then(
+        () => true,
+        () => false, // it is not empty
+      )
+      if (!gone) return
+    }
   }
 
   get metricsPath(): string {
