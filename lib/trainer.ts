@@ -68,7 +68,7 @@ export interface TrainResult {
  *
  * @throws TypeError, RangeError for wrong arguments
  * @throws ImplexError for data, checkpoint, tokenizer or device that cannot be used; ERR_OUT_OF_MEMORY before anything is trained;
- *   ERR_SELF_CHECK when the run would be wasted; ERR_RESUME_MISMATCH; ERR_NOT_FINITE; ERR_DISK_FULL, ERR_IO; ERR_ABORTED
+ *   ERR_SELF_CHECK when the run would be wasted; ERR_RESUME_MISMATCH; ERR_IN_USE; ERR_NOT_FINITE; ERR_DISK_FULL, ERR_IO; ERR_ABORTED
  */
 export async function train(model: string, data: TrainData, options: TrainOptions): Promise<TrainResult> {
   checkString('model', model)
@@ -119,7 +119,8 @@ class Run {
 
   async run(): Promise<TrainResult> {
     const { settings, conduct } = this.#options
-    const folder = await RunFolder.open(conduct.out, conduct.resume)
+    const folder = await RunFolder.open(conduct.out, conduct.resume, conduct.onWarning)
+    this.#closing.push(() => folder[Symbol.asyncDispose]())
     if (folder.config !== undefined) {
       const complete = await this.#completeRun(folder, folder.config)
       if (complete !== undefined) return complete

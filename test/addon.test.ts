@@ -31,6 +31,7 @@ exported('are those that binding.ts declares', () => {
     'kernelGemm',
     'kernelLinearLogprob',
     'kernelLinearReward',
+    'lockFile',
     'openModel',
     'openTrainer',
     'probeDevice',

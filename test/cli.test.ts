@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { writeTinyModels } from './fixtures/tiny-models.js'
 import { implex } from './support/cli.js'
+import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const folder = temporaryFolder()
@@ -88,11 +90,28 @@ command('doctor says what is there, for people and for programs', async () => {
   assert.ok(Array.isArray(report.advice))
 })
 
-command('doctor says when IMPLEX_KERNELS names kernels that are not there', async () => {
-  const { stdout } = await implex(['doctor'], { env: { IMPLEX_KERNELS: 'avx1024' } })
-  assert.match(stdout, /IMPLEX_KERNELS asks for avx1024, .*baseline.*ignored/)
-  const { stdout: known } = await implex(['doctor'], { env: { IMPLEX_KERNELS: 'baseline' } })
-  assert.not.match(known, /IMPLEX_KERNELS/)
+command('settings of the engine that cannot be had are refused, and doctor says so', async () => {
+  const { policy } = await writeTinyModels(join(folder, 'models'))
+  const data = join(repositoryRoot, 'examples', 'pairs.jsonl')
+  const score = ['score', '--model', policy, '--kind', 'implicit', '--data', data, '--device', 'cpu', '--quiet']
+  for (const [env, message] of [
+    [{ IMPLEX_KERNELS: 'avx1024' }, /IMPLEX_KERNELS is "avx1024", but this build has for this processor: baseline\b/],
+    [{ IMPLEX_KERNELS: 'x'.repeat(100_000) }, /IMPLEX_KERNELS is "x{40}", but .*baseline\b/],
+    [{ IMPLEX_THREADS: '0' }, /IMPLEX_THREADS is "0"; it must be a whole number from 1 to 1024/],
+    [{ IMPLEX_THREADS: 'many' }, /IMPLEX_THREADS is "many"/],
+  ] as const) {
+    const { status, stdout, stderr } = await implex(score, { env })
+    assert.equal([status, stdout], [1, ''])
+    assert.match(stderr, message)
+    assert.match(stderr, /ERR_DEVICE_UNAVAILABLE/)
+  }
+  const said = (await implex(['doctor'], { env: { IMPLEX_KERNELS: 'avx1024' } })).stdout
+  assert.match(said, /^No model can be opened: IMPLEX_KERNELS is "avx1024", but .*, or none\.$/m)
+  for (const env of [
+    { IMPLEX_KERNELS: 'baseline', IMPLEX_THREADS: '2' },
+    { IMPLEX_KERNELS: '', IMPLEX_THREADS: '' },
+  ])
+    assert.is((await implex(score, { env })).status, 0)
 })
 
 command('doctor without an engine fails, says where it looked and what to do', async () => {

@@ -1,4 +1,6 @@
 /** The test runner counts what uvu and node do not tell by themselves: crashes, hangs, skips, suites that never ran. */
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Outcome, runProgram } from './support/child.js'
@@ -72,6 +74,14 @@ runner('kills a program that hangs, and its children', async () => {
   )
   assert.match(outcome.problem ?? '', 'ran past 2 s')
   assert.ok(outcome.seconds < 30, `took ${outcome.seconds} s`)
+})
+
+runner('leaves no temporary files of a program that is killed', async () => {
+  const make = "const path = require('node:fs').mkdtempSync(require('node:os').tmpdir() + '/left-')"
+  const { output } = await runScript(`${make}; console.log(path); process.kill(process.pid, 'SIGKILL')`)
+  const path = output.trim()
+  assert.match(path, /left-\w+$/)
+  assert.not.ok(existsSync(path) || existsSync(dirname(path)))
 })
 
 runner.run()

@@ -6,13 +6,8 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { PairRewards } from '../lib/evaluation/statistics.js'
 import type { ModelSpec } from '../lib/checkpoint/spec.js'
-import {
-  type NativeBatch,
-  type NativeTrainBatch,
-  type NativeTrainOptions,
-  openModel,
-  openTrainer,
-} from '../lib/native/binding.js'
+import { type IdPair, pairBatch, readoutDescent, sequenceBatch } from '../lib/experiments/theory/engine.js'
+import { openModel, openTrainer } from '../lib/native/binding.js'
 import { seededRandom } from './fixtures/random.js'
 import { CPU, tinySpec } from './support/engine.js'
 
@@ -22,78 +17,13 @@ const spec = await tinySpec({ hiddenSize: D, vocabSize: V, layers: 2 })
 const random = seededRandom(11)
 const tokens = (count: number) => Array.from({ length: count }, () => random.below(V))
 
-function options(objective: 'explicit' | 'implicit', more: Partial<NativeTrainOptions> = {}): NativeTrainOptions {
-  const explicit = objective === 'explicit'
-  return {
-    objective,
-    pool: 'last',
-    beta: 1,
-    lengthNormalized: false,
-    labelSmoothing: 0,
-    centering: 0,
-    optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, momentum: 0 },
-    // The backbone is fixed: what is trained is u, or the unembedding W.
-    frozen: { embedding: true, blocks: true, norms: true, unembedding: explicit, head: !explicit },
-    recompute: false,
-    ...more,
-  }
-}
-
-/** Sequences as parentless segments. */
-function batch(sequences: number[][], readout: NativeBatch['readout']): NativeBatch {
-  let at = 0
-  const segments = sequences.flatMap((ids) => {
-    at += ids.length
-    return [at - ids.length, ids.length, -1]
-  })
-  return {
-    tokens: Int32Array.from(sequences.flat()),
-    segments: Int32Array.from(segments),
-    scored: Int32Array.from(sequences.keys()),
-    readout,
-  }
-}
-
-interface Pair {
-  prompt: number[]
-  chosen: number[]
-  rejected: number[]
-}
-
-/** Pairs with shared prompts, chosen and rejected in turn. */
-function pairBatch(pairs: Pair[], more: Partial<NativeTrainBatch> = {}): NativeTrainBatch {
-  const ids: number[] = []
-  const segments: number[] = []
-  const scored: number[] = []
-  for (const { prompt, chosen, rejected } of pairs) {
-    const parent = segments.length / 3
-    for (const [part, of] of [
-      [prompt, -1],
-      [chosen, parent],
-      [rejected, parent],
-    ] as const) {
-      segments.push(ids.length, part.length, of)
-      ids.push(...part)
-    }
-    scored.push(parent + 1, parent + 2)
-  }
-  return {
-    tokens: Int32Array.from(ids),
-    segments: Int32Array.from(segments),
-    scored: Int32Array.from(scored),
-    scale: 1 / pairs.length,
-    gradients: true,
-    ...more,
-  }
-}
-
 /** [sequences][D]: the last hidden state of each, one component at a time by heads that are unit vectors. */
 async function hiddenStates(of: ModelSpec, sequences: number[][]): Promise<number[][]> {
   const model = await openModel(of, CPU)
   const columns: Float64Array[] = []
   for (let i = 0; i < D; i++) {
     model.setHead(Float32Array.from({ length: D }, (_, j) => (i === j ? 1 : 0)))
-    columns.push((await model.score(batch(sequences, 'reward_last'))).values)
+    columns.push((await model.score(sequenceBatch(sequences, 'reward_last'))).values)
   }
   model.dispose()
   return sequences.map((_, row) => columns.map((column) => column[row]!))
@@ -111,16 +41,16 @@ dynamics('explicit: Δr(x′,y′) = η g ⟨h′, h⁺ - h⁻⟩', async () => 
   const pair = { prompt: tokens(5), chosen: tokens(4), rejected: tokens(3) }
   const others = Array.from({ length: 6 }, () => tokens(3 + random.below(6)))
   const head = Float32Array.from({ length: D }, () => random.normal() * 0.1)
-  const trainer = await openTrainer(spec, CPU, options('explicit', { head }))
+  const trainer = await openTrainer(spec, CPU, readoutDescent('explicit', { head }))
   assert.equal(
     trainer.parameters.map(({ role }) => role),
     ['head'],
   )
-  const before = (await trainer.score(batch(others, 'reward_last'))).values
+  const before = (await trainer.score(sequenceBatch(others, 'reward_last'))).values
   const { rewards } = await trainer.accumulate(pairBatch([pair]))
   const learningRate = 0.1
   await trainer.step({ learningRate, maxNorm: 0 })
-  const after = (await trainer.score(batch(others, 'reward_last'))).values
+  const after = (await trainer.score(sequenceBatch(others, 'reward_last'))).values
   trainer.dispose()
 
   const sequences = [[...pair.prompt, ...pair.chosen], [...pair.prompt, ...pair.rejected], ...others]
@@ -144,7 +74,7 @@ dynamics('implicit: Δr(x′,y′) = η g β² Σ ρ ⟨h′, h⟩, to first ord
   const beta = 0.5
   const g = { value: 0 }
   const change = async (learningRate: number) => {
-    const trainer = await openTrainer(spec, CPU, options('implicit', { beta }))
+    const trainer = await openTrainer(spec, CPU, readoutDescent('implicit', { beta }))
     assert.equal(
       trainer.parameters.map(({ role }) => role),
       ['unembedding'],
@@ -209,7 +139,7 @@ unseen('their implicit reward difference stays 0: rows of other tokens never mov
   const others = [20, 21, 22, 23]
   const prompts = Array.from({ length: 4 }, () => tokens(6))
   const trained = prompts.map((prompt, i) => ({ prompt, chosen: [seen[i % 2]!], rejected: [seen[2 + (i % 2)]!] }))
-  const trainer = await openTrainer(spec, CPU, options('implicit', { beta: 0.1 }))
+  const trainer = await openTrainer(spec, CPU, readoutDescent('implicit', { beta: 0.1 }))
   const request = {
     ...pairBatch(
       [...prompts, tokens(4)].flatMap((prompt) =>
@@ -310,14 +240,14 @@ symmetry('training on swapped pairs with the opposite head gives the opposite re
   const pairs = Array.from({ length: 5 }, () => ({ prompt: tokens(3), chosen: tokens(4), rejected: tokens(2) }))
   const head = Float32Array.from({ length: D }, () => random.normal() * 0.1)
   const frozen = { embedding: false, blocks: false, norms: false, unembedding: true, head: false }
-  const run = async (data: Pair[], start: Float32Array) => {
-    const trainer = await openTrainer(spec, CPU, options('explicit', { head: start, frozen }))
+  const run = async (data: IdPair[], start: Float32Array) => {
+    const trainer = await openTrainer(spec, CPU, { ...readoutDescent('explicit', { head: start }), frozen })
     const losses: number[] = []
     for (let step = 0; step < 5; step++) {
       losses.push((await trainer.accumulate(pairBatch(data))).losses.reduce((a, b) => a + b))
       await trainer.step({ learningRate: 0.05, maxNorm: 0 })
     }
-    const { rewards } = await trainer.accumulate(pairBatch(data, { gradients: false }))
+    const { rewards } = await trainer.accumulate(pairBatch(data, false))
     trainer.dispose()
     return { losses, rewards }
   }

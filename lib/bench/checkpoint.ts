@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type NamedTensor, writeCheckpoint, writeSafetensors } from '../checkpoint/write.js'
+import { byteAlphabet, byteLevelTokenizer, LLAMA_PIECES } from '../text/byte-level.js'
 import { Random } from '../train/random.js'
 import { type RealShape, tensorsOfShape } from './real-shapes.js'
 
@@ -59,9 +60,6 @@ const SPECIAL = ['<|begin|>', '<|end|>', '<|role|>', '<|text|>', '<|pad|>']
 const TEMPLATE =
   "{{ bos_token }}{% for message in messages %}<|role|>{{ message['role'] }}<|text|>{{ message['content'] }}<|end|>{% endfor %}" +
   '{% if add_generation_prompt %}<|role|>assistant<|text|>{% endif %}'
-/** What byte-level tokenizers of Llama 3 and Qwen cut text into. */
-const PIECES =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 /** Whole words in the vocabulary; rarer ones are cut, as any tokenizer cuts rare words. */
 const WORDS = 12000
 
@@ -147,13 +145,6 @@ function tensorsOf(
   return list
 }
 
-/** GPT-2's printable character for each byte: printable Latin-1 stands for itself, the rest moves to 256 and up. */
-function byteAlphabet(): string[] {
-  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
-  let moved = 256
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : moved++))
-}
-
 function tokenizerFiles(vocabulary: number, texts: readonly string[]): Record<string, string> {
   const alphabet = byteAlphabet()
   const tokens = new Set([...SPECIAL, ...alphabet])
@@ -172,34 +163,7 @@ function tokenizerFiles(vocabulary: number, texts: readonly string[]): Record<st
       merges.push([spelled.slice(0, end - 1).join(''), spelled[end - 1]!])
     }
   }
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
-  const tokenizer = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL.map((content, id) => ({ id, content, ...flags })),
-    normalizer: null,
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [{ type: 'Split', pattern: { Regex: PIECES }, behavior: 'Isolated', invert: false }, byteLevel],
-    },
-    post_processor: null,
-    decoder: byteLevel,
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      // A word of the vocabulary is one token whatever its merges would make of it.
-      ignore_merges: true,
-      vocab: Object.fromEntries([...tokens].map((token, id) => [token, id])),
-      merges,
-    },
-  }
+  const parts = { special: SPECIAL, tokens, merges, pieces: LLAMA_PIECES, ignoreMerges: true }
   const settings = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     bos_token: SPECIAL[0],
@@ -207,7 +171,10 @@ function tokenizerFiles(vocabulary: number, texts: readonly string[]): Record<st
     pad_token: SPECIAL[4],
     chat_template: TEMPLATE,
   }
-  return { 'tokenizer.json': JSON.stringify(tokenizer), 'tokenizer_config.json': JSON.stringify(settings, null, 2) }
+  return {
+    'tokenizer.json': JSON.stringify(byteLevelTokenizer(parts)),
+    'tokenizer_config.json': JSON.stringify(settings, null, 2),
+  }
 }
 
 export const checkpointPath = (root: string, size: ModelSize, role: 'policy' | 'reference') =>

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { CUDA_VERIFIED, cudaModulePath } from '../device.js'
+import { kernels } from '../kernels.js'
 import {
   type DeviceProbe,
   type NativeAttempt,
@@ -18,6 +19,8 @@ export interface EngineReport {
   attempts: NativeAttempt[]
   info?: NativeInfo
   error?: string
+  /** Why no model can be opened on the CPU, though the engine was loaded. */
+  problem?: string
 }
 
 export interface CudaReport extends DeviceProbe {
@@ -26,10 +29,15 @@ export interface CudaReport extends DeviceProbe {
   verified?: boolean
 }
 
-function engine(): EngineReport {
+async function engine(): Promise<EngineReport> {
   const { path, attempts, error } = nativeLocation()
   if (path === undefined) return { attempts, error: error?.message ?? 'it was not found' }
-  return { path, attempts, info: nativeInfo() }
+  const report: EngineReport = { path, attempts, info: nativeInfo() }
+  const one = Float32Array.of(1)
+  return kernels.gemm({ a: one, b: one, k: 1 }).then(
+    () => report,
+    (error: Error) => ({ ...report, problem: error.message }),
+  )
 }
 
 function cuda(): CudaReport {
@@ -38,4 +46,4 @@ function cuda(): CudaReport {
   return { module, verified: CUDA_VERIFIED, ...probeDevice(module) }
 }
 
-process.stdout.write(`${JSON.stringify(process.argv[2] === 'cuda' ? cuda() : engine())}\n`)
+process.stdout.write(`${JSON.stringify(process.argv[2] === 'cuda' ? cuda() : await engine())}\n`)

@@ -130,12 +130,7 @@ function advise({ engine, cuda }: Omit<DoctorReport, 'advice'>): string[] {
       'The CUDA device has not been verified on hardware yet: --device auto does not take it, --device cuda does. Compare its results with --device cpu.',
     )
   }
-  const wanted = process.env.IMPLEX_KERNELS
-  if (wanted && engine.info !== undefined && engine.info.cpu.kernels !== wanted) {
-    advice.push(
-      `IMPLEX_KERNELS asks for ${wanted}, which this processor or build does not have (${engine.info.cpu.available.join(', ')}): it is ignored.`,
-    )
-  }
+  if (engine.problem !== undefined) advice.push(`No model can be opened: ${engine.problem}.`)
   if (engine.info?.cpu.kernels === 'baseline' && engine.info.cpu.available.length <= 1) {
     advice.push('Only the baseline kernels run on this processor: scoring works, but slowly.')
   }

@@ -21,6 +21,7 @@ import {
   RewardModel,
   type RewardModelOptions,
 } from '../reward-model.js'
+import { Lock } from '../runs/lock.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
@@ -118,6 +119,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   checkFlags(flags)
   using interrupt = new Interrupt('finishing the batch under way; once more to stop at once')
   const resumable = flags.out !== '-' && (await isRegularOrAbsent(flags.out))
+  await using _ = resumable ? await Lock.take(`${flags.out}.lock`, flags.out, warn) : undefined
   const before = resumable ? await unfinishedRun(flags) : undefined
   const dataFingerprint = await readJsonl(flags.data).fingerprint() // a missing file shows before the model is loaded
 
@@ -198,9 +200,11 @@ function checkFlags({ data, out, kind, resume, logprobs, force }: ScoreFlags): v
     throw new UsageError(`--logprobs is for --kind implicit; a reward of kind ${kind} has none`)
 }
 
+const warn = (message: string) => say(`warning: ${message}`)
+
 /** The flags bear the options' names; those that are no options of a model are ignored by it. */
 function modelOptions(flags: ScoreFlags, now: Date, signal: AbortSignal): RewardModelOptions {
-  return { ...flags, now, signal, onWarning: (message) => say(`warning: ${message}`) }
+  return { ...flags, now, signal, onWarning: warn }
 }
 
 /** The run to continue; undefined to start anew. */

@@ -27,13 +27,13 @@ import type { ExperimentPlan, PlannedSet } from './plan.js'
 import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable } from './result.js'
 
 /**
- * @throws ImplexError ERR_RESUME_MISMATCH for a used folder; for data, model, tokens or device that cannot be used, before any training;
- *   and what train() and RewardModel.open() throw
+ * @throws ImplexError ERR_RESUME_MISMATCH, ERR_IN_USE for a used folder; for data, model, tokens or device that cannot be used, before any
+ *   training; and what train() and RewardModel.open() throw
  */
 export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExperiment): Promise<ExperimentOutcome> {
   const { settings, conduct } = resolved
   const start = performance.now()
-  const folder = await RunFolder.open(conduct.out, conduct.resume)
+  await using folder = await RunFolder.open(conduct.out, conduct.resume, conduct.onWarning)
   const resultsPath = join(folder.path, 'results.json')
   const complete = folder.config === undefined ? undefined : await readResults(resultsPath)
   const now = folder.config === undefined ? new Date() : new Date(folder.config.run.now)

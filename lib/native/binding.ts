@@ -259,6 +259,8 @@ export interface NativeBinding extends NativeKernels {
     cancel?: NativeCancel,
   ): Promise<NativeTrainer>
   createCancel(): NativeCancel
+  /** Takes the system's lock of an open file, which goes with the file or its process; false when somebody else has it. */
+  lockFile(descriptor: number): boolean
 }
 
 /** What stops a call: an AbortSignal, or a NativeCancel where one signal's listener per call would be too many. */
@@ -382,6 +384,11 @@ export function createCancel(): NativeCancel {
   return loadBinding().createCancel()
 }
 
+/** @returns false when somebody else has the lock @throws ImplexError ERR_IO where the file's system has no locks */
+export function lockFile(descriptor: number): boolean {
+  return callNative(lockFile, () => loadBinding().lockFile(descriptor))
+}
+
 /** A place where the addon was looked for, and why it was not taken from there. */
 export interface NativeAttempt {
   path: string
@@ -447,7 +454,7 @@ function loadFile(path: string): NativeBinding {
   // Not require(): that takes a file of another name than *.node for JavaScript.
   const module: { exports: Partial<NativeBinding> } = { exports: {} }
   process.dlopen(module, path)
-  const absent = (['info', 'probeDevice', 'openModel', 'openTrainer', 'createCancel'] as const).filter(
+  const absent = (['info', 'probeDevice', 'openModel', 'openTrainer', 'createCancel', 'lockFile'] as const).filter(
     (name) => typeof module.exports[name] !== 'function',
   )
   if (absent.length > 0) throw new Error(`it is not an implex addon of this version (it lacks ${absent.join(', ')})`)

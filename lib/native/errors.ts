@@ -29,6 +29,7 @@ export type ImplexErrorCode =
   | 'ERR_DISPOSED'
   | 'ERR_NATIVE_MISSING'
   | 'ERR_RESUME_MISMATCH'
+  | 'ERR_IN_USE'
   | 'ERR_RUN_INVALID'
   | 'ERR_SELF_CHECK'
   | 'ERR_INTERNAL'

@@ -6,16 +6,18 @@
  *   checkpoints/    see checkpoints.ts
  *   model/          the trained model in Hugging Face form, at the end
  *   summary.json    last of all: with it the run is complete
+ *   .lock           while a process is at work, see lock.ts
  *
  * Killed at any moment, the folder can be read, and the run can go on.
  */
-import { access, constants, mkdir, readdir, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { fileError, systemCode } from '../checkpoint/files.js'
 import { ImplexError } from '../native/errors.js'
 import { isPlainObject } from '../native/validate.js'
 import { isTemporary, writeFileAtomic } from './atomic.js'
 import { Checkpoints } from './checkpoints.js'
+import { Lock } from './lock.js'
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
 
@@ -34,43 +36,57 @@ export interface RunConfig {
   run: RunFacts
 }
 
-export class RunFolder {
+const LOCK = '.lock'
+
+export class RunFolder implements AsyncDisposable {
   readonly path: string
   readonly checkpoints: Checkpoints
   /** Of an earlier process; undefined for a new run. */
   readonly config: RunConfig | undefined
+  readonly #lock: Lock
+  readonly #made: string | undefined
 
   /**
-   * Makes the folder, or looks into the one that is there.
-   * @throws ImplexError ERR_IO, ERR_DISK_FULL when it cannot be made or written; ERR_RESUME_MISMATCH when it is in use and `resume` is not
-   *   set, or holds something else than a run
+   * Makes the folder, or looks into the one that is there, and keeps other writers out of it until it is disposed of.
+   * @throws ImplexError ERR_IO, ERR_DISK_FULL when it cannot be made or written; ERR_IN_USE; ERR_RESUME_MISMATCH when it is used and `resume`
+   *   is not set, or holds something else than a run
    */
-  static async open(path: string, resume: boolean): Promise<RunFolder> {
-    let names: string[]
+  static async open(path: string, resume: boolean, warn: (message: string) => void): Promise<RunFolder> {
+    let made: string | undefined
     try {
-      await mkdir(path, { recursive: true })
-      await access(path, constants.W_OK | constants.X_OK)
-      names = await readdir(path)
+      made = await mkdir(path, { recursive: true })
     } catch (error) {
       throw fileError(path, 'write', error)
     }
-    const config = names.includes('config.json') ? await readConfig(join(path, 'config.json')) : undefined
-    const others = names.filter((name) => !isTemporary(name))
-    if (config === undefined && others.length > 0) {
-      const message = `${path} is not empty and holds no run (no config.json): choose another folder`
-      throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+    const lock = await Lock.take(join(path, LOCK), path, warn)
+    try {
+      return new RunFolder(path, await usableConfig(path, resume), lock, made)
+    } catch (error) {
+      await lock[Symbol.asyncDispose]()
+      throw error
     }
-    if (config !== undefined && !resume) {
-      const message = `${path} holds a run already: go on with it with --resume (option resume), or choose another folder`
-      throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
-    }
-    return new RunFolder(path, config)
   }
 
-  private constructor(path: string, config: RunConfig | undefined) {
+  private constructor(path: string, config: RunConfig | undefined, lock: Lock, made: string | undefined) {
     this.path = path
     this.config = config
     this.checkpoints = new Checkpoints(join(path, 'checkpoints'))
+    this.#lock = lock
+    this.#made = made
+  }
+
+  /** Lets others in. A folder that was made here goes away again when nothing was written into it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lock[Symbol.asyncDispose]()
+    if (this.#made === undefined) return
+    const top = resolve(this.#made)
+    for (let folder = resolve(this.path); folder.length >= top.length; folder = dirname(folder)) {
+      const gone = await rmdir(folder).then(
+        () => true,
+        () => false, // it is not empty
+      )
+      if (!gone) return
+    }
   }
 
   get metricsPath(): string {
@@ -108,6 +124,27 @@ export class RunFolder {
       throw fileError(this.summaryPath, 'read', error)
     }
   }
+}
+
+/** @returns undefined for a new run @throws ImplexError as RunFolder.open() does */
+async function usableConfig(path: string, resume: boolean): Promise<RunConfig | undefined> {
+  let names: string[]
+  try {
+    names = await readdir(path)
+  } catch (error) {
+    throw fileError(path, 'read', error)
+  }
+  const config = names.includes('config.json') ? await readConfig(join(path, 'config.json')) : undefined
+  const others = names.filter((name) => name !== LOCK && !isTemporary(name))
+  if (config === undefined && others.length > 0) {
+    const message = `${path} is not empty and holds no run (no config.json): choose another folder`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+  }
+  if (config !== undefined && !resume) {
+    const message = `${path} holds a run already: go on with it with --resume (option resume), or choose another folder`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+  }
+  return config
 }
 
 /** A run's config.json. @throws ImplexError ERR_RESUME_MISMATCH, ERR_IO */

@@ -2,6 +2,7 @@
  * Token ids back to text: the inverse of what a tokenizer does after its cuts (byte-level encoding, word marks, bytes of characters that the
  * vocabulary lacks). What normalisation changed stays changed.
  */
+import { byteAlphabet } from './byte-level.js'
 import type { TokenizerSpec } from './tokenizer-json.js'
 
 /** What a token stands for: bytes of UTF-8, which may be a part of a character. */
@@ -53,14 +54,8 @@ export class TokenDecoder {
 
 const encoder = new TextEncoder()
 
-/** GPT-2's alphabet: a printable byte is the character of its number, the others are the characters from 256 on, in order. */
 function byteLevel(): (token: string) => Uint8Array {
-  const bytes = new Map<string, number>()
-  let next = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    bytes.set(String.fromCharCode(printable ? byte : next++), byte)
-  }
+  const bytes = new Map(byteAlphabet().map((character, byte) => [character, byte]))
   // A token with characters that are no byte's is text as it stands.
   return (token) => {
     const values = [...token].map((character) => bytes.get(character))

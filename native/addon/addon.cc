@@ -1,4 +1,4 @@
-// The addon's exports: info, probeDevice, openModel, openTrainer, createCancel, and those of kernels.h.
+// The addon's exports: info, probeDevice, openModel, openTrainer, createCancel, lockFile, and those of kernels.h.
 // lib/native/binding.ts declares them; a test compares the two.
 #include <utility>
 
@@ -6,6 +6,7 @@
 #include "addon/cancel_handle.h"
 #include "addon/instance.h"
 #include "addon/kernels.h"
+#include "addon/lock_file.h"
 #include "addon/marshal.h"
 #include "addon/marshal_train.h"
 #include "addon/model_handle.h"
@@ -43,6 +44,7 @@ Instance::Instance(Napi::Env env, Napi::Object exports) {
                         InstanceMethod("openModel", &Instance::open_model, napi_enumerable),
                         InstanceMethod("openTrainer", &Instance::open_trainer, napi_enumerable),
                         InstanceMethod("createCancel", &Instance::create_cancel, napi_enumerable)});
+  exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
   define_kernels(env, exports);
 }
 

@@ -2,6 +2,7 @@
 #include "cpu/device.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string>
@@ -21,7 +22,33 @@ int32_t fail(ix_status* status, int32_t code, const char* format, ...) {
 
 namespace {
 
+// A setting that cannot be had is an error: what would run instead is not what was asked for.
+int32_t check_environment(ix_status* status) {
+  const char* kernels = std::getenv("IMPLEX_KERNELS");
+  if (kernels != nullptr && *kernels != '\0' && std::strcmp(kernels, selected_kernels()->name) != 0) {
+    char names[128] = "";
+    size_t end = 0;
+    for (const KernelTable* set : available_kernels())
+      end +=
+          static_cast<size_t>(std::snprintf(names + end, sizeof names - end, "%s%s", end == 0 ? "" : ", ", set->name));
+    return fail(status, IX_UNAVAILABLE,
+                "IMPLEX_KERNELS is \"%.40s\", but this build has for this processor: %s. Set one of these, or none",
+                kernels, names);
+  }
+  const char* threads = std::getenv("IMPLEX_THREADS");
+  if (threads != nullptr && *threads != '\0') {
+    char* end = nullptr;
+    const long count = std::strtol(threads, &end, 10);
+    if (*end != '\0' || count < 1 || count > 1024)
+      return fail(status, IX_UNAVAILABLE,
+                  "IMPLEX_THREADS is \"%.40s\"; it must be a whole number from 1 to 1024, or unset", threads);
+  }
+  return IX_OK;
+}
+
 int32_t open(ix_device** device, ix_status* status) {
+  *device = nullptr;
+  if (const int32_t code = check_environment(status); code != IX_OK) return code;
   *device = new (std::nothrow) ix_device;
   if (*device == nullptr) return fail(status, IX_OUT_OF_MEMORY, "out of memory opening the CPU device");
   (*device)->kernels = selected_kernels();

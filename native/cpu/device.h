@@ -59,8 +59,8 @@ struct ix_batch {
 
 namespace implex::cpu {
 
-// Kernel sets of this build that the processor supports, slowest first. IMPLEX_KERNELS=name picks one of them, else the
-// last is used.
+// Kernel sets of this build that the processor supports, slowest first. IMPLEX_KERNELS=name picks one of them; without
+// it the last is used. (A device is not opened when the name is of no set.)
 const std::vector<const KernelTable*>& available_kernels();
 const KernelTable* selected_kernels();
 

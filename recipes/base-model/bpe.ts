@@ -2,13 +2,7 @@
  * Trains byte-pair merges (Sennrich, Haddow, Birch 2016) over the bytes of pre-tokenised words: no kept npm library trains them, and for a
  * vocabulary of this size counting anew after each merge is quick enough.
  */
-
-/** GPT-2's printable character for each byte: printable Latin-1 stands for itself, the rest moves to 256 and up. */
-export function byteAlphabet(): string[] {
-  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
-  let moved = 256
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : moved++))
-}
+import { byteAlphabet } from '../../lib/text/byte-level.js'
 
 export type Merge = [string, string]
 

@@ -2,7 +2,8 @@
  * The tokenizer of the base model in Hugging Face form: byte-level BPE trained on the corpus, each digit a token, "Yes" and "No" in the
  * vocabulary for the generative reward, and a chat template that marks each turn with one token for its role.
  */
-import { byteAlphabet, type Merge, trainMerges } from './bpe.js'
+import { byteAlphabet, byteLevelTokenizer } from '../../lib/text/byte-level.js'
+import { type Merge, trainMerges } from './bpe.js'
 import type { Item } from './item.js'
 
 const ROLES = ['system', 'user', 'assistant'] as const
@@ -35,33 +36,7 @@ export interface TrainedTokenizer {
 export function trainTokenizer(items: Iterable<Item>, limit: number, context: number): TrainedTokenizer {
   const merges = trainMerges(countPieces(items), limit - SPECIAL_TOKENS.length - 256, FIRST)
   const tokens = [...new Set([...SPECIAL_TOKENS, ...byteAlphabet(), ...merges.map((parts) => parts.join(''))])]
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
-  const tokenizer = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({ id, content, ...flags })),
-    normalizer: null,
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [{ type: 'Split', pattern: { Regex: PIECES }, behavior: 'Isolated', invert: false }, byteLevel],
-    },
-    post_processor: null,
-    decoder: byteLevel,
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges,
-    },
-  }
+  const tokenizer = byteLevelTokenizer({ special: SPECIAL_TOKENS, tokens, merges, pieces: PIECES })
   const settings = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     bos_token: SPECIAL_TOKENS[TOKEN_IDS.bos_token_id],

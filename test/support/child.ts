@@ -1,5 +1,8 @@
 /** One test program run as a child process: hard timeout, all its output, and its counts. */
 import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 export interface Program {
   name: string
@@ -45,11 +48,20 @@ type Problem = { text: string; expected: boolean }
 
 function collect(program: Program, timeout: number, verbose: boolean): Promise<{ output: string; problem?: Problem }> {
   return new Promise((resolve) => {
+    // Its own place for temporary files, which goes away also when the program is killed.
+    const scratch = mkdtempSync(join(tmpdir(), 'implex-test-'))
+    const clean = () => {
+      try {
+        rmSync(scratch, { recursive: true, force: true, maxRetries: 5 })
+      } catch {
+        // A file system that a killed test had mounted there.
+      }
+    }
     // A process group of its own, so that a timeout also ends what the test started.
     const child = spawn(program.command, program.args, {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', ...program.env },
+      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: scratch, ...program.env },
     })
     const chunks: Buffer[] = []
     const take = (chunk: Buffer) => {
@@ -73,6 +85,7 @@ function collect(program: Program, timeout: number, verbose: boolean): Promise<{
     }, timeout * 1000)
     const interrupted = () => {
       kill()
+      clean()
       process.exit(130)
     }
     process.once('SIGINT', interrupted)
@@ -82,6 +95,7 @@ function collect(program: Program, timeout: number, verbose: boolean): Promise<{
       clearTimeout(timer)
       process.off('SIGINT', interrupted)
       process.off('SIGTERM', interrupted)
+      clean()
       resolve({ output: Buffer.concat(chunks).toString(), problem })
     }
     child.on('error', (error) => finish({ text: `could not start: ${error.message}`, expected: false }))

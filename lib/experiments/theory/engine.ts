@@ -2,7 +2,7 @@
  * What the theorems ask of the engine: sequences of token ids scored and trained with fixed hidden states.
  */
 import type { ModelSpec } from '../../checkpoint/spec.js'
-import { type OnDevice, openOnDevice, openTrainerOnDevice } from '../../device.js'
+import { openOnDevice, openTrainerOnDevice } from '../../device.js'
 import type { Model, NativeBatch, NativeTrainBatch, NativeTrainOptions, Trainer } from '../../native/binding.js'
 import type { ExperimentConduct } from '../options.js'
 
@@ -29,31 +29,14 @@ export class TheoryEngine {
     }
   }
 
-  /** Plain gradient descent on the head alone (explicit) or the unembedding alone (implicit). */
+  /** See readoutDescent(). */
   async training<T>(
     objective: 'explicit' | 'implicit',
-    parts: { beta?: number; head?: Float32Array },
+    parts: DescentParts,
     use: (trainer: Trainer) => Promise<T>,
   ): Promise<T> {
-    const explicit = objective === 'explicit'
-    const options: NativeTrainOptions = {
-      objective,
-      pool: 'last',
-      beta: parts.beta ?? 1,
-      lengthNormalized: false,
-      labelSmoothing: 0,
-      centering: 0,
-      optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, momentum: 0 },
-      frozen: { embedding: true, blocks: true, norms: true, unembedding: explicit, head: !explicit },
-      recompute: false,
-      ...(parts.head === undefined ? {} : { head: parts.head }),
-    }
-    const opened: OnDevice<Trainer> = await openTrainerOnDevice(
-      this.spec,
-      { device: this.device, dtype: 'f32' },
-      options,
-      undefined,
-    )
+    const choice = { device: this.device, dtype: 'f32' } as const
+    const opened = await openTrainerOnDevice(this.spec, choice, readoutDescent(objective, parts))
     try {
       return await use(opened.model)
     } finally {
@@ -68,6 +51,32 @@ export class TheoryEngine {
       const { values } = await model.score(sequenceBatch(sequences, 'hidden_last'), this.signal)
       return sequences.map((_, i) => values.slice(i * hiddenSize, (i + 1) * hiddenSize))
     })
+  }
+}
+
+interface DescentParts {
+  /** Defaults to 1. */
+  beta?: number
+  head?: Float32Array
+}
+
+/** Plain gradient descent on the head alone (explicit) or the unembedding alone (implicit): hidden states are fixed. */
+export function readoutDescent(
+  objective: 'explicit' | 'implicit',
+  { beta = 1, head }: DescentParts = {},
+): NativeTrainOptions {
+  const explicit = objective === 'explicit'
+  return {
+    objective,
+    pool: 'last',
+    beta,
+    lengthNormalized: false,
+    labelSmoothing: 0,
+    centering: 0,
+    optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, momentum: 0 },
+    frozen: { embedding: true, blocks: true, norms: true, unembedding: explicit, head: !explicit },
+    recompute: false,
+    ...(head === undefined ? {} : { head }),
   }
 }
 

@@ -43,14 +43,14 @@ const NONE = { epochs: 1, learningRate: 0, batchPairs: 1 }
 
 /**
  * Everything is f32, with SGD on the head or the unembedding alone. `model` may be any checkpoint; its embeddings are untied first.
- * @throws TypeError, RangeError; ImplexError as openCheckpoint() does, and ERR_RESUME_MISMATCH
+ * @throws TypeError, RangeError; ImplexError as openCheckpoint() does, ERR_RESUME_MISMATCH, ERR_IN_USE
  */
 export async function theoryExperiment(options: TheoryOptions): Promise<ExperimentOutcome> {
   const { model, conduct } = resolveExperiment(options, { paper: NONE, base: NONE })
   const { dataSeed = 0 } = options
   checkInteger('dataSeed', dataSeed, 0)
   const start = performance.now()
-  const folder = await RunFolder.open(conduct.out, conduct.resume)
+  await using folder = await RunFolder.open(conduct.out, conduct.resume, conduct.onWarning)
   const now = folder.config === undefined ? new Date() : new Date(folder.config.run.now)
   const checkpoint = await openCheckpoint(model)
   const { version, threads } = nativeInfo()
