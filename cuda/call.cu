@@ -36,12 +36,14 @@ int32_t Call::check(cudaError_t error) const {
   if (error == cudaErrorMemoryAllocation) return out_of_memory(0, "");
   char operation[128];
   operation_text(operation, sizeof operation, name_, rows_, cols_, depth_);
+  const bool captured = device->recorder.state == Recorder::kCapturing;
   status_->code = IX_INTERNAL;
   cuda_error_text(status_->message, sizeof status_->message, operation, cudaGetErrorName(error),
-                  cudaGetErrorString(error));
+                  cudaGetErrorString(error), captured);
 #if !defined(IMPLEX_EMULATED)
-  // A kernel that failed leaves an error that every later call returns.
-  if (cudaPeekAtLastError() != cudaSuccess || cudaStreamQuery(device->stream) == error) device->lost = true;
+  // A kernel that failed leaves an error that every later call returns. A captured stream must not be asked.
+  if (cudaPeekAtLastError() != cudaSuccess || (!captured && cudaStreamQuery(device->stream) == error))
+    device->lost = true;
 #endif
   return IX_INTERNAL;
 }
@@ -58,12 +60,14 @@ int32_t Call::out_of_memory(size_t asked, const char* advice) const {
 
 int32_t Call::alloc(size_t bytes, void** memory, const char* advice) const {
   *memory = nullptr;
+  int32_t code = at_once();
+  if (code != IX_OK) return code;
   const size_t size = bytes == 0 ? 256 : bytes;
   cudaError_t error = cudaMallocFromPoolAsync(memory, size, device->pool, device->stream);
   if (error == cudaErrorMemoryAllocation) {
     // What the pool keeps may be in pieces too small: give it back and ask once more.
     cudaGetLastError();
-    int32_t code = check(cudaStreamSynchronize(device->stream));
+    code = check(cudaStreamSynchronize(device->stream));
     if (code == IX_OK) code = check(cudaMemPoolTrimTo(device->pool, 0));
     if (code != IX_OK) return code;
     error = cudaMallocFromPoolAsync(memory, size, device->pool, device->stream);
@@ -77,17 +81,21 @@ int32_t Call::alloc(size_t bytes, void** memory, const char* advice) const {
 }
 
 void Call::release(void* memory) const {
+  if (memory == nullptr) return;
+  at_once();  // record_end reports an error of this
   // An error here is one that the next operation reports.
-  if (memory != nullptr && cudaFreeAsync(memory, device->stream) != cudaSuccess) cudaGetLastError();
+  if (cudaFreeAsync(memory, device->stream) != cudaSuccess) cudaGetLastError();
 }
 
 int32_t Call::take(Workspace::Slot slot, size_t bytes, void** memory) const {
   Workspace& w = device->workspace;
   if (w.bytes[slot] < bytes || w.data[slot] == nullptr) {
+    int32_t code = at_once();
+    if (code != IX_OK) return code;
     release(w.data[slot]);  // in stream order: what still runs keeps it
     w.data[slot] = nullptr;
     w.bytes[slot] = 0;
-    const int32_t code = alloc(bytes, &w.data[slot], "a smaller --batch-tokens needs less");
+    code = alloc(bytes, &w.data[slot], "a smaller --batch-tokens needs less");
     if (code != IX_OK) return code;
     w.bytes[slot] = bytes;
   }
@@ -97,11 +105,13 @@ int32_t Call::take(Workspace::Slot slot, size_t bytes, void** memory) const {
 
 int32_t Call::upload(void* to, const void* from_host, size_t bytes) const {
   Ring& ring = device->ring;
+  int32_t code = at_once();
+  if (code != IX_OK) return code;
   for (size_t at = 0; at < bytes; at += Ring::kBytes) {
     const size_t count = bytes - at < Ring::kBytes ? bytes - at : Ring::kBytes;
     const int slot = ring.next;
     ring.next = (ring.next + 1) % Ring::kSlots;
-    int32_t code = check(cudaEventSynchronize(ring.done[slot]));  // at once where the slot was never used
+    code = check(cudaEventSynchronize(ring.done[slot]));  // at once where the slot was never used
     if (code != IX_OK) return code;
     char* staged = ring.memory + static_cast<size_t>(slot) * Ring::kBytes;
     std::memcpy(staged, static_cast<const char*>(from_host) + at, count);

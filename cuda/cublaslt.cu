@@ -168,6 +168,12 @@ class CublasLt final : public Products {
       const auto [at, fresh] = plans_.try_emplace(key_of(p));
       *plan = &at->second;
       if (!fresh) return IX_OK;
+      // So that the product's first run, for which the library may load code, is outside of a capture too.
+      const int32_t code = call.at_once();
+      if (code != IX_OK) {
+        plans_.erase(at);
+        return code;
+      }
       const cublasStatus_t s = choose(p, &at->second);
       // "Not supported" is an answer, not an error.
       if (s == CUBLAS_STATUS_SUCCESS || s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_INVALID_VALUE)

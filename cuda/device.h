@@ -3,12 +3,14 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "backend.h"
 #include "gpu/platform.cuh"
 #include "gpu/values.cuh"
 #include "host/attention_schedule.h"
+#include "host/graph_slots.h"
 #include "host/messages.h"
 #include "host/settings.h"
 
@@ -34,6 +36,20 @@ struct Ring {
   int next = 0;
 };
 
+// Operations that are kept back and launched together: graph.cu.
+struct Recorder {
+  enum State {
+    kNone,
+    kCapturing,  // the stream is captured: operations are kept back
+    kAtOnce,     // the recording goes on, its operations are done as they come
+    kFailed      // the same, but what was kept back before could not be launched
+  };
+  State state = kNone;
+  GraphSlots slots;
+  cudaGraphExec_t graphs[GraphSlots::kSlots] = {};
+  std::set<const void*> launched;  // kernels
+};
+
 }  // namespace implex::cuda
 
 struct ix_device {
@@ -48,6 +64,7 @@ struct ix_device {
   cudaMemPool_t pool = nullptr;
   implex::cuda::Workspace workspace;
   implex::cuda::Ring ring;
+  implex::cuda::Recorder recorder;
   std::unique_ptr<implex::cuda::Products> products;  // none with own_products
   void* encode_tensor_map = nullptr;                 // the driver's cuTensorMapEncodeTiled, for the sm_90a kernels
   ix_device();
@@ -102,6 +119,9 @@ class Call {
     return code;
   }
   int32_t upload(void* to, const void* from_host, size_t bytes) const;
+  // Before what a captured stream cannot do: what was kept back is launched, and the rest of the recording is done as
+  // it comes.
+  int32_t at_once() const;
 
   // kernel<<<grid, block, shared>>>(arguments...). A grid without blocks is no launch.
   template <typename... Parameters, typename... Arguments>
@@ -113,14 +133,17 @@ class Call {
   int32_t launch_clusters(void (*kernel)(Parameters...), int cluster, dim3 grid, int block, size_t shared,
                           Arguments... arguments) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return IX_OK;
+    int32_t code = note_launch(reinterpret_cast<const void*>(kernel));
+    if (code != IX_OK) return code;
 #if defined(IMPLEX_EMULATED)
-    emulated::run(grid, dim3(static_cast<unsigned>(block)), cluster, shared, [&] { kernel(arguments...); });
+    emulated::submit([=] {
+      emulated::run(grid, dim3(static_cast<unsigned>(block)), cluster, shared, [&] { kernel(arguments...); });
+    });
     return IX_OK;
 #else
     if (shared > size_t{48} << 10) {
-      const int32_t code =
-          check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared)));
+      code = check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
       if (code != IX_OK) return code;
     }
     cudaLaunchConfig_t config = {};
@@ -143,6 +166,7 @@ class Call {
 
  private:
   int32_t take(Workspace::Slot slot, size_t bytes, void** memory) const;
+  int32_t note_launch(const void* kernel) const;
 
   ix_status* status_;
   const char* name_;
@@ -228,5 +252,9 @@ size_t weight_bytes(const ix_weight*);
 // batch.cu
 int32_t batch_create(ix_device*, const ix_segment*, int32_t, ix_batch**, ix_status*);
 void batch_destroy(ix_device*, ix_batch*);
+// graph.cu
+int32_t record_begin(ix_device*, ix_status*);
+int32_t record_end(ix_device*, int32_t, ix_status*);
+void destroy_graphs(ix_device*);
 
 }  // namespace implex::cuda

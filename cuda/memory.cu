@@ -27,6 +27,7 @@ int32_t upload(ix_device* device, void* to, const void* from_host, size_t bytes,
 int32_t download(ix_device* device, void* to_host, const void* from, size_t bytes, ix_status* status) {
   Call call(device, status, "download", static_cast<int64_t>(bytes));
   int32_t code = call.begin();
+  if (code == IX_OK) code = call.at_once();
   if (code != IX_OK) return code;
   if (bytes == 0) return call.check(cudaStreamSynchronize(device->stream));
   // Through the ring, as much of it at once as is needed: a copy to pageable memory would not overlap anything either.
@@ -45,7 +46,8 @@ int32_t download(ix_device* device, void* to_host, const void* from, size_t byte
 
 int32_t synchronize(ix_device* device, ix_status* status) {
   Call call(device, status, "synchronize");
-  const int32_t code = call.begin();
+  int32_t code = call.begin();
+  if (code == IX_OK) code = call.at_once();
   return code != IX_OK ? code : call.check(cudaStreamSynchronize(device->stream));
 }
 

@@ -126,6 +126,7 @@ void close(ix_device* device) {
   if (cudaSetDevice(device->ordinal) == cudaSuccess && device->stream != nullptr) {
     cudaStreamSynchronize(device->stream);
     device->products.reset();
+    destroy_graphs(device);
     for (void* memory : device->workspace.data)
       if (memory != nullptr) cudaFreeAsync(memory, device->stream);
     cudaStreamSynchronize(device->stream);

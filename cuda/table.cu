@@ -28,6 +28,8 @@ const ix_backend kBackend = {
     weight_bytes,
     batch_create,
     batch_destroy,
+    record_begin,
+    record_end,
     embedding,
     gather_rows,
     norm,

@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define IMPLEX_BACKEND_VERSION 2u
+#define IMPLEX_BACKEND_VERSION 3u
 #define IMPLEX_BACKEND_SYMBOL "implex_backend"
 
 enum { IX_OK = 0, IX_INVALID = 1, IX_OUT_OF_MEMORY = 2, IX_UNAVAILABLE = 3, IX_INTERNAL = 4 };
@@ -133,6 +133,15 @@ typedef struct ix_backend {
   int32_t (*batch_create)(ix_device* device, const ix_segment* segments, int32_t count, ix_batch** batch,
                           ix_status* status);
   void (*batch_destroy)(ix_device* device, ix_batch* batch);
+
+  /* -- recording: operations that a device may do as one piece of work. Between the two calls only operations are asked
+   * for, none of which gives the host a result. The device may keep them back until record_end, and does them in their
+   * order with the same bits, or it ignores both calls. Asked for anything else meanwhile, it first does what it has
+   * kept back, and until the next record_begin keeps nothing. Any of these calls may report what an earlier operation
+   * of the recording ran into. ---------- */
+  int32_t (*record_begin)(ix_device* device, ix_status* status);
+  /* Ends the recording, whatever it returns. keep 0: operations that were kept back are dropped. */
+  int32_t (*record_end)(ix_device* device, int32_t keep, ix_status* status);
 
   /* -- operations. `rows` (device int32 [N], or NULL for all T in order) names the token that each row of a matrix
    * belongs to. ---- */

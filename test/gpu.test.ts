@@ -19,7 +19,7 @@ const gpu = suite('gpu')
 gpu('CUDA against the CPU and float64', async () => {
   const absent = cudaAbsent()
   if (absent !== undefined) return skip(absent)
-  const cases = await gpuTests({ device: 'cuda', only: ['parity', 'models'], seconds: 280, sanitizePart: '' })
+  const cases = await gpuTests({ device: 'cuda', only: ['parity', 'models', 'graphs'], seconds: 280, sanitizePart: '' })
   console.log(summary(cases))
   assert.equal(
     cases.filter(({ outcome }) => outcome === 'failed'),

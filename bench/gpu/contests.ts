@@ -17,10 +17,13 @@ export interface GpuContestOptions {
   /** Tokens of a batch of ours. */
   batchTokens: number
   uniform: { count: number; length: number }
+  /** The same, scored one by one. */
+  single: { count: number; length: number }
 }
 
 export const EXPLICIT = (model: string, { length }: { length: number }) => `${model} explicit scoring, S=${length}`
 export const IMPLICIT = (model: string) => `${model} implicit scoring`
+export const SINGLE = (model: string, { length }: { length: number }) => `${model} single rows, S=${length}`
 export const TRAINING = (model: string, kind: string) => `${model} ${kind} training step`
 const RATIO = 2
 /** How PyTorch computes a head: torch_gpu.py, HEADS. */
@@ -48,7 +51,7 @@ export function headContests(
 }
 
 export function gpuContests(paths: Paths, options: GpuContestOptions): Contest[] {
-  const { device, models, styles, pairs, batch, batchTokens, uniform } = options
+  const { device, models, styles, pairs, batch, batchTokens, uniform, single } = options
   const list: Contest[] = []
   const contest = (
     name: string,
@@ -68,6 +71,15 @@ export function gpuContests(paths: Paths, options: GpuContestOptions): Contest[]
     const common = { ...paths.model(model), data: paths.data(pairs), batch, dtype: 'bf16' }
     const explicit = { op: 'score', kind: 'explicit', ...common, batch: uniform.count, uniform }
     list.push(contest(EXPLICIT(model, uniform), explicit, 'shared', 1e-1))
+    // Of ours alone: launches of operations one by one against graphs, which must not change a bit.
+    const row = { op: 'score', kind: 'explicit', ...common, device, style: 'alone', uniform: single }
+    const side = (graphs: boolean) => ({ who: 'ours' as const, request: { ...row, graphs } })
+    list.push({
+      name: SINGLE(model, single),
+      sides: { ours: side(false), 'ours, graphs': side(true) },
+      promises: {},
+      tolerance: 0,
+    })
     list.push(contest(IMPLICIT(model), { op: 'score', kind: 'implicit', ...common }, 'shared', 2e-2))
     if (model !== models[0]) continue
     const few = { ...common, data: paths.data(Math.max(1, pairs >> 1)), known: true }

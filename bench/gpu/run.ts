@@ -155,6 +155,7 @@ async function contestCases(versions: Record<string, string>): Promise<void> {
       batch: Number(flags.batch),
       batchTokens: 16384,
       uniform: { count: flags.tiny ? 2 : 8, length },
+      single: { count: flags.tiny ? 2 : 32, length: flags.tiny ? 64 : 256 },
     })
     // Only the first shape is trained.
     for (const contest of contests)

@@ -40,6 +40,8 @@ interface ModelRequest {
   device?: DeviceName
   /** Tokens of a batch. */
   batchTokens?: number
+  /** IMPLEX_CUDA_GRAPHS of the device: operations of short passes launched together. Default: as the environment says. */
+  graphs?: boolean
   /** `count` sequences of `length` tokens instead of the data's pairs, as torch_gpu.py makes them. */
   uniform?: { count: number; length: number }
 }
@@ -69,13 +71,20 @@ const workloadOptions = ({ model, reference, head, dtype, device = 'cpu' }: Mode
   device,
 })
 
+/** As this process was started. */
+const GRAPHS = process.env.IMPLEX_CUDA_GRAPHS ?? ''
+
 /** Loaded models by what decides them. */
 const scoring = new Map<string, Promise<ScoringWorkload>>()
 const training = new Map<string, Promise<TrainingWorkload>>()
 
 function kept<T>(map: Map<string, Promise<T>>, request: ModelRequest, open: () => Promise<T>): Promise<T> {
-  const key = JSON.stringify([request.kind, request.dtype, request.model, request.device])
-  if (!map.has(key)) map.set(key, open())
+  const key = JSON.stringify([request.kind, request.dtype, request.model, request.device, request.graphs])
+  if (!map.has(key)) {
+    // A device reads it when it is opened; requests are answered one after the other.
+    process.env.IMPLEX_CUDA_GRAPHS = request.graphs === undefined ? GRAPHS : request.graphs ? '1' : '0'
+    map.set(key, open())
+  }
   return map.get(key)!
 }
 

@@ -36,8 +36,12 @@ inline void out_of_memory_text(char* to, size_t size, const char* operation, siz
                 advice[0] == '\0' ? "" : "; ", advice);
 }
 
-inline void cuda_error_text(char* to, size_t size, const char* operation, const char* name, const char* text) {
-  std::snprintf(to, size, "%s: CUDA error %s: %s", operation, name, text);
+constexpr const char* kWithoutGraphs = "IMPLEX_CUDA_GRAPHS=0 does without graphs";
+// `recorded`: an operation of a graph, which may be what the error is about.
+inline void cuda_error_text(char* to, size_t size, const char* operation, const char* name, const char* text,
+                            bool recorded) {
+  std::snprintf(to, size, "%s: CUDA error %s: %s%s%s", operation, name, text, recorded ? "; " : "",
+                recorded ? kWithoutGraphs : "");
 }
 
 // Cards older than the kernels are compiled for.

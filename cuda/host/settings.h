@@ -6,6 +6,8 @@
 //                           find out where a difference comes from
 //   IMPLEX_CUDA_KERNELS     sm80: leaves out the kernels that need sm_90a
 //   IMPLEX_CUDA_HEAD        fused or product: scheme of the head's backward pass, else chosen by the card
+//   IMPLEX_CUDA_GRAPHS      1: operations of short passes are launched together, as CUDA graphs; 0 (the default): one
+//   by one
 #pragma once
 
 #include <cstddef>
@@ -23,6 +25,7 @@ struct Settings {
   bool own_products = false;
   bool hopper_allowed = true;
   HeadScheme head = HeadScheme::kAutomatic;
+  bool graphs = false;
   const char* problem = nullptr;  // the variable that has a value it cannot have
 };
 
@@ -67,6 +70,10 @@ Settings read_settings(const Get& get) {
       s.head = HeadScheme::kProduct;
     else
       s.problem = "IMPLEX_CUDA_HEAD must be fused or product";
+  }
+  if (const char* text = value("IMPLEX_CUDA_GRAPHS")) {
+    s.graphs = std::strcmp(text, "1") == 0;
+    if (!s.graphs && std::strcmp(text, "0") != 0) s.problem = "IMPLEX_CUDA_GRAPHS must be 0 or 1";
   }
   return s;
 }

@@ -168,6 +168,10 @@ int32_t batch_create(ix_device*, const ix_segment* segments, int32_t count, ix_b
 
 void batch_destroy(ix_device*, ix_batch* batch) { delete batch; }
 
+// Operations are done when they return: there is nothing to keep back.
+int32_t record_begin(ix_device*, ix_status*) { return IX_OK; }
+int32_t record_end(ix_device*, int32_t, ix_status*) { return IX_OK; }
+
 const ix_backend kBackend = {
     IMPLEX_BACKEND_VERSION,
     sizeof(ix_backend),
@@ -187,6 +191,8 @@ const ix_backend kBackend = {
     weight_bytes,
     batch_create,
     batch_destroy,
+    record_begin,
+    record_end,
     embedding,
     gather_rows,
     norm,

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <string>
 
+#include "core/recording.h"
+
 namespace implex {
 
 namespace {
@@ -113,6 +115,7 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
   upload(pass_.ids, ids);
   upload(pass_.rows, rows);
   upload(pass_.from, from);
+  Recording recording(d, n <= kRecordedTokens);
   d.call(&ix_backend::embedding, static_cast<const ix_weight*>(model_.weights().embedding.get()),
          static_cast<const int32_t*>(pass_.ids), &b.in);
   const LayerShape shape = {shape_->get(), pass_.rows, model_.cosines(), model_.sines()};
@@ -123,6 +126,7 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
   };
   for (size_t i = 0; i < model_.weights().layers.size(); ++i) {
     cancel.check();
+    if (i > 0 && i % kRecordedLayers == 0) recording.next();
     const ix_mat& k = cache_[2 * i];
     const ix_mat& v = cache_[2 * i + 1];
     const LayerCache cache = {k, v, places(k), places(v), pass_.from};
@@ -131,6 +135,7 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat normed = first_rows(pass_.normed, n);
   d.call(&ix_backend::norm, &norm, &b.out, &normed);
+  recording.end();
 }
 
 ix_mat Decoder::prefill(const CancelFlag& cancel) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/recording.h"
+
 namespace implex {
 
 struct Transformer::Pass {
@@ -161,13 +163,16 @@ ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>
          batch.tokens().size() * sizeof(int32_t));
   d.call(&ix_backend::upload, static_cast<void*>(pass_->row_ids), static_cast<const void*>(rows.data()),
          rows.size() * sizeof(int32_t));
+  Recording recording(d, keep == Keep::kNothing && tokens <= kRecordedTokens);
   d.call(&ix_backend::embedding, static_cast<const ix_weight*>(weights_.embedding.get()),
          static_cast<const int32_t*>(pass_->token_ids), static_cast<const ix_mat*>(&pass_->inputs[0]));
   for (int64_t i = 0; i < spec_.layers; ++i) {
     cancel.check();
+    if (i > 0 && i % kRecordedLayers == 0) recording.next();
     const Layer layer(d, spec_, dtype_, weights_.layers[static_cast<size_t>(i)]);
     layer.forward(shape_of_layer(i), pass_->layers[static_cast<size_t>(i)], keep != Keep::kNothing);
   }
+  recording.end();
   return pass_->layers.back().out;
 }
 

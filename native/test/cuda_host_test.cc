@@ -1,8 +1,10 @@
-// Host logic of the CUDA device: how attention and the head are cut up, keys of products, settings, texts of errors.
+// Host logic of the CUDA device: how attention and the head are cut up, keys of products, settings, slots of graphs,
+// texts of errors.
 #include <map>
 #include <string>
 
 #include "../../cuda/host/attention_schedule.h"
+#include "../../cuda/host/graph_slots.h"
 #include "../../cuda/host/head_plan.h"
 #include "../../cuda/host/messages.h"
 #include "../../cuda/host/product_key.h"
@@ -88,19 +90,38 @@ TEST(cuda_settings) {
   };
   const Settings plain = read({});
   CHECK(plain.problem == nullptr && plain.ordinal == 0 && !plain.own_products && plain.hopper_allowed, "defaults");
-  CHECK(plain.workspace == size_t{1} << 30 && plain.head == HeadScheme::kAutomatic, "defaults");
+  CHECK(plain.workspace == size_t{1} << 30 && plain.head == HeadScheme::kAutomatic && !plain.graphs, "defaults");
   const Settings set = read({{"IMPLEX_CUDA_DEVICE", "3"},
                              {"IMPLEX_CUDA_WORKSPACE", "64"},
                              {"IMPLEX_CUDA_PRODUCTS", "own"},
                              {"IMPLEX_CUDA_KERNELS", "sm80"},
-                             {"IMPLEX_CUDA_HEAD", "product"}});
+                             {"IMPLEX_CUDA_HEAD", "product"},
+                             {"IMPLEX_CUDA_GRAPHS", "1"}});
   CHECK(set.problem == nullptr && set.ordinal == 3 && set.workspace == size_t{64} << 20 && set.own_products, "set");
-  CHECK(!set.hopper_allowed && set.head == HeadScheme::kProduct, "set");
+  CHECK(!set.hopper_allowed && set.head == HeadScheme::kProduct && set.graphs, "set");
+  const Settings off = read({{"IMPLEX_CUDA_GRAPHS", "0"}});
+  CHECK(off.problem == nullptr && !off.graphs, "off");
   for (const char* name : {"IMPLEX_CUDA_DEVICE", "IMPLEX_CUDA_WORKSPACE", "IMPLEX_CUDA_PRODUCTS", "IMPLEX_CUDA_KERNELS",
-                           "IMPLEX_CUDA_HEAD"}) {
+                           "IMPLEX_CUDA_HEAD", "IMPLEX_CUDA_GRAPHS"}) {
     const Settings bad = read({{name, "-1x"}});
     CHECK(bad.problem != nullptr && std::string(bad.problem).find(name) == 0, "%s=-1x is refused by name", name);
   }
+}
+
+TEST(cuda_graph_slots) {
+  GraphSlots slots;
+  std::map<size_t, int> kept;
+  for (size_t nodes = 1; nodes <= GraphSlots::kSlots; ++nodes) kept[nodes] = slots.take(nodes);
+  std::map<int, size_t> owners;
+  for (const auto& [nodes, slot] : kept) {
+    CHECK(slot >= 0 && slot < GraphSlots::kSlots && owners.emplace(slot, nodes).second, "slot %d twice", slot);
+    CHECK(slots.take(nodes) == slot, "%zu nodes keep their slot", nodes);
+  }
+  slots.take(1);  // 2 is now the one that was not asked for the longest
+  const int slot = slots.take(100);
+  CHECK(slot == kept[2] && slots.take(100) == slot, "the oldest goes");
+  CHECK(slots.take(1) == kept[1] && slots.take(8) == kept[8], "others stay");
+  CHECK(slots.take(2) == kept[3], "and the next oldest after it");
 }
 
 TEST(cuda_error_texts) {
@@ -115,6 +136,10 @@ TEST(cuda_error_texts) {
             "norm [3, 4]: the GPU is out of memory: asked for 3.0 MiB (3145728 bytes), 1.0 MiB of 8.0 "
             "MiB are free; do this",
         "%s", text);
+  cuda_error_text(text, sizeof text, operation, "cudaErrorX", "x", false);
+  CHECK(std::string(text) == "norm [3, 4]: CUDA error cudaErrorX: x", "%s", text);
+  cuda_error_text(text, sizeof text, operation, "cudaErrorX", "x", true);
+  CHECK(std::string(text).find("x; IMPLEX_CUDA_GRAPHS=0") != std::string::npos, "%s", text);
   old_card_text(text, sizeof text, "Some card", 7, 5);
   CHECK(std::string(text).find("Some card has compute capability 7.5") == 0, "%s", text);
   CHECK(card_is_served(8) && card_is_served(9) && card_is_served(12) && !card_is_served(7), "sm_80 and newer");

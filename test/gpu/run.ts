@@ -1,7 +1,7 @@
 /**
  * `npm run test:gpu`: the CUDA device against the CPU and float64, operation by operation and whole models, and under compute-sanitizer.
  *
- *   node dist/test/gpu/run.js [--device cuda] [--only parity,models,sanitize] [--seconds 900] [--sanitize-part TEXT] [--out FILE]
+ *   node dist/test/gpu/run.js [--device cuda] [--only parity,models,graphs,sanitize] [--seconds 900] [--sanitize-part TEXT] [--out FILE]
  *
  * --seconds: for everything; a suite without time left is skipped and says so. --device cpu compares the CPU with itself, to try the tests.
  * Exit status: 0, 1 where something failed, 2 where the device cannot be used.
@@ -31,22 +31,25 @@ export interface GpuTestOptions {
   sanitizePart: string
 }
 
+/** Suite `graphs`: the same models with IMPLEX_CUDA_GRAPHS. */
+async function models(device: DeviceName, seconds: number, suite: 'models' | 'graphs' = 'models'): Promise<GpuCase[]> {
+  const program = join(import.meta.dirname, 'models.js')
+  const { output, status, late } = await finish(process.execPath, [program, device], seconds, {
+    IMPLEX_CUDA_GRAPHS: suite === 'graphs' ? '1' : '0',
+  })
+  const cases = readCases(output).map((item) => ({ ...item, suite }))
+  if (status === 0) return cases
+  const why = late ? 'the time was over' : `ended with status ${status}: ${output.trim().slice(-300)}`
+  return [...cases, failed(suite, 'the whole program', why)]
+}
+
 export async function gpuTests({ device, only, seconds, sanitizePart }: GpuTestOptions): Promise<GpuCase[]> {
   const end = performance.now() + seconds * 1000
   const module = device === 'cpu' ? 'cpu' : cudaModulePath()
   const suites: Record<string, (left: number) => Promise<GpuCase[]>> = {
     parity: (left) => parity(module, left),
-    models: async (left) => {
-      const { output, status, late } = await finish(
-        process.execPath,
-        [join(import.meta.dirname, 'models.js'), device],
-        left,
-      )
-      const cases = readCases(output)
-      if (status === 0) return cases
-      const why = late ? 'the time was over' : `ended with status ${status}: ${output.trim().slice(-300)}`
-      return [...cases, failed('models', 'the whole program', why)]
-    },
+    models: (left) => models(device, left),
+    graphs: async (left) => (device === 'cpu' ? [] : models(device, left, 'graphs')),
     sanitize: async (left) => (device === 'cpu' ? [] : sanitize(module, left / 4, sanitizePart)),
   }
   const cases: GpuCase[] = []

@@ -6,6 +6,9 @@
 // for theirs, so that a missing wait, or a buffer handed back too early, shows in the results. A launch that can make
 // no progress ends the process and says what every fiber waits for.
 //
+// Work of a captured stream is kept back until its graph is launched; what a captured stream cannot do ends the
+// process.
+//
 // What it cannot show: timing, memory ordering between proxies, the hardware's encodings (it decodes them as the
 // kernels encode them), rounding inside a matrix instruction, registers.
 #pragma once
@@ -13,9 +16,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -146,17 +151,60 @@ T __ldg(const T* p) {
   return *p;
 }
 
-// ---- the host's side: memory, streams and events that are done at once ----------------------------------------------
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+// ---- the host's side: memory, streams and events that are done at once, graphs
+// ---------------------------------------
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNoDevice = 100,
+  cudaErrorIllegalState = 401,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorGraphExecUpdateFailure = 910
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
 using cudaStream_t = struct EmulatedStream*;
 using cudaEvent_t = struct EmulatedEvent*;
 using cudaMemPool_t = struct EmulatedPool*;
+using cudaGraphNode_t = struct EmulatedNode*;
+struct EmulatedGraph {
+  std::vector<std::function<void()>> nodes;
+};
+struct EmulatedExecutable {
+  EmulatedGraph graph;
+};
+using cudaGraph_t = EmulatedGraph*;
+using cudaGraphExec_t = EmulatedExecutable*;
+struct cudaGraphExecUpdateResultInfo {};
+
+namespace emulated {
+
+inline thread_local EmulatedGraph* capture = nullptr;  // a thread has one stream
+inline void submit(std::function<void()> work) {
+  if (capture != nullptr)
+    capture->nodes.push_back(std::move(work));
+  else
+    work();
+}
+inline void must_not_be_captured(const char* what) {
+  if (capture == nullptr) return;
+  std::fprintf(stderr, "emulated GPU: %s on a stream that is captured\n", what);
+  std::abort();
+}
+// IMPLEX_EMULATED_GRAPH_FAULT names the step with graphs that fails: begin, end, update, make, launch.
+inline bool fails(const char* step) {
+  const char* fault = std::getenv("IMPLEX_EMULATED_GRAPH_FAULT");
+  return fault != nullptr && std::strcmp(fault, step) == 0;
+}
+
+}  // namespace emulated
+
 inline const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t) {
+  emulated::must_not_be_captured("cudaMallocFromPoolAsync");
   if (bytes > size_t{4} << 30) return cudaErrorMemoryAllocation;
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
@@ -164,6 +212,7 @@ inline cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemP
   return cudaSuccess;
 }
 inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
+  emulated::must_not_be_captured("cudaFreeAsync");
   std::free(memory);
   return cudaSuccess;
 }
@@ -173,24 +222,81 @@ inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   *total = size_t{8} << 30;
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  std::memcpy(to, from, bytes);
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  if (kind != cudaMemcpyDeviceToDevice) emulated::must_not_be_captured("a copy from or to the host");
+  emulated::submit([=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpy2DAsync(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
-                                     size_t rows, cudaMemcpyKind, cudaStream_t) {
-  for (size_t i = 0; i < rows; ++i)
-    std::memcpy(static_cast<char*>(to) + i * to_stride, static_cast<const char*>(from) + i * from_stride, width);
+                                     size_t rows, cudaMemcpyKind kind, cudaStream_t) {
+  if (kind != cudaMemcpyDeviceToDevice) emulated::must_not_be_captured("a copy from or to the host");
+  emulated::submit([=] {
+    for (size_t i = 0; i < rows; ++i)
+      std::memcpy(static_cast<char*>(to) + i * to_stride, static_cast<const char*>(from) + i * from_stride, width);
+  });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  std::memset(to, value, bytes);
+  emulated::submit([=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemset2DAsync(void* to, size_t stride, int value, size_t width, size_t rows, cudaStream_t) {
-  for (size_t i = 0; i < rows; ++i) std::memset(static_cast<char*>(to) + i * stride, value, width);
+  emulated::submit([=] {
+    for (size_t i = 0; i < rows; ++i) std::memset(static_cast<char*>(to) + i * stride, value, width);
+  });
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  emulated::must_not_be_captured("cudaStreamSynchronize");
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  emulated::must_not_be_captured("cudaEventSynchronize");
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  emulated::must_not_be_captured("cudaEventRecord");
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (emulated::capture != nullptr) return cudaErrorIllegalState;
+  if (emulated::fails("begin")) return cudaErrorNoDevice;
+  emulated::capture = new EmulatedGraph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = std::exchange(emulated::capture, nullptr);
+  if (*graph == nullptr) return cudaErrorIllegalState;
+  if (!emulated::fails("end")) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return cudaErrorStreamCaptureInvalidated;
+}
+inline cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count) {
+  *count = graph->nodes.size();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  if (emulated::fails("make")) return cudaErrorNoDevice;
+  *executable = new EmulatedExecutable{*graph};
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecUpdate(cudaGraphExec_t executable, cudaGraph_t graph, cudaGraphExecUpdateResultInfo*) {
+  if (executable->graph.nodes.size() != graph->nodes.size() || emulated::fails("update"))
+    return cudaErrorGraphExecUpdateFailure;
+  executable->graph = *graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  emulated::must_not_be_captured("cudaGraphLaunch");
+  if (emulated::fails("launch")) return cudaErrorNoDevice;
+  for (const auto& node : executable->graph.nodes) node();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}

@@ -13,17 +13,6 @@ struct Shape {
   int64_t rows, depth, vocabulary;
 };
 
-class Setting {
- public:
-  Setting(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
-  ~Setting() { ::unsetenv(name_); }
-  Setting(const Setting&) = delete;
-  Setting& operator=(const Setting&) = delete;
-
- private:
-  const char* name_;
-};
-
 struct Result {
   std::vector<float> logp, lse, weight_grad;
   Matrix hidden_grad;

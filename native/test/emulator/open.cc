@@ -28,6 +28,12 @@ class ReferenceProducts final : public Products {
     if (p.lda < (p.a_transposed ? p.k : p.m) || p.ldb < (p.b_transposed ? p.n : p.k) || p.ldd < p.m ||
         !library_aligned(p))
       return call.fail(IX_INTERNAL, "cuBLASLt would refuse this product");
+    emulated::submit([p] { multiply(p); });
+    return IX_OK;
+  }
+
+ private:
+  static void multiply(const LibraryProduct& p) {
     for (int64_t j = 0; j < p.n; ++j) {
       for (int64_t i = 0; i < p.m; ++i) {
         float sum = 0;
@@ -42,7 +48,6 @@ class ReferenceProducts final : public Products {
           static_cast<uint16_t*>(p.d)[j * p.ldd + i] = emulated::bf16_bits(sum);
       }
     }
-    return IX_OK;
   }
 };
 
@@ -64,6 +69,7 @@ int32_t open(ix_device** device, ix_status* status) {
 }
 
 void close(ix_device* device) {
+  destroy_graphs(device);
   for (void* memory : device->workspace.data) std::free(memory);
   std::free(device->ring.memory);
   delete device;

@@ -29,6 +29,18 @@ inline const ix_backend* emulated_backend() {
   return table;
 }
 
+// A variable of the environment, for as long as this is there: devices read theirs when they are opened.
+class Setting {
+ public:
+  Setting(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+  ~Setting() { ::unsetenv(name_); }
+  Setting(const Setting&) = delete;
+  Setting& operator=(const Setting&) = delete;
+
+ private:
+  const char* name_;
+};
+
 class TableDevice {
  public:
   explicit TableDevice(const ix_backend* table) : table_(table) {

@@ -122,3 +122,21 @@ PARITY(open, twice) {
 PARITY(synchronize, idle) {
   for (int i = 0; i < 3; ++i) lab.subject().call(&ix_backend::synchronize);
 }
+
+// A recording changes when operations are done and nothing else. Several rounds: a device may treat what it has seen
+// before in another way.
+PARITY(record, kept_and_dropped) {
+  Random random(705);
+  const Matrix in = random_matrix(random, IX_F32, 5, 64);
+  lab.check("casts", kExact, [&](Device& d) -> Outputs {
+    const Placed x(d, in);
+    const Result half(d, IX_BF16, 5, 64), wide(d, IX_F32, 5, 64);
+    for (const int32_t keep : {1, 0, 1, 1}) {
+      d.call(&ix_backend::record_begin);
+      d.call(&ix_backend::cast, x.mat(), half.mat());
+      d.call(&ix_backend::cast, half.mat(), wide.mat());
+      d.call(&ix_backend::record_end, keep);
+    }
+    return {{"half", half.read()}, {"wide", wide.read()}};
+  });
+}
