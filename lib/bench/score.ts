@@ -24,6 +24,11 @@ export async function scoreSuite(options: ModelSuiteOptions): Promise<BenchCase[
     options.onCase?.(item)
   }
   const { pairs, folder } = await readPairs(options)
+  // First: memory that other cases freed and the process kept would hide what this one needs.
+  if (!options.quick) {
+    const large = await prepareModel(LARGE_VOCABULARY, { pairs, folder, device, dtype: 'f32' })
+    add(await memoryCase(large.rows, large.options))
+  }
   for (const size of sizes) {
     for (const dtype of dtypes) {
       const { rows, options: model } = await prepareModel(size, { pairs, folder, device, dtype })
@@ -45,10 +50,6 @@ export async function scoreSuite(options: ModelSuiteOptions): Promise<BenchCase[
   const [first] = sizes
   const { rows, options: model } = await prepareModel(first!, { pairs, folder, device, dtype: 'f32' })
   for (const item of await bestOfCases(first!, rows, model, samples, signal)) add(item)
-  if (!options.quick) {
-    const large = await prepareModel(LARGE_VOCABULARY, { pairs, folder, device, dtype: 'f32' })
-    add(await memoryCase(large.rows, large.options))
-  }
   return cases
 }
 
