@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { accuracyTable as screenTable } from '../lib/cli/experiment-table.js'
 import type { Comparison, ResultTable } from '../lib/experiments/result.js'
 import type { ExperimentRecord } from './experiments.js'
+import { markdown } from './markdown.js'
 
 const folder = resolve(import.meta.dirname, '..', '..', 'bench', 'results', 'experiments')
 
@@ -70,9 +71,4 @@ function short(value: number): string {
   if (Number.isInteger(value)) return String(value)
   const magnitude = Math.abs(value)
   return magnitude < 1e-3 || magnitude >= 1e5 ? value.toExponential(1) : String(Number(value.toPrecision(3)))
-}
-
-function markdown(head: string[], rows: string[][]): string {
-  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
 }

@@ -11,6 +11,7 @@ import { profileRows } from '../lib/bench/profile.js'
 import { MODEL_COLUMNS, modelRows } from '../lib/bench/score.js'
 import { median } from '../lib/bench/statistics.js'
 import { mebibytes, percent, short } from '../lib/bench/table.js'
+import { markdown } from './markdown.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
 export const DOCUMENT = join(root, 'docs', 'performance.md')
@@ -78,11 +79,6 @@ function tableOf(result: BenchResult): string {
   if (result.what === 'kernels') return kernelTable(result.cases)
   if (result.what === 'peers') return peerTable(result.cases)
   return markdown(MODEL_COLUMNS, modelRows(result.cases, ''))
-}
-
-function markdown(head: string[], rows: string[][]): string {
-  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
 }
 
 function kernelTable(cases: BenchCase[]): string {

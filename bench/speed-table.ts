@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { BenchCase, BenchResult } from '../lib/bench/result.js'
 import { short } from '../lib/bench/table.js'
+import { markdown } from './markdown.js'
 
 const RESULTS = resolve(import.meta.dirname, '..', '..', 'bench', 'results')
 const RECORDS = ['peers', 'peers_avx2']
@@ -19,8 +20,7 @@ export function speedTable(): string {
     return [work, against, ...ratios.map((ratio) => (ratio === undefined ? '' : short(ratio)))]
   })
   const head = ['', 'against', ...records.map(({ machine }) => machine.kernels)]
-  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map((_, i) => (i < 2 ? '---' : '---:'))), ...rows.map(line)].join('\n')
+  return markdown(head, rows, 2)
 }
 
 /** A whole task against PyTorch; not a product alone, not ours against ours. */

@@ -17,11 +17,7 @@ namespace implex {
 namespace {
 
 int default_size() {
-  if (const char* text = std::getenv("IMPLEX_THREADS")) {
-    char* end = nullptr;
-    const long value = std::strtol(text, &end, 10);
-    if (end != text && *end == '\0' && value >= 1 && value <= 1024) return static_cast<int>(value);
-  }
+  if (const int requested = ThreadPool::requested_size(); requested > 0) return requested;
 #if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
@@ -71,6 +67,14 @@ struct ThreadPool::State {
     }
   }
 };
+
+int ThreadPool::requested_size() {
+  const char* text = std::getenv("IMPLEX_THREADS");
+  if (text == nullptr || *text == '\0') return 0;
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  return *end == '\0' && value >= 1 && value <= 1024 ? static_cast<int>(value) : -1;
+}
 
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool(default_size());

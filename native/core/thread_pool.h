@@ -11,6 +11,8 @@ class ThreadPool {
   // Created at first use and never destroyed: threads of a terminating process may still be inside it. Size:
   // IMPLEX_THREADS if set to 1..1024, else the number of processors that this process may run on.
   static ThreadPool& instance();
+  // What IMPLEX_THREADS asks for: 0 where it is unset or empty, -1 where it is no number from 1 to 1024.
+  static int requested_size();
 
   int size() const { return size_; }
 

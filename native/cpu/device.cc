@@ -35,14 +35,9 @@ int32_t check_environment(ix_status* status) {
                 "IMPLEX_KERNELS is \"%.40s\", but this build has for this processor: %s. Set one of these, or none",
                 kernels, names);
   }
-  const char* threads = std::getenv("IMPLEX_THREADS");
-  if (threads != nullptr && *threads != '\0') {
-    char* end = nullptr;
-    const long count = std::strtol(threads, &end, 10);
-    if (*end != '\0' || count < 1 || count > 1024)
-      return fail(status, IX_UNAVAILABLE,
-                  "IMPLEX_THREADS is \"%.40s\"; it must be a whole number from 1 to 1024, or unset", threads);
-  }
+  if (ThreadPool::requested_size() < 0)
+    return fail(status, IX_UNAVAILABLE, "IMPLEX_THREADS is \"%.40s\"; it must be a whole number from 1 to 1024, or unset",
+                std::getenv("IMPLEX_THREADS"));
   return IX_OK;
 }
 
