@@ -36,7 +36,8 @@ int32_t check_environment(ix_status* status) {
                 kernels, names);
   }
   if (ThreadPool::requested_size() < 0)
-    return fail(status, IX_UNAVAILABLE, "IMPLEX_THREADS is \"%.40s\"; it must be a whole number from 1 to 1024, or unset",
+    return fail(status, IX_UNAVAILABLE,
+                "IMPLEX_THREADS is \"%.40s\"; it must be a whole number from 1 to 1024, or unset",
                 std::getenv("IMPLEX_THREADS"));
   return IX_OK;
 }

@@ -74,10 +74,11 @@ IMPLEX_INLINE void add_keys(const AttentionArgs* a, int64_t base, int32_t j, int
 // The same for the tokens of one block of keys.
 void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t begin, const float* weight,
                    const float* rows, float* to, int64_t to_stride) {
-  constexpr int kKeys = 2 * kUnroll;
-  int32_t j = 0;
-  for (; j + kKeys <= count; j += kKeys) add_keys<kKeys>(a, base, j, begin, weight, rows, to, to_stride);
-  for (; j < count; ++j) add_keys<1>(a, base, j, begin, weight, rows, to, to_stride);
+  for (int32_t j = 0; j < count; j += kSumRows)
+    for_row_count<kSumRows>(
+        count - j, [&](auto keys) __attribute__((always_inline)) {
+          add_keys<keys.count>(a, base, j, begin, weight, rows, to, to_stride);
+        });
 }
 
 }  // namespace

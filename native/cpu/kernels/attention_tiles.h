@@ -8,10 +8,11 @@ namespace implex::cpu::IMPLEX_KERNELS {
 namespace {
 
 constexpr int kKeyVectors = kKeyBlock / kLanes;
-constexpr int kUnroll =
-    kLanes == 16 ? 4 : 2;  // of rows of one register tile: sums over keys or queries have twice as many
-constexpr int kScoreRows = kLanes == 16 ? 4 : 3;  // query rows by vectors of keys: with what they multiply they fit the
-constexpr int kScoreVectors = 4;                  // registers, 32 of 16 lanes or 16 of fewer
+// Tiles that fit the registers with what they multiply, 32 of 16 lanes or 16 of fewer. Scores: query rows by vectors of
+// keys. Sums over keys or over query rows: rows by two vectors of dimensions.
+constexpr int kScoreRows = kLanes == 16 ? 4 : 3;
+constexpr int kScoreVectors = 4;
+constexpr int kSumRows = kLanes == 16 ? 8 : 4;
 
 IMPLEX_INLINE int32_t padded(int32_t head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
 
@@ -97,44 +98,23 @@ IMPLEX_INLINE void accumulate_rows(const float* weight, const float* values, int
   for (; d < wide; d += kLanes) accumulate<R, 1>(weight, values + d, wide, count, output + d);
 }
 
-// The same for any number of rows: whole tiles, then what is left, fewer than R, in one.
-template <int R>
-IMPLEX_INLINE void rest_of_scores(int32_t rows, const float* query, int32_t wide, int32_t head_dim, const float* keys,
-                                  float* weight) {
-  if constexpr (R > 0) {
-    if (rows == R)
-      scores<R>(query, wide, head_dim, keys, weight);
-    else
-      rest_of_scores<R - 1>(rows, query, wide, head_dim, keys, weight);
-  }
-}
-
+// The same for any number of rows: whole tiles, then what is left in one.
 IMPLEX_INLINE void all_scores(int32_t rows, const float* query, int32_t wide, int32_t head_dim, const float* keys,
                               float* weight) {
-  int32_t r = 0;
-  for (; r + kScoreRows <= rows; r += kScoreRows)
-    scores<kScoreRows>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
-  rest_of_scores<kScoreRows - 1>(rows - r, query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
-}
-
-template <int R>
-IMPLEX_INLINE void rest_of_accumulate(int32_t rows, const float* weight, const float* values, int32_t wide,
-                                      int32_t count, float* output) {
-  if constexpr (R > 0) {
-    if (rows == R)
-      accumulate_rows<R>(weight, values, wide, count, output);
-    else
-      rest_of_accumulate<R - 1>(rows, weight, values, wide, count, output);
-  }
+  for (int32_t r = 0; r < rows; r += kScoreRows)
+    for_row_count<kScoreRows>(
+        rows - r, [&](auto tile) __attribute__((always_inline)) {
+          scores<tile.count>(query + r * wide, wide, head_dim, keys, weight + r * kKeyBlock);
+        });
 }
 
 IMPLEX_INLINE void all_accumulate(int32_t rows, const float* weight, const float* values, int32_t wide, int32_t count,
                                   float* output) {
-  constexpr int kRows = 2 * kUnroll;
-  int32_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
-    accumulate_rows<kRows>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
-  rest_of_accumulate<kRows - 1>(rows - r, weight + r * kKeyBlock, values, wide, count, output + r * wide);
+  for (int32_t r = 0; r < rows; r += kSumRows)
+    for_row_count<kSumRows>(
+        rows - r, [&](auto tile) __attribute__((always_inline)) {
+          accumulate_rows<tile.count>(weight + r * kKeyBlock, values, wide, count, output + r * wide);
+        });
 }
 
 }  // namespace

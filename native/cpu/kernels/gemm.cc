@@ -16,12 +16,24 @@ namespace {
 constexpr int kRows = 6;
 constexpr int64_t kDepthBlock = 256;  // k per pass over a tile: a panel's slice stays in the first-level cache
 
+// A register tile's sums go on from what c holds, but for the first depths.
+template <int R>
+IMPLEX_INLINE void begin_sums(vf (&acc)[R][kPanelVectors], const float* c, int64_t c_stride, bool first) {
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+}
+
+template <int R>
+IMPLEX_INLINE void end_sums(const vf (&acc)[R][kPanelVectors], float* c, int64_t c_stride) {
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
+}
+
 template <int R>
 IMPLEX_INLINE void micro_f32(const float* a, int64_t a_stride, const float* panel, int64_t depth, float* c,
                              int64_t c_stride, bool first) {
   vf acc[R][kPanelVectors];
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+  begin_sums(acc, c, c_stride, first);
 #pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k) {
     vf b[kPanelVectors];
@@ -32,8 +44,7 @@ IMPLEX_INLINE void micro_f32(const float* a, int64_t a_stride, const float* pane
       for (int j = 0; j < kPanelVectors; ++j) acc[r][j] += x * b[j];
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
+  end_sums(acc, c, c_stride);
 }
 
 #if defined(__AVX512BF16__)
@@ -44,8 +55,7 @@ template <int R>
 IMPLEX_INLINE void micro_bf16(const uint16_t* a, int64_t a_stride, const uint32_t* panel, int64_t pairs, bool odd,
                               float* c, int64_t c_stride, bool first) {
   vf acc[R][kPanelVectors];
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+  begin_sums(acc, c, c_stride, first);
   const auto add = [&](int r, uint32_t pair, const uint32_t* b) __attribute__((always_inline)) {
     const __m512i x = _mm512_set1_epi32(static_cast<int>(pair));
     for (int j = 0; j < kPanelVectors; ++j)
@@ -61,8 +71,7 @@ IMPLEX_INLINE void micro_bf16(const uint16_t* a, int64_t a_stride, const uint32_
   }
   if (odd)
     for (int r = 0; r < R; ++r) add(r, a[r * a_stride + 2 * whole], panel + whole * kPanel);
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
+  end_sums(acc, c, c_stride);
 }
 #else
 // Without instructions for bf16: a is f32 (widened once for all panels, zero after an odd depth), and of the panel's
@@ -80,8 +89,7 @@ template <int R>
 IMPLEX_INLINE void micro_bf16(const float* a, int64_t a_stride, const uint32_t* panel, int64_t pairs, float* c,
                               int64_t c_stride, bool first) {
   vf acc[R][kPanelVectors];
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) acc[r][j] = first ? vf{} : load(c + r * c_stride + j * kLanes);
+  begin_sums(acc, c, c_stride, first);
   for (int64_t k = 0; k < pairs; ++k) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
@@ -97,42 +105,12 @@ IMPLEX_INLINE void micro_bf16(const float* a, int64_t a_stride, const uint32_t* 
       }
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int j = 0; j < kPanelVectors; ++j) store(c + r * c_stride + j * kLanes, acc[r][j]);
+  end_sums(acc, c, c_stride);
 }
 #endif
 
-template <int R>
-struct RowCount {
-  static constexpr int count = R;
-};
-
-// Calls body with the number of rows of the next tile, kRows at the most, as a type: every row runs the same code.
-template <typename F>
-IMPLEX_INLINE void for_row_count(int64_t left, const F& body) {
-  switch (left) {
-    case 1:
-      return body(RowCount<1>{});
-    case 2:
-      return body(RowCount<2>{});
-    case 3:
-      return body(RowCount<3>{});
-    case 4:
-      return body(RowCount<4>{});
-    case 5:
-      return body(RowCount<5>{});
-    default:
-      return body(RowCount<kRows>{});
-  }
-}
-
-// Asks for memory before it is needed, into the first-level cache where two slices fit there, else into the second.
-IMPLEX_INLINE void prefetch(const void* p) {
-  if constexpr (kDepthBlock * kPanel * 4 <= 16384)
-    __builtin_prefetch(p, 0, 3);
-  else
-    __builtin_prefetch(p, 0, 2);
-}
+// Where a slice of a panel is asked for before it is needed: the first-level cache if two fit there, else the second.
+constexpr int kPrefetchTo = kDepthBlock * kPanel * 4 <= 16384 ? 3 : 2;
 
 // Calls micro(rows, first row, slice of the panel, c, stride of c) for every register tile of the rows [row, end) and
 // the steps [k, k + steps). A step is what a panel keeps in 4 bytes a column: one depth of f32, a pair of bf16. Each
@@ -147,10 +125,10 @@ IMPLEX_INLINE void for_each_register_tile(const TileArgs* t, int64_t row, int64_
     const uint32_t* b = panels + (p * panel_steps + k) * kPanel;
     const uint32_t* next = p + 1 < t->panel_count ? b + panel_steps * kPanel : panels + (k + steps) * kPanel;
     for (int64_t m = row; m < end; m += kRows) {
-      for (int64_t i = 0; i < share; i += 16) prefetch(next + i);
+      for (int64_t i = 0; i < share; i += 16) __builtin_prefetch(next + i, 0, kPrefetchTo);
       next += share;
       float* c = t->c + m * width + p * kPanel;
-      for_row_count(
+      for_row_count<kRows>(
           end - m, [&](auto rows) __attribute__((always_inline)) { micro(rows, m, b, c, width); });
     }
   }

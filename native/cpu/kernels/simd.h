@@ -276,5 +276,20 @@ IMPLEX_INLINE vf activate(vf x, int32_t activation) {
   }
 }
 
+// A number of rows as a type.
+template <int R>
+struct RowCount {
+  static constexpr int count = R;
+};
+
+// Calls body with the number of rows of the next register tile, `left` but R at the most: every row runs the same code.
+template <int R, typename F>
+IMPLEX_INLINE void for_row_count(int64_t left, const F& body) {
+  if constexpr (R > 1) {
+    if (left < R) return for_row_count<R - 1>(left, body);
+  }
+  body(RowCount<R>{});
+}
+
 }  // namespace
 }  // namespace implex::cpu::IMPLEX_KERNELS
