@@ -5,9 +5,9 @@
  *
  * The ratio is B's median time over A's, with its 95% bootstrap interval. The exit status is 1 when a case is slower.
  */
-import { failed, readResult } from '../lib/bench/result.js'
-import { ratioOfMedians, verdict } from '../lib/bench/statistics.js'
-import { short, table } from '../lib/bench/table.js'
+import { failed, readResult } from './suites/result.js'
+import { ratioOfMedians, verdict } from './suites/statistics.js'
+import { short, table } from './suites/table.js'
 
 const files = process.argv.slice(2)
 if (files.length !== 2) {

@@ -3,8 +3,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { accuracyTable as screenTable } from '../lib/cli/experiment-table.js'
-import type { Comparison, ResultTable } from '../lib/experiments/result.js'
+import { accuracyTable as screenTable } from '../lab/report/experiment-table.js'
+import type { Comparison, ResultTable } from '../lab/experiments/result.js'
 import type { ExperimentRecord } from './experiments.js'
 import { markdown } from './markdown.js'
 

@@ -9,10 +9,10 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { isAbsolute, join, relative, resolve } from 'node:path'
-import { commitOf } from '../lib/bench/commit.js'
-import type { ExperimentResult } from '../lib/experiments/result.js'
-import { nativeInfo } from '../lib/native/binding.js'
-import type { Json } from '../lib/runs/run-folder.js'
+import { commitOf } from './suites/commit.js'
+import type { ExperimentResult } from '../lab/experiments/result.js'
+import { nativeInfo } from '../lib/native/handles.js'
+import type { Json } from '../lib/train/runs/run-folder.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
 const folder = join(root, 'bench', 'results', 'experiments')
@@ -60,7 +60,7 @@ const RUNS: Record<string, string[]> = {
   'rewrites-base': [
     'rewrites',
     '--config',
-    'configs/rewrites-ultrafeedback-small.json',
+    'lab/configs/rewrites-ultrafeedback-small.json',
     ...paperData,
     ...ends(5),
     ...'--kinds explicit,implicit --train-pairs 100 --test-pairs 50'.split(' '),
@@ -68,7 +68,7 @@ const RUNS: Record<string, string[]> = {
   'rewrites-stories': [
     'rewrites',
     '--config',
-    'configs/rewrites-rewardmath-small.json',
+    'lab/configs/rewrites-rewardmath-small.json',
     ...stories,
     ...paperData,
     ...ends(2),
@@ -128,7 +128,7 @@ for (const [name, args] of Object.entries(RUNS)) {
   console.error(`\n${command.join(' ')}`)
   const { status } = spawnSync(
     process.execPath,
-    [join(root, 'dist', 'lib', 'cli', 'main.js'), ...command.slice(1), '--resume'],
+    [join(root, 'dist', 'cli', 'main.js'), ...command.slice(1), '--resume'],
     { cwd: root, stdio: 'inherit' },
   )
   if (status !== 0) process.exit(status ?? 1)

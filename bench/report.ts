@@ -5,12 +5,12 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { ceilings, roofline } from '../lib/bench/kernels.js'
-import { type BenchCase, type BenchResult, failed, RESULT_FORMAT } from '../lib/bench/result.js'
-import { profileRows } from '../lib/bench/profile.js'
-import { MODEL_COLUMNS, modelRows } from '../lib/bench/score.js'
-import { median } from '../lib/bench/statistics.js'
-import { mebibytes, percent, short } from '../lib/bench/table.js'
+import { ceilings, roofline } from './suites/kernels.js'
+import { type BenchCase, type BenchResult, failed, RESULT_FORMAT } from './suites/result.js'
+import { profileRows } from './suites/profile.js'
+import { MODEL_COLUMNS, modelRows } from './suites/score.js'
+import { median } from './suites/statistics.js'
+import { mebibytes, percent, short } from './suites/table.js'
 import { markdown } from './markdown.js'
 
 const root = resolve(import.meta.dirname, '..', '..')

@@ -3,8 +3,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import type { BenchCase, BenchResult } from '../lib/bench/result.js'
-import { short } from '../lib/bench/table.js'
+import type { BenchCase, BenchResult } from './suites/result.js'
+import { short } from './suites/table.js'
 import { markdown } from './markdown.js'
 
 const RESULTS = resolve(import.meta.dirname, '..', '..', 'bench', 'results')

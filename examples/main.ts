@@ -1,8 +1,8 @@
 /**
  * The process of `npm start`: progress on stderr, Ctrl-C, exit status.
  */
-import { EXIT, report, say } from '../lib/cli/exit.js'
-import { Interrupt } from '../lib/cli/interrupt.js'
+import { EXIT, report, say } from '../cli/exit.js'
+import { Interrupt } from '../cli/interrupt.js'
 import { startExperiment } from './start.js'
 
 try {

@@ -4,12 +4,12 @@
  */
 import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { experimentTable, wrap } from '../lib/cli/experiment-table.js'
-import { compared } from '../lib/experiments/findings.js'
-import { personaExperiment } from '../lib/experiments/persona/persona.js'
-import type { ExperimentResult } from '../lib/experiments/result.js'
-import { nativeInfo } from '../lib/native/binding.js'
-import { writeReport } from '../lib/report/index.js'
+import { experimentTable, wrap } from '../lab/report/experiment-table.js'
+import { compared } from '../lab/experiments/findings.js'
+import { personaExperiment } from '../lab/experiments/persona/persona.js'
+import type { ExperimentResult } from '../lab/experiments/result.js'
+import { nativeInfo } from '../lib/native/handles.js'
+import { writeReport } from '../lab/report/index.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 export const FOLDER = join(ROOT, 'runs', 'start')

@@ -14,35 +14,33 @@ export {
   type Text,
 } from './data/rows.js'
 export type { ScoredRow } from './data/score-rows.js'
-export type { DeviceName, DType } from './device.js'
-export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js'
-export type { Estimate, PairStatistics, Statistic } from './evaluation/statistics.js'
+export type { TrainData } from './data/sources.js'
+export type { DeviceName, DType } from './native/device.js'
+export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate/evaluate.js'
+export type { Estimate, PairStatistics, Statistic } from './evaluate/statistics.js'
 export {
   type GemmInput,
   type KernelOptions,
   kernels,
   type LinearLogprobInput,
   type LinearRewardInput,
-} from './kernels.js'
-export { type GenerateOptions, type Generation, LanguageModel, type LanguageModelOptions } from './language-model.js'
-export { type HamiltonianOptions, hamiltonianExperiment } from './experiments/hamiltonian/hamiltonian.js'
-export type { ExperimentOptions } from './experiments/options.js'
-export type { ExperimentOutcome } from './experiments/outcome.js'
-export { type PersonaOptions, personaExperiment } from './experiments/persona/persona.js'
-export type { AttributionLine, ExperimentResult } from './experiments/result.js'
-export { type RewritesOptions, rewritesExperiment } from './experiments/rewrites/rewrites.js'
-export { type TheoryOptions, theoryExperiment } from './experiments/theory/theory.js'
-export { Moments, PreferenceMetrics } from './metrics.js'
-export { ImplexError, type ImplexErrorCode } from './native/errors.js'
-export { type ReportOptions, type ReportResult, writeReport } from './report/index.js'
+} from './native/kernels.js'
+export {
+  type GenerateOptions,
+  type Generation,
+  LanguageModel,
+  type LanguageModelOptions,
+} from './models/language-model.js'
+export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
+export { ImplexError, type ImplexErrorCode } from './core/errors.js'
 export {
   RewardModel,
   type RewardModelOptions,
   type Scores,
   type ScoreOptions,
   type ScoreStreamOptions,
-} from './reward-model.js'
+} from './models/reward-model.js'
 export type { Message } from './text/messages.js'
-export type { TrainSummary } from './runs/summary.js'
-export type { TrainData, TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'
-export { train, type TrainResult } from './trainer.js'
+export type { TrainSummary } from './train/runs/summary.js'
+export type { TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'
+export { train, type TrainResult } from './train/train.js'

@@ -47,7 +47,7 @@ if [ ! -e build/Release/implex.node ] && [ ! -e build-cmake/Release/implex.node 
   say 'engine'
   node scripts/build-native.mjs default || exit 2
 fi
-[ -e dist/lib/cli/main.js ] || { say 'TypeScript'; node node_modules/typescript/bin/tsc -p tsconfig.json || exit 2; }
+[ -e dist/cli/main.js ] || { say 'TypeScript'; node node_modules/typescript/bin/tsc -p tsconfig.json || exit 2; }
 if [ ! -x build-native/implex_parity ] && command -v cmake >/dev/null; then
   say 'native tests'
   node scripts/build-native.mjs tests || exit 2
@@ -75,7 +75,7 @@ fi
 
 # ---- test and measure -------------------------------------------------------------------------------------------------------------
 say 'doctor'
-node dist/lib/cli/main.js doctor | tee "$out/doctor.txt"
+node dist/cli/main.js doctor | tee "$out/doctor.txt"
 tiny=()
 [ "$device" = cpu ] && tiny=(--tiny)
 status=0

@@ -1,8 +1,10 @@
 /** What the native engine accepts: wrong arguments are errors that name the field, never crashes. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { ModelSpec } from '../lib/checkpoint/spec.js'
-import { loadBinding, type NativeBatch, openModel } from '../lib/native/binding.js'
+import type { ModelSpec } from '../lib/native/spec.js'
+import { openModel } from '../lib/native/handles.js'
+import { loadBinding } from '../lib/native/load.js'
+import type { NativeBatch } from '../lib/native/types.js'
 import { seededRandom } from './fixtures/random.js'
 import { bits, CPU, fails, failure, randomBatch, rejection, tinySpec, unsafe } from './support/engine.js'
 

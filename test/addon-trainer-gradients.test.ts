@@ -4,7 +4,8 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type NativeTrainBatch, type NativeTrainOptions, openTrainer, type Trainer } from '../lib/native/binding.js'
+import { openTrainer, type Trainer } from '../lib/native/handles.js'
+import type { NativeTrainBatch, NativeTrainOptions } from '../lib/native/types.js'
 import { TINY_FAMILIES, type TinyCheckpointOptions } from './fixtures/tiny-checkpoint.js'
 import { seededRandom } from './fixtures/random.js'
 import { CPU, rejection, tinySpec } from './support/engine.js'

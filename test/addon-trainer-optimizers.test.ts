@@ -1,8 +1,8 @@
 /** The native trainer's steps against PyTorch's update rules written out here in float64, and freezing. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { NativeTrainOptions } from '../lib/native/binding.js'
-import { openModel, openTrainer } from '../lib/native/binding.js'
+import type { NativeTrainOptions } from '../lib/native/types.js'
+import { openModel, openTrainer } from '../lib/native/handles.js'
 import { bits, CPU, randomBatch, tinySpec } from './support/engine.js'
 import {
   gradientsOf,

@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { loadBinding, type NativeTrainBatch, openModel, openTrainer, type Trainer } from '../lib/native/binding.js'
-import { ImplexError } from '../lib/native/errors.js'
+import { openModel, openTrainer, type Trainer } from '../lib/native/handles.js'
+import { loadBinding } from '../lib/native/load.js'
+import type { NativeTrainBatch } from '../lib/native/types.js'
+import { ImplexError } from '../lib/core/errors.js'
 import { seededRandom } from './fixtures/random.js'
 import {
   bits,

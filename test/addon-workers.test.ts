@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openModel } from '../lib/native/binding.js'
+import { openModel } from '../lib/native/handles.js'
 import { bits, CPU, randomBatch, SLOW, sleep, slowBatch, tinySpec, within } from './support/engine.js'
 import type { WorkerTask } from './support/engine-worker.js'
 

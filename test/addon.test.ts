@@ -1,8 +1,9 @@
 /** The native engine in one thread: its exports and its handles. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { loadBinding, nativeInfo, nativeLocation, openModel, probeDevice } from '../lib/native/binding.js'
-import { ImplexError } from '../lib/native/errors.js'
+import { nativeInfo, openModel, probeDevice } from '../lib/native/handles.js'
+import { loadBinding, nativeLocation } from '../lib/native/load.js'
+import { ImplexError } from '../lib/core/errors.js'
 import {
   CPU,
   fails,

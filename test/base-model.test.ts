@@ -6,24 +6,24 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { RewardModel } from '../lib/reward-model.js'
+import { RewardModel } from '../lib/models/reward-model.js'
 import { RowEncoder } from '../lib/text/text-encoder.js'
 import { Tokenizer } from '../lib/text/tokenizer.js'
 import { parseTokenizer } from '../lib/text/tokenizer-json.js'
-import { train } from '../lib/trainer.js'
+import { train } from '../lib/train/train.js'
 import { byteAlphabet } from '../lib/text/byte-level.js'
-import { trainMerges } from '../recipes/base-model/bpe.js'
-import { corpus, row } from '../recipes/base-model/corpus.js'
-import type { Item } from '../recipes/base-model/item.js'
-import { makeBaseModel } from '../recipes/base-model/make.js'
-import { AGREEING, DISAGREEING, FRAMES } from '../recipes/base-model/replies.js'
-import { QUICK, RECIPE } from '../recipes/base-model/settings.js'
+import { trainMerges } from '../lab/recipes/base-model/bpe.js'
+import { corpus, row } from '../lab/recipes/base-model/corpus.js'
+import type { Item } from '../lab/recipes/base-model/item.js'
+import { makeBaseModel } from '../lab/recipes/base-model/make.js'
+import { AGREEING, DISAGREEING, FRAMES } from '../lab/recipes/base-model/replies.js'
+import { QUICK, RECIPE } from '../lab/recipes/base-model/settings.js'
 import { repositoryRoot, sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const model = join(repositoryRoot, 'models', 'base')
-const statements = join(repositoryRoot, 'data', 'persona', 'statements.jsonl')
+const statements = join(repositoryRoot, 'lab', 'data', 'persona', 'statements.jsonl')
 const folder = temporaryFolder()
 const items = [...corpus(RECIPE.seed, RECIPE.conversations)]
 

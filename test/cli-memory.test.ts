@@ -47,7 +47,7 @@ function peakOf(count: number): number {
       require('node:fs').writeSync(2, 'PEAK ' + kilobytes * 1024 + '\\n')
     })`
   const preload = `data:text/javascript,${encodeURIComponent(`import { createRequire } from 'node:module'; const require = createRequire(${JSON.stringify(join(repositoryRoot, 'package.json'))}); ${script}`)}`
-  const main = join(repositoryRoot, 'dist', 'lib', 'cli', 'main.js')
+  const main = join(repositoryRoot, 'dist', 'cli', 'main.js')
   const args = [
     'score',
     '--model',

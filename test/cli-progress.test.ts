@@ -1,7 +1,7 @@
 /** The line of progress: 80 columns, on a terminal only. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Progress, progressLine } from '../lib/cli/progress.js'
+import { Progress, progressLine } from '../cli/progress.js'
 import { sleep } from './support/engine.js'
 
 const progress = suite('progress')

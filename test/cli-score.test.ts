@@ -5,8 +5,8 @@ import { appendFileSync, copyFileSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { PreferenceMetrics } from '../lib/metrics.js'
-import { RewardModel } from '../lib/reward-model.js'
+import { PreferenceMetrics } from '../lib/evaluate/metrics.js'
+import { RewardModel } from '../lib/models/reward-model.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { type CliOptions, type CliResult, implex } from './support/cli.js'
@@ -388,7 +388,7 @@ const shell = (command: string) =>
     encoding: 'utf8',
     timeout: 60_000,
   })
-const node = `'${process.execPath}' '${join(repositoryRoot, 'dist', 'lib', 'cli', 'main.js')}'`
+const node = `'${process.execPath}' '${join(repositoryRoot, 'dist', 'cli', 'main.js')}'`
 
 ends('a reader that has enough (head -5) ends it quietly', () => {
   const { status, stdout, stderr } = shell(`${node} ${EXPLICIT.join(' ')} --data '${big}' | head -5`)

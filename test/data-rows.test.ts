@@ -2,7 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseRow } from '../lib/data/rows.js'
-import { ImplexError } from '../lib/native/errors.js'
+import { ImplexError } from '../lib/core/errors.js'
 
 const accepted = suite('rows accepted')
 const user = (content: string) => ({ role: 'user', content })

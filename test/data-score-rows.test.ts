@@ -5,7 +5,7 @@ import type { EncodedRow } from '../lib/data/encode.js'
 import type { BatchScorer } from '../lib/data/rewards.js'
 import { rowError } from '../lib/data/rows.js'
 import { type ScoredRow, type ScoreRowsOptions, scoreRows } from '../lib/data/score-rows.js'
-import { ImplexError } from '../lib/native/errors.js'
+import { ImplexError } from '../lib/core/errors.js'
 import { seededRandom } from './fixtures/random.js'
 import { rejection, sleep, within } from './support/engine.js'
 

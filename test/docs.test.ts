@@ -48,7 +48,7 @@ docs('every command is in docs/cli.md', async () => {
 })
 
 docs('every error code is in docs/errors.md, and none that does not exist', () => {
-  const source = readFileSync(join(repositoryRoot, 'lib', 'native', 'errors.ts'), 'utf8')
+  const source = readFileSync(join(repositoryRoot, 'lib', 'core', 'errors.ts'), 'utf8')
   const codes = Array.from(source.matchAll(/\| '(ERR_\w+)'/g), (match) => match[1]!)
   assert.ok(codes.length > 20)
   const listed = Array.from(readDoc('docs/errors.md').matchAll(/^\| `(ERR_\w+)` \|/gm), (match) => match[1]!)

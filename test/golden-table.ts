@@ -4,8 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DType } from '../lib/device.js'
-import { nativeInfo } from '../lib/native/binding.js'
+import type { DType } from '../lib/native/device.js'
+import { nativeInfo } from '../lib/native/handles.js'
 import { ARCHITECTURES, BOUNDS, errorTable, golden, type Measure, measure } from './support/golden.js'
 import { repositoryRoot } from './support/shared.js'
 

@@ -10,9 +10,10 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
 import type { Row } from '../lib/data/rows.js'
-import type { DType } from '../lib/device.js'
-import { nativeInfo, nativeLocation, openModel } from '../lib/native/binding.js'
-import { RewardModel } from '../lib/reward-model.js'
+import type { DType } from '../lib/native/device.js'
+import { nativeInfo, openModel } from '../lib/native/handles.js'
+import { nativeLocation } from '../lib/native/load.js'
+import { RewardModel } from '../lib/models/reward-model.js'
 import { RowEncoder } from '../lib/text/text-encoder.js'
 import {
   type Accuracy,

@@ -1,8 +1,8 @@
 /** The public operations against float64 written out here, what they refuse, and the timer of `implex bench`. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { benchmark, benchmarkInTurn, kernels } from '../lib/kernels.js'
-import type { BenchmarkShape } from '../lib/native/kernels.js'
+import { benchmark, benchmarkInTurn, kernels } from '../lib/native/kernels.js'
+import type { BenchmarkShape } from '../lib/native/kernel-calls.js'
 import { seededRandom } from './fixtures/random.js'
 import { failure, fails, unsafe } from './support/engine.js'
 

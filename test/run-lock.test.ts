@@ -7,11 +7,12 @@ import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { personaExperiment } from '../lib/experiments/persona/persona.js'
-import { theoryExperiment } from '../lib/experiments/theory/theory.js'
-import { loadBinding, lockFile } from '../lib/native/binding.js'
-import { Lock } from '../lib/runs/lock.js'
-import { train } from '../lib/trainer.js'
+import { personaExperiment } from '../lab/experiments/persona/persona.js'
+import { theoryExperiment } from '../lab/experiments/theory/theory.js'
+import { lockFile } from '../lib/native/handles.js'
+import { loadBinding } from '../lib/native/load.js'
+import { Lock } from '../lib/native/lock.js'
+import { train } from '../lib/train/train.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { implex } from './support/cli.js'
 import { failure, fails, unsafe } from './support/engine.js'
@@ -26,7 +27,7 @@ const data = writeRows(at('pairs.jsonl'), pairs(8))
 const env = { XDG_CACHE_HOME: at('xdg') }
 const take = (path: string) => Lock.take(path, path, assert.unreachable)
 
-const MODULE = JSON.stringify(pathToFileURL(join(repositoryRoot, 'dist', 'lib', 'runs', 'lock.js')).href)
+const MODULE = JSON.stringify(pathToFileURL(join(repositoryRoot, 'dist', 'lib', 'native', 'lock.js')).href)
 const HOLD = `
   const { Lock } = await import(${MODULE})
   await Lock.take(PATH, 'it', console.error)

@@ -1,7 +1,7 @@
 /** Streaming metrics against their definitions, and the properties of notes on the paper. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Moments, PreferenceMetrics } from '../lib/metrics.js'
+import { Moments, PreferenceMetrics } from '../lib/evaluate/metrics.js'
 import { seededRandom } from './fixtures/random.js'
 
 const random = seededRandom(8)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { meaning, startExperiment } from '../examples/start.js'
-import type { Comparison, ExperimentResult } from '../lib/experiments/result.js'
+import type { Comparison, ExperimentResult } from '../lab/experiments/result.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 

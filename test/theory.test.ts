@@ -4,10 +4,10 @@
  */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { PairRewards } from '../lib/evaluation/statistics.js'
-import type { ModelSpec } from '../lib/checkpoint/spec.js'
-import { type IdPair, pairBatch, readoutDescent, sequenceBatch } from '../lib/experiments/theory/engine.js'
-import { openModel, openTrainer } from '../lib/native/binding.js'
+import { PairRewards } from '../lib/evaluate/statistics.js'
+import type { ModelSpec } from '../lib/native/spec.js'
+import { type IdPair, pairBatch, readoutDescent, sequenceBatch } from '../lab/experiments/theory/engine.js'
+import { openModel, openTrainer } from '../lib/native/handles.js'
 import { seededRandom } from './fixtures/random.js'
 import { CPU, tinySpec } from './support/engine.js'
 

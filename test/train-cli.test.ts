@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { evaluationText, stepText } from '../lib/cli/train-progress.js'
+import { evaluationText, stepText } from '../cli/train-progress.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { type CliResult, implex } from './support/cli.js'
 import { metricsOf, pairs, resultOf, writeRows } from './support/train.js'
@@ -158,7 +158,7 @@ cli('a full disk: the error says so, the last checkpoint is intact, and more roo
 cli('a full disk under metrics.jsonl is an error that names it', () => {
   if (!existsSync('/dev/full')) return skip('there is no /dev/full')
   const script = `
-    const { MetricsLog } = await import(${JSON.stringify(join(repositoryRoot, 'dist/lib/runs/metrics-log.js'))})
+    const { MetricsLog } = await import(${JSON.stringify(join(repositoryRoot, 'dist/lib/train/runs/metrics-log.js'))})
     const log = await MetricsLog.open('/dev/full', 0)
     await log.line({ step: 1 }).catch((error) => console.log(error.code, error.message))`
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })

@@ -1,7 +1,7 @@
 /**
  * Whole models on the GPU: what is asked of implex and of PyTorch, for each model shape. Styles: torch_gpu.py.
  */
-import type { DeviceName } from '../../lib/device.js'
+import type { DeviceName } from '../../lib/native/device.js'
 import type { Contest, Paths } from '../peers/rows.js'
 
 export interface GpuContestOptions {

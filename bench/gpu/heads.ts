@@ -2,10 +2,10 @@
  * The fused head against the products that it cannot be without, on one device in one go: forward against the logits' product, forward and
  * backward against all three, each pair a round at a time on operands that no cache holds.
  */
-import type { BenchCase } from '../../lib/bench/result.js'
-import type { DeviceName } from '../../lib/device.js'
-import { benchmarkInTurn } from '../../lib/kernels.js'
-import type { BenchmarkShape } from '../../lib/native/kernels.js'
+import type { BenchCase } from '../suites/result.js'
+import type { DeviceName } from '../../lib/native/device.js'
+import { benchmarkInTurn } from '../../lib/native/kernels.js'
+import type { BenchmarkShape } from '../../lib/native/kernel-calls.js'
 
 export interface SuiteOptions {
   device: DeviceName

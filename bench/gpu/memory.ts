@@ -4,10 +4,10 @@
  */
 import { spawn } from 'node:child_process'
 import { setTimeout } from 'node:timers/promises'
-import { usedMiB } from '../../lib/bench/gpu.js'
-import type { BenchCase } from '../../lib/bench/result.js'
-import type { DeviceName } from '../../lib/device.js'
-import { benchmark } from '../../lib/kernels.js'
+import { usedMiB } from '../suites/gpu.js'
+import type { BenchCase } from '../suites/result.js'
+import type { DeviceName } from '../../lib/native/device.js'
+import { benchmark } from '../../lib/native/kernels.js'
 
 const SECONDS = 4
 

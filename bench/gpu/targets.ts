@@ -1,7 +1,7 @@
 /** The promises of a GPU run and whether they were kept, from the cases of its result. */
-import { type BenchCase, failed } from '../../lib/bench/result.js'
-import { median } from '../../lib/bench/statistics.js'
-import { mebibytes, percent, short } from '../../lib/bench/table.js'
+import { type BenchCase, failed } from '../suites/result.js'
+import { median } from '../suites/statistics.js'
+import { mebibytes, percent, short } from '../suites/table.js'
 import { CEILING, COPY, headName } from './heads.js'
 
 export interface Target {

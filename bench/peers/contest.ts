@@ -2,8 +2,8 @@
  * A contest: its sides asked in turn, round after round, and what they answered as cases of a result.
  */
 import { setTimeout } from 'node:timers/promises'
-import type { BenchCase } from '../../lib/bench/result.js'
-import { median } from '../../lib/bench/statistics.js'
+import type { BenchCase } from '../suites/result.js'
+import { median } from '../suites/statistics.js'
 import type { Answer, Peer } from './peer.js'
 import type { Contest } from './rows.js'
 

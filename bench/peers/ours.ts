@@ -7,9 +7,9 @@
  */
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { peakBytes, residentBytes, resetPeak } from '../../lib/bench/memory.js'
-import { bestOf } from '../../lib/bench/score.js'
-import type { Pair } from '../../lib/bench/texts.js'
+import { peakBytes, residentBytes, resetPeak } from '../suites/memory.js'
+import { bestOf } from '../suites/score.js'
+import type { Pair } from '../suites/texts.js'
 import {
   BETA,
   type BenchKind,
@@ -20,11 +20,11 @@ import {
   uniform,
   unshared,
   type WorkloadOptions,
-} from '../../lib/bench/workload.js'
-import { benchmark } from '../../lib/kernels.js'
-import type { DeviceName, DType } from '../../lib/device.js'
-import { RewardModel } from '../../lib/reward-model.js'
-import { nativeInfo } from '../../lib/native/binding.js'
+} from '../suites/workload.js'
+import { benchmark } from '../../lib/native/kernels.js'
+import type { DeviceName, DType } from '../../lib/native/device.js'
+import { RewardModel } from '../../lib/models/reward-model.js'
+import { nativeInfo } from '../../lib/native/handles.js'
 import type { Answer, Request } from './peer.js'
 
 interface ModelRequest {

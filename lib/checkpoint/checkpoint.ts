@@ -2,14 +2,14 @@
  * Opens Hugging Face checkpoint folders: config.json and the headers of the weights become a ModelSpec. No weight is read here.
  */
 import { join, resolve } from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { checkInteger, checkString, invalidArgument } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { checkInteger, checkString, invalidArgument } from '../core/arguments.js'
 import { Config } from './config.js'
 import { bytesPerElement, decode } from './dtype.js'
 import { FAMILIES } from './families.js'
-import { isFolder, printable, quoted, readAt, withRegularFile } from './files.js'
+import { isFolder, printable, quoted, readAt, withRegularFile } from '../core/files.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
-import type { ModelSpec, StoredDtype } from './spec.js'
+import type { ModelSpec, StoredDtype } from '../native/spec.js'
 import { readTensors } from './tensors.js'
 import { HEAD_TENSOR, matchWeights, storedDtype } from './weights.js'
 

@@ -2,9 +2,9 @@
  * config.json, read key by key: each getter checks type and range, and its error names the file and the key.
  * null counts as absent, as in transformers.
  */
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
-import { printable, readJsonFile } from './files.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
+import { printable, readJsonFile } from '../core/files.js'
 
 const MAX_CONFIG_BYTES = 16_000_000
 

@@ -2,7 +2,7 @@
  * Element types of stored weights and their conversions: exact to float32, round to nearest even from it.
  * Little-endian, as the safetensors format and every platform that Node runs on.
  */
-import type { StoredDtype } from './spec.js'
+import type { StoredDtype } from '../native/spec.js'
 
 export function bytesPerElement(dtype: StoredDtype): number {
   return dtype === 'f32' ? 4 : 2

@@ -4,7 +4,7 @@
  */
 import type { Config } from './config.js'
 import { readRope } from './rope.js'
-import type { ModelSpec, RowSelection } from './spec.js'
+import type { ModelSpec, RowSelection } from '../native/spec.js'
 
 /** A ModelSpec without what depends on the files. */
 export type Architecture = Omit<ModelSpec, 'weights' | 'addedTokens' | 'tiedEmbedding'>

@@ -5,10 +5,10 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { isPlainObject } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { isPlainObject } from '../core/arguments.js'
 import type { Checkpoint } from './checkpoint.js'
-import { fileError, systemCode } from './files.js'
+import { fileError, systemCode } from '../core/files.js'
 
 /** Small enough that hashing one piece does not hold up the event loop. */
 const PIECE_BYTES = 1 << 18

@@ -4,9 +4,9 @@
  * A file is: header length (8 bytes, little-endian), header (JSON: name -> dtype, shape, data_offsets), data. The tensors' ranges must
  * cover the data exactly, without overlaps and holes. Nothing in a header is believed before it is checked against the file.
  */
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
-import { parseJsonObject, printable, quoted, readAt, withRegularFile } from './files.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
+import { parseJsonObject, printable, quoted, readAt, withRegularFile } from '../core/files.js'
 
 export interface TensorEntry {
   name: string

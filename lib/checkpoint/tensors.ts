@@ -3,9 +3,9 @@
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
-import { fileError, printable, quoted, readJsonFile } from './files.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
+import { fileError, printable, quoted, readJsonFile } from '../core/files.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 
 const MAX_INDEX_BYTES = 100_000_000

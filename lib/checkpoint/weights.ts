@@ -2,12 +2,12 @@
  * Matches the tensors of a checkpoint with what its family expects: each present, of the expected shape, of a type that is read,
  * and none left over that would change what the model computes.
  */
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import type { Config } from './config.js'
 import type { Architecture, Family, TensorRule } from './families.js'
-import { quoted } from './files.js'
+import { quoted } from '../core/files.js'
 import type { TensorEntry } from './safetensors.js'
-import type { StoredDtype, WeightSource } from './spec.js'
+import type { StoredDtype, WeightSource } from '../native/spec.js'
 
 const STORED: ReadonlyMap<string, StoredDtype> = new Map([
   ['F32', 'f32'],

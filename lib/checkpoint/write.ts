@@ -5,10 +5,10 @@
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import { bytesPerElement, encode } from './dtype.js'
-import { fileError, quoted, systemCode } from './files.js'
-import type { StoredDtype } from './spec.js'
+import { fileError, quoted, systemCode } from '../core/files.js'
+import type { StoredDtype } from '../native/spec.js'
 import { INDEX_FILE, SINGLE_FILE } from './tensors.js'
 
 export interface NamedTensor {

@@ -2,7 +2,7 @@
  * Encoded rows to ragged batches under a token budget. A prompt is computed once and shared by its responses through a parent segment;
  * where a group is split over batches the prompt is repeated. How rows fall into batches changes no reward, only the speed.
  */
-import type { NativeBatch } from '../native/binding.js'
+import type { NativeBatch } from '../native/types.js'
 import type { EncodedRow } from './encode.js'
 
 /** One response to score. Consecutive items of a batch with the same row share its prompt. */

@@ -3,7 +3,7 @@
  * are under way at a time and no more, so that a slow engine slows the reading down.
  */
 import { Worker } from 'node:worker_threads'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import type { TextEncoderOptions } from '../text/text-encoder.js'
 import type { EncodedRow, EncodeSettings, PreparedRow } from './encode.js'
 import type { EncodeReply, EncoderDescription, EncodeRequest } from './encode-worker.js'

@@ -4,7 +4,7 @@
  * explicit, implicit: the prompt's and the response's own ids. generative: each response has a whole verification prompt of its own;
  * `prompt` is what these begin with in common, `responses[k]` the rest, so that the engine computes the common part once.
  */
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import { isBlank } from '../text/messages.js'
 import type { RowEncoder } from '../text/text-encoder.js'
 import { parseRow, type RowGroup, rowError } from './rows.js'

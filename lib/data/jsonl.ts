@@ -7,8 +7,8 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { ImplexError } from '../native/errors.js'
-import { checkInteger } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { checkInteger } from '../core/arguments.js'
 import { type RowSource, rowError, type SourceRow } from './rows.js'
 
 const NEWLINE = 0x0a

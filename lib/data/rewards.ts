@@ -2,8 +2,9 @@
  * From batches to rewards: what each kind asks of the engine and makes of its answer. A batch's rewards are its items' in order.
  */
 
-import type { Model, NativeBatch, NativeCancel, NativeScores } from '../native/binding.js'
-import { ImplexError } from '../native/errors.js'
+import type { Model } from '../native/handles.js'
+import type { NativeBatch, NativeCancel, NativeScores } from '../native/types.js'
+import { ImplexError } from '../core/errors.js'
 import { type BatchItem, nativeBatch, type Readout } from './batches.js'
 import type { EncodedRow } from './encode.js'
 import { hashTokens, type ReferenceCache, type TokenHash } from './reference-cache.js'

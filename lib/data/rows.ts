@@ -9,8 +9,8 @@
  *
  * A prompt or response is a text or a list of `{role, content}` messages. `id` (text or number) and `margin` (number) are optional.
  */
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
 import type { Message } from '../text/messages.js'
 
 export type Text = string | Message[]

@@ -2,7 +2,7 @@
  * The way of rows through the scoring: encoded rows in, batches to the engine, scored rows out in input order. Two batches are under
  * way at a time, so that the engine has the next one when it finishes the first; nothing else is read ahead than fills two more.
  */
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import { BatchBuilder, type BatchItem } from './batches.js'
 import type { EncodedRow } from './encode.js'
 import { Wakeup } from './encode-pool.js'

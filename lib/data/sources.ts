@@ -1,10 +1,19 @@
 /**
- * Rows in memory, or from any iterable of the caller's, as a row source.
+ * What callers give as data, as a row source: a path, rows in memory, or any iterable of theirs. And the names of data sets.
  */
-import { invalidArgument } from '../native/validate.js'
+import { invalidArgument, outOfRange } from '../core/arguments.js'
+import { type JsonlSource, readJsonl } from './jsonl.js'
 import type { Row, RowSource, SourceRow } from './rows.js'
 
 const CHUNK_ROWS = 256
+
+/** Rows to train on or to evaluate: the path of a JSON Lines file, a row source such as readJsonl(), or rows. */
+export type TrainData = string | RowSource | AsyncIterable<Row> | Iterable<Row>
+
+/** A data set of the caller's as a row source. */
+export function sourceOf(data: TrainData): RowSource | JsonlSource {
+  return typeof data === 'string' ? readJsonl(data) : rowSource(data)
+}
 
 /** A RowSource as it is; an iterable or async iterable of rows numbered from 0. The caller keeps rows unchanged until they are read. */
 export function rowSource(rows: RowSource | AsyncIterable<Row> | Iterable<Row>): RowSource {
@@ -68,4 +77,10 @@ function settlesNow(promise: Promise<unknown>): Promise<boolean> {
     promise.then(yes, yes)
     setImmediate(resolve, false)
   })
+}
+
+/** Names of data sets become names of files and columns. @throws RangeError */
+export function checkSetName(name: string): void {
+  if (!/^[\p{L}\p{N}_][\p{L}\p{N}_.+-]{0,63}$/u.test(name))
+    throw outOfRange('the name of a data set', 'of letters, digits and _ . + - (at most 64)', name)
 }

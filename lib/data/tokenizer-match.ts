@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 
 /**
  * Undefined when the tokenizers are the same, else what differs. A second checkpoint without a tokenizer has nothing to contradict.

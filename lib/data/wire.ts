@@ -2,7 +2,7 @@
  * Rows as they travel to an encoding worker and back: all token ids of a chunk in one transferred array, everything else as plain
  * data. Errors lose their class in a structured clone, so they travel as their fields.
  */
-import { ImplexError, type ImplexErrorCode } from '../native/errors.js'
+import { ImplexError, type ImplexErrorCode } from '../core/errors.js'
 import type { EncodedRow, PreparedRow } from './encode.js'
 
 export interface WireRow {

@@ -1,100 +1,133 @@
 /**
- * The addon's exports that run one operation, as they are: lib/kernels.ts has the calls that check and explain.
+ * Single operations of the engine, for programs that have hidden states and weights of their own.
+ *
+ * Every call copies its arrays before it returns and computes off the event loop, after what the engine was asked before. Matrices are
+ * row-major in flat arrays, their sizes follow from each other. Where much is computed with one weight, open a model instead: these
+ * calls lay the weight out anew each time.
  */
-import type { NativeCancel, OpenOptions } from './binding.js'
+import { cudaModulePath, type DeviceName, type DType } from './device.js'
+import { awaitNative } from './handles.js'
+import { loadBinding } from './load.js'
+import type { Cancellation, OpenOptions } from './types.js'
+import type { BenchmarkResult, BenchmarkShape, BenchmarkTiming } from './kernel-calls.js'
+import { checkInteger, checkObject, checkOneOf, invalidArgument, outOfRange } from '../core/arguments.js'
 
-export interface NativeKernels {
-  /** out[M, N] = a[M, K] · b[N, K]ᵀ + bias[N], rows back to back. */
-  kernelGemm(
-    input: { a: Float32Array; b: Float32Array; k: number; bias?: Float32Array },
-    options: OpenOptions,
-    cancel?: NativeCancel,
-  ): Promise<Float32Array>
-  /** hidden [N, D], weight [V, D], targets [N] -> [N] */
-  kernelLinearLogprob(
-    input: { hidden: Float32Array; weight: Float32Array; targets: Int32Array },
-    options: OpenOptions,
-    cancel?: NativeCancel,
-  ): Promise<Float32Array>
-  /** hidden [N, D], head [D], spans [K * 2]: first row, number of rows -> [K] */
-  kernelLinearReward(
-    input: { hidden: Float32Array; head: Float32Array; spans: Int32Array; norm?: NativeNorm },
-    options: OpenOptions,
-    cancel?: NativeCancel,
-  ): Promise<Float32Array>
-  /** Times operations in turn, round by round, on operands that it makes itself. */
-  kernelBenchmark(
-    shapes: readonly BenchmarkShape[],
-    options: OpenOptions & Required<BenchmarkTiming>,
-    cancel?: NativeCancel,
-  ): Promise<BenchmarkResult[]>
-  /** Switches the profile of the process on, or off and returns what was called since, the longest first. */
-  profileOperations(on: true): undefined
-  profileOperations(on: false): OperationTime[]
+export interface KernelOptions {
+  /** Defaults to 'cpu'. */
+  device?: DeviceName
+  /** 'bf16' rounds the operands first; sums are f32 in either case. Defaults to 'f32'. */
+  dtype?: DType
+  /** Rejects with ERR_ABORTED unless the operation has begun. */
+  signal?: AbortSignal
 }
 
-/** Time in one operation of a device's table (native/backend.h), waited for. */
-export interface OperationTime {
-  name: string
-  calls: number
-  seconds: number
+export interface GemmInput extends KernelOptions {
+  /** [M, k] */
+  a: Float32Array
+  /** [N, k] */
+  b: Float32Array
+  k: number
+  /** [N] */
+  bias?: Float32Array
 }
 
-export interface NativeNorm {
-  kind: 'rms' | 'layer'
+export interface LinearLogprobInput extends KernelOptions {
+  /** [N, D] */
+  hidden: Float32Array
+  /** [V, D] */
+  weight: Float32Array
+  /** [N], each below V. */
+  targets: Int32Array
+}
+
+export interface LinearRewardInput extends KernelOptions {
+  /** [N, D] */
+  hidden: Float32Array
   /** [D] */
-  gamma: Float32Array
-  /** [D] */
-  beta?: Float32Array
-  eps: number
+  head: Float32Array
+  /** First row and number of rows of each reward. Defaults to one reward for each row. */
+  spans?: readonly (readonly [first: number, count: number])[]
+  /** Applied to each row before the head: a model's final norm. `beta` is for 'layer'. Defaults to none. */
+  norm?: { kind: 'rms' | 'layer'; gamma: Float32Array; beta?: Float32Array; eps: number }
 }
 
 /**
- * `peak`: multiply-adds in registers, the bound of every product (CPU only). `copy`: `rows` floats from memory to memory.
- * `linear_logprob_both`: forward and backward. `head_products`: the three products that these cannot be without, alone.
+ * a · bᵀ + bias.
+ * @returns [M, N]
+ * @throws TypeError, RangeError for arrays that do not fit together
+ * @throws ImplexError ERR_DEVICE_UNAVAILABLE, ERR_OUT_OF_MEMORY, ERR_ABORTED
  */
-export type BenchmarkShape =
-  | { op: 'peak' }
-  | { op: 'copy'; rows: number }
-  | {
-      op: 'gemm' | 'linear_logprob' | 'linear_logprob_backward' | 'linear_logprob_both' | 'head_products'
-      rows: number
-      columns: number
-      depth: number
-    }
-  | { op: 'norm' | 'norm_backward'; rows: number; columns: number; norm: 'rms' | 'layer' }
-  | {
-      op: 'attention' | 'attention_backward'
-      heads: number
-      kvHeads: number
-      headDim: number
-      /** Prompts, each of `prompt` tokens with `responses` responses of `response` tokens. */
-      groups: number
-      prompt: number
-      responses: number
-      response: number
-    }
-
-export interface BenchmarkTiming {
-  samples: number
-  /** At least one call is made before the first sample. */
-  warmupSeconds: number
-  /** Calls are repeated until a sample takes this long. */
-  sampleSeconds: number
-  /** Operands of fewer bytes are there three times and used in turn, so that no call finds them in a cache. Default 0. */
-  coldBytes?: number
-  seed: number
+async function gemm(input: GemmInput): Promise<Float32Array> {
+  const options = resolve(input)
+  checkInteger('input.k', input.k, 1)
+  return awaitNative(gemm, input.signal, (flag) => loadBinding().kernelGemm(input, options, flag))
 }
 
-export interface BenchmarkResult {
-  /** Of one call, one per sample. */
-  seconds: Float64Array
-  /** Calls in a sample. */
-  repeats: number
-  /** ‖result - float64 reference‖ / ‖reference‖ over sampled rows. */
-  error: number
-  /** Floating-point operations of one call. */
-  flops: number
-  /** The least that one call must read and write. */
-  bytes: number
+/**
+ * ln softmax(hidden[i] · weightᵀ)[targets[i]], without the [N, V] array of logits ever being in memory.
+ * @returns [N]
+ * @throws as gemm
+ */
+async function linearLogprob(input: LinearLogprobInput): Promise<Float32Array> {
+  const options = resolve(input)
+  return awaitNative(linearLogprob, input.signal, (flag) => loadBinding().kernelLinearLogprob(input, options, flag))
+}
+
+/**
+ * The mean of head · norm(hidden[i]) over each span's rows.
+ * @returns [spans], or [N] without spans
+ * @throws as gemm
+ */
+async function linearReward(input: LinearRewardInput): Promise<Float32Array> {
+  const options = resolve(input)
+  const { hidden, head } = input
+  if (!(hidden instanceof Float32Array)) throw invalidArgument('input.hidden', 'a Float32Array', hidden)
+  if (!(head instanceof Float32Array)) throw invalidArgument('input.head', 'a Float32Array', head)
+  if (head.length === 0) throw outOfRange('input.head', 'of at least one element', head.length)
+  const spans = Int32Array.from(spanNumbers(input.spans, Math.floor(hidden.length / head.length)))
+  return awaitNative(linearReward, input.signal, (flag) =>
+    loadBinding().kernelLinearReward({ ...input, spans }, options, flag),
+  )
+}
+
+function spanNumbers(spans: LinearRewardInput['spans'], rows: number): number[] {
+  if (spans === undefined) return Array.from({ length: rows }, (_, row) => [row, 1]).flat()
+  if (!Array.isArray(spans)) throw invalidArgument('input.spans', 'a list of [first, count]', spans)
+  return spans.flatMap((span, i) => {
+    if (!Array.isArray(span) || span.length !== 2) throw invalidArgument(`input.spans[${i}]`, '[first, count]', span)
+    const [first, count] = span
+    checkInteger(`input.spans[${i}][0]`, first, 0, rows - 1)
+    checkInteger(`input.spans[${i}][1]`, count, 1, rows - first)
+    return [first, count]
+  })
+}
+
+export const kernels = { gemm, linearLogprob, linearReward }
+
+type BenchmarkOptions = BenchmarkTiming & Omit<KernelOptions, 'signal'> & { cancel?: Cancellation }
+
+/** Times one operation in the engine; see BenchmarkResult. */
+export async function benchmark(shape: BenchmarkShape, options: BenchmarkOptions): Promise<BenchmarkResult> {
+  const [result] = await benchmarkInTurn([shape], options)
+  return result!
+}
+
+/** Times several, a sample of each in every round, so that a device that grows hot or slow does so for all of them. */
+export async function benchmarkInTurn(
+  shapes: readonly BenchmarkShape[],
+  { device = 'cpu', dtype = 'f32', cancel, ...timing }: BenchmarkOptions,
+): Promise<BenchmarkResult[]> {
+  const options = { ...resolve({ device, dtype }), coldBytes: 0, ...timing }
+  return awaitNative(benchmark, cancel, (flag) => loadBinding().kernelBenchmark(shapes, options, flag))
+}
+
+function resolve(input: KernelOptions): OpenOptions {
+  checkObject('input', input)
+  const { device = 'cpu', dtype = 'f32', signal } = input
+  checkOneOf('input.device', device, ['cpu', 'cuda'])
+  checkOneOf('input.dtype', dtype, ['f32', 'bf16'])
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw invalidArgument('input.signal', 'an AbortSignal', signal)
+  }
+  return device === 'cpu' ? { device, dtype } : { device, dtype, devicePath: cudaModulePath() }
 }

@@ -2,7 +2,7 @@
  * A chat template: a Jinja text that renders messages, with what transformers puts into its environment.
  */
 import { Environment, Interpreter, Template } from '@huggingface/jinja'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import type { Message } from './messages.js'
 import { redirectStrips, stripFunctions } from './python-strip.js'
 import { strftime } from './strftime.js'

@@ -1,7 +1,7 @@
 /**
  * Conversations: the message type, and how a prompt and a response given as text or as messages become one conversation.
  */
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 
 export interface Message {
   role: string

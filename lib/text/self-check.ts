@@ -1,7 +1,7 @@
 /**
  * Checks of a row's ids before a run spends hours on them. Each throws ERR_SELF_CHECK and says what is wrong and what to do.
  */
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import type { Message } from './messages.js'
 import type { RowEncoder } from './text-encoder.js'
 

@@ -3,8 +3,8 @@
  */
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
 
 /** A template's text and where it is from, for messages. */
 export interface TemplateText {

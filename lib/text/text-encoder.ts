@@ -6,8 +6,8 @@
  */
 import { createHash } from 'node:crypto'
 import path from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { checkOneOf, checkString, invalidArgument } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { checkOneOf, checkString, invalidArgument } from '../core/arguments.js'
 import { ChatTemplate } from './chat-template.js'
 import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
 import { readTemplateFile, readTextConfig } from './template-source.js'

@@ -4,8 +4,8 @@
  */
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { ImplexError } from '../native/errors.js'
-import { describe, isPlainObject } from '../native/validate.js'
+import { ImplexError } from '../core/errors.js'
+import { describe, isPlainObject } from '../core/arguments.js'
 
 export interface AddedTokenSpec {
   id: number

@@ -4,7 +4,7 @@
  * added tokens and at patterns is done here (split.ts, added-tokens.ts say how), and the ids of short pieces are remembered.
  */
 import * as library from '@huggingface/tokenizers'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 import { AddedTokenSplitter } from './added-tokens.js'
 import { split } from './split.js'
 import { TokenDecoder } from './token-decoder.js'

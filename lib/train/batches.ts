@@ -2,7 +2,7 @@
  * From the order of an epoch to optimiser steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
  * responses; each prompt is in it once, as the parent of its responses.
  */
-import type { NativeTrainBatch } from '../native/binding.js'
+import type { NativeTrainBatch } from '../native/types.js'
 import type { TrainPair } from './pairs.js'
 import type { TrainKind } from './options.js'
 

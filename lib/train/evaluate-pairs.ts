@@ -1,8 +1,9 @@
 /**
  * A model in training on a data set: losses and rewards as training has them, without gradients.
  */
-import { PairRewards } from '../evaluation/statistics.js'
-import type { NativeCancel, Trainer } from '../native/binding.js'
+import { PairRewards } from '../evaluate/statistics.js'
+import type { Trainer } from '../native/handles.js'
+import type { NativeCancel } from '../native/types.js'
 import { microBatches, trainBatch } from './batches.js'
 import type { TrainEvaluation, TrainKind } from './options.js'
 import type { PairSet } from './pairs.js'

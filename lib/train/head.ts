@@ -4,8 +4,8 @@
 import { join } from 'node:path'
 import { type Checkpoint, readHead } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
-import { outOfRange } from '../native/validate.js'
-import { Random, STREAMS } from './random.js'
+import { outOfRange } from '../core/arguments.js'
+import { Random, STREAMS } from '../core/random.js'
 
 /** transformers' default, for a config that does not say. */
 const INITIALIZER_RANGE = 0.02

@@ -2,18 +2,19 @@
  * The steps of a training, from one position to the end or to an interruption: order, micro-batches, update, metrics, checkpoints,
  * evaluations. What happens is decided by the position alone, so a resumed run repeats an undisturbed one bit for bit.
  */
-import { PreferenceMetrics } from '../metrics.js'
-import type { NativeCancel, NativeTrainResult, Trainer } from '../native/binding.js'
-import { ImplexError } from '../native/errors.js'
-import type { RunPosition } from '../runs/checkpoints.js'
-import type { MetricsLog } from '../runs/metrics-log.js'
-import type { RunFolder } from '../runs/run-folder.js'
+import { PreferenceMetrics } from '../evaluate/metrics.js'
+import type { Trainer } from '../native/handles.js'
+import type { NativeCancel, NativeTrainResult } from '../native/types.js'
+import { ImplexError } from '../core/errors.js'
+import type { RunPosition } from './runs/checkpoints.js'
+import type { MetricsLog } from './runs/metrics-log.js'
+import type { RunFolder } from './runs/run-folder.js'
 import { microBatches, sequenceTokens, trainBatch } from './batches.js'
 import { evaluatePairs } from './evaluate-pairs.js'
 import { evaluationLine, stepLine } from './lines.js'
 import type { TrainConduct, TrainEvaluation, TrainSettings, TrainStep } from './options.js'
 import { type PairSet, pairName, type TrainPair } from './pairs.js'
-import { Random } from './random.js'
+import { Random } from '../core/random.js'
 import { scheduleFactor, warmupLength } from './schedule.js'
 
 const CHECKPOINT_SECONDS = 600

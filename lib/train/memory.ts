@@ -2,10 +2,10 @@
  * How much memory a run will take, before it takes it. Weights, parameters and moments are counted from the shapes before anything is
  * loaded; the activations of the largest micro-batch are the engine's own count.
  */
-import { freemem } from 'node:os'
-import type { ModelSpec } from '../checkpoint/spec.js'
-import type { NativeTrainMemory, NativeTrainOptions, Trainer } from '../native/binding.js'
-import { ImplexError } from '../native/errors.js'
+import type { ModelSpec } from '../native/spec.js'
+import type { Trainer } from '../native/handles.js'
+import type { NativeTrainMemory, NativeTrainOptions } from '../native/types.js'
+import { ImplexError } from '../core/errors.js'
 import type { LargestBatch } from './batches.js'
 
 /** Bytes. */
@@ -14,14 +14,6 @@ export interface MemoryEstimate extends NativeTrainMemory {
   saving: number
   total: number
   available: number
-}
-
-/** What the machine, or the container that this process is in, can still give. */
-export function availableMemory(): number {
-  // Without a limit some systems report 0, others a number beyond any memory.
-  const limit = process.constrainedMemory()
-  const rest = limit > 0 ? limit - process.memoryUsage.rss() : Number.POSITIVE_INFINITY
-  return Math.max(0, Math.min(freemem(), rest))
 }
 
 /** @throws ImplexError ERR_OUT_OF_MEMORY when the model alone is beyond `available`; before it is loaded */

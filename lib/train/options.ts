@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { OnLong } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
-import type { Row, RowSource } from '../data/rows.js'
-import type { DeviceName, DType } from '../device.js'
+import { checkSetName, type TrainData } from '../data/sources.js'
+import type { DeviceName, DType } from '../native/device.js'
 import {
   checkBoolean,
   checkInteger,
@@ -16,8 +16,8 @@ import {
   checkString,
   invalidArgument,
   outOfRange,
-} from '../native/validate.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../reward-model.js'
+} from '../core/arguments.js'
+import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'
 import { SCHEDULES, type Schedule } from './schedule.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
@@ -25,9 +25,6 @@ export type TrainKind = (typeof TRAIN_KINDS)[number]
 export const OPTIMIZERS = ['adamw', 'rmsprop', 'sgd'] as const
 export const FREEZABLE = ['embedding', 'unembedding', 'blocks', 'norms', 'head', 'all-but-head'] as const
 export type Freezable = (typeof FREEZABLE)[number]
-
-/** Rows to train on or to evaluate: the path of a JSON Lines file, a row source such as readJsonl(), or rows. */
-export type TrainData = string | RowSource | AsyncIterable<Row> | Iterable<Row>
 
 /** What decides the result, beside the model and the data. */
 export interface TrainSettings {
@@ -343,10 +340,4 @@ function resolveConduct(options: TrainOptions): TrainConduct {
     ...(onEvaluation === undefined ? {} : { onEvaluation }),
     ...(onStage === undefined ? {} : { onStage }),
   }
-}
-
-/** Names of data sets become names of files and columns. @throws RangeError */
-export function checkSetName(name: string): void {
-  if (!/^[\p{L}\p{N}_][\p{L}\p{N}_.+-]{0,63}$/u.test(name))
-    throw outOfRange('the name of a data set', 'of letters, digits and _ . + - (at most 64)', name)
 }

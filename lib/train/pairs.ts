@@ -6,7 +6,7 @@ import type { EncodedRow, EncodeSettings } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import { rowError } from '../data/rows.js'
 import type { RowSource } from '../data/rows.js'
-import { ImplexError } from '../native/errors.js'
+import { ImplexError } from '../core/errors.js'
 
 /** An encoded preference pair; `responses` are [chosen, rejected], for sft perhaps [chosen] alone. */
 export interface TrainPair extends EncodedRow {

@@ -4,7 +4,7 @@
 import { BatchBuilder, type BatchItem, nativeBatch } from '../data/batches.js'
 import { hashTokens, type ReferenceCache, type TokenHash } from '../data/reference-cache.js'
 import type { Engine } from '../data/rewards.js'
-import type { NativeCancel } from '../native/binding.js'
+import type { NativeCancel } from '../native/types.js'
 import type { PairSet, TrainPair } from './pairs.js'
 
 interface Slot {

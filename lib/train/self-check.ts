@@ -2,8 +2,9 @@
  * What must hold before the first step, or the run would be wasted. Each failure stops it with ERR_SELF_CHECK and the reason.
  */
 import { nativeBatch, type Readout } from '../data/batches.js'
-import type { NativeCancel, NativeTrainResult, Trainer } from '../native/binding.js'
-import { ImplexError } from '../native/errors.js'
+import type { Trainer } from '../native/handles.js'
+import type { NativeCancel, NativeTrainResult } from '../native/types.js'
+import { ImplexError } from '../core/errors.js'
 import { trainBatch } from './batches.js'
 import { pairName, type TrainPair } from './pairs.js'
 

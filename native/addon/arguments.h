@@ -1,5 +1,5 @@
 // Reading JavaScript values that nobody has checked. A wrong type throws a TypeError, a value out of range a
-// RangeError; both name the field and carry the codes and wording of lib/native/validate.ts. Everything read is copied.
+// RangeError; both name the field and carry the codes and wording of lib/core/arguments.ts. Everything read is copied.
 //
 // Property reads can run JavaScript (getters, proxies), so no pointer into a JavaScript buffer is held across one.
 #pragma once

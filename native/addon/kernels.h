@@ -1,5 +1,5 @@
 // The exports that run one operation: kernelGemm, kernelLinearLogprob, kernelLinearReward, and kernelBenchmark, which
-// times one. lib/kernels.ts is their caller.
+// times one. lib/native/kernels.ts is their caller.
 #pragma once
 
 #include "addon/napi_setup.h"

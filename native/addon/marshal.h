@@ -1,4 +1,4 @@
-// The plain-data structures of the model's interface, read from and written to JavaScript (lib/native/binding.ts has
+// The plain-data structures of the model's interface, read from and written to JavaScript (lib/native/types.ts has
 // their types). Types and number ranges are checked here, field by field; whether the numbers make sense together is
 // the model's to say.
 #pragma once

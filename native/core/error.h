@@ -7,7 +7,7 @@
 
 namespace implex {
 
-// Stable codes, spelled as users see them (lib/native/errors.ts holds the same list).
+// Stable codes, spelled as users see them (lib/core/errors.ts holds the same list).
 enum class ErrorCode {
   kConfigInvalid,
   kSafetensorsInvalid,

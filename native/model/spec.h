@@ -1,5 +1,5 @@
 // ModelSpec: a decoder-only transformer as data. The engine is written once against these fields and knows no model
-// family; lib/checkpoint/families.ts turns a config.json into one (lib/checkpoint/spec.ts has the same names in
+// family; lib/checkpoint/families.ts turns a config.json into one (lib/native/spec.ts has the same names in
 // camelCase).
 #pragma once
 
@@ -24,7 +24,7 @@ struct RowSelection {
 
 // Where one weight lies: a byte range of a file, row-major.
 struct WeightSource {
-  std::string role;    // e.g. "layers.0.q"; the list is in lib/checkpoint/spec.ts
+  std::string role;    // e.g. "layers.0.q"; the list is in lib/native/spec.ts
   std::string tensor;  // name in the file, for messages
   std::string file;
   uint64_t offset = 0;

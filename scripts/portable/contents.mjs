@@ -13,7 +13,7 @@ import {
 import { dirname, join } from 'node:path'
 
 /** Sources travel too: tests look at them, and a CUDA module can be built on the machine. */
-const SOURCES = ['bench', 'cmake', 'cuda', 'docs', 'examples', 'lib', 'native', 'scripts', 'test']
+const SOURCES = ['bench', 'cli', 'cmake', 'cuda', 'docs', 'examples', 'lab', 'lib', 'native', 'scripts', 'test']
 const FILES = [
   'CMakeLists.txt',
   'LICENSE',
@@ -40,7 +40,7 @@ export function binaries(root) {
     },
     {
       name: 'the compiled TypeScript (dist)',
-      path: first('dist/lib/cli/main.js'),
+      path: first('dist/cli/main.js'),
       build: 'npm run build:ts',
       required: true,
     },

@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Checkpoint, openCheckpoint, readHead } from '../../lib/checkpoint/checkpoint.js'
 import { bytesPerElement } from '../../lib/checkpoint/dtype.js'
-import { ImplexError } from '../../lib/native/errors.js'
+import { ImplexError } from '../../lib/core/errors.js'
 import { seededRandom } from '../fixtures/random.js'
 import { TINY_FAMILIES, type TinyCheckpointOptions, writeTinyCheckpoint } from '../fixtures/tiny-checkpoint.js'
 import { type Image, mutate } from './mutate.js'
@@ -156,7 +156,7 @@ function checkSpec({ spec, path }: Checkpoint): void {
 
 /** A prompt with two responses through each read-out that the model has. */
 async function scoreOnce({ spec }: Checkpoint): Promise<string> {
-  const { openModel } = await import('../../lib/native/binding.js')
+  const { openModel } = await import('../../lib/native/handles.js')
   const model = await openModel(spec, { device: 'cpu', dtype: 'f32' })
   try {
     const tokens = Int32Array.from({ length: 9 }, (_, i) => i % spec.vocabSize)

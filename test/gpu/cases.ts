@@ -1,10 +1,10 @@
 /** What the GPU test programs report: one line of JSON a case, a table and a file of them. */
 import { writeFileSync } from 'node:fs'
-import { commitOf } from '../../lib/bench/commit.js'
-import { gpus } from '../../lib/bench/gpu.js'
-import { table } from '../../lib/bench/table.js'
-import type { DeviceName } from '../../lib/device.js'
-import { nativeInfo } from '../../lib/native/binding.js'
+import { commitOf } from '../../bench/suites/commit.js'
+import { gpus } from '../../bench/suites/gpu.js'
+import { table } from '../../bench/suites/table.js'
+import type { DeviceName } from '../../lib/native/device.js'
+import { nativeInfo } from '../../lib/native/handles.js'
 import { repositoryRoot } from '../support/shared.js'
 
 export interface GpuCase {

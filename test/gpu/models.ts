@@ -5,8 +5,8 @@
  *   node dist/test/gpu/models.js DEVICE [PART]        PART: only cases whose name has it
  */
 import type { Row } from '../../lib/data/rows.js'
-import type { DeviceName, DType } from '../../lib/device.js'
-import { RewardModel } from '../../lib/reward-model.js'
+import type { DeviceName, DType } from '../../lib/native/device.js'
+import { RewardModel } from '../../lib/models/reward-model.js'
 import { ARCHITECTURES, BOUNDS, type Golden, golden, kindsOf, MEASURES, measure } from '../support/golden.js'
 import { KINDS, measureTraining } from '../support/golden-train.js'
 import { sharedPath } from '../support/shared.js'

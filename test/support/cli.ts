@@ -25,7 +25,7 @@ export function implex(
   { input = '', env = {}, onStderr, onStart }: CliOptions = {},
 ): Promise<CliResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(repositoryRoot, 'dist', 'lib', 'cli', 'main.js'), ...args], {
+    const child = spawn(process.execPath, [join(repositoryRoot, 'dist', 'cli', 'main.js'), ...args], {
       env: { ...process.env, ...env },
     })
     let stdout = ''

@@ -4,8 +4,10 @@
  */
 import { closeSync, ftruncateSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ModelSpec } from '../../lib/checkpoint/spec.js'
-import { loadBinding, type NativeModel, openModel } from '../../lib/native/binding.js'
+import type { ModelSpec } from '../../lib/native/spec.js'
+import { openModel } from '../../lib/native/handles.js'
+import { loadBinding } from '../../lib/native/load.js'
+import type { NativeModel } from '../../lib/native/types.js'
 import { bits, CPU, randomBatch, SLOW, sleep, slowBatch, tinySpec } from './engine.js'
 import { temporaryFolder } from './tmp.js'
 

@@ -1,7 +1,8 @@
 /** A worker_thread that scores. Its messages: 'running' once a score is under way, then the bits of every result. */
 import { parentPort, workerData } from 'node:worker_threads'
-import type { ModelSpec } from '../../lib/checkpoint/spec.js'
-import { type NativeBatch, openModel } from '../../lib/native/binding.js'
+import type { ModelSpec } from '../../lib/native/spec.js'
+import { openModel } from '../../lib/native/handles.js'
+import type { NativeBatch } from '../../lib/native/types.js'
 import { bits, CPU } from './engine.js'
 
 export interface WorkerTask {

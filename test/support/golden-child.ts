@@ -2,8 +2,8 @@
  * Scores the golden checkpoints in a process of its own, whose environment chooses threads, kernels or the build.
  * Arguments: dtypes. Prints one line of JSON, a GoldenReport.
  */
-import type { DType } from '../../lib/device.js'
-import { nativeInfo } from '../../lib/native/binding.js'
+import type { DType } from '../../lib/native/device.js'
+import { nativeInfo } from '../../lib/native/handles.js'
 import { type Accuracy, ARCHITECTURES, type Architecture, golden, measure } from './golden.js'
 
 export interface GoldenReport {

@@ -15,8 +15,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openCheckpoint, readHead } from '../../lib/checkpoint/checkpoint.js'
-import type { DeviceName, DType } from '../../lib/device.js'
-import { RewardModel, type RewardModelOptions, type Scores } from '../../lib/reward-model.js'
+import type { DeviceName, DType } from '../../lib/native/device.js'
+import { RewardModel, type RewardModelOptions, type Scores } from '../../lib/models/reward-model.js'
 import { sharedPath } from './shared.js'
 
 export interface GoldenPair {

@@ -4,7 +4,9 @@
  */
 import { join } from 'node:path'
 import { parentPort } from 'node:worker_threads'
-import { loadBinding, type NativeTrainer, openTrainer } from '../../lib/native/binding.js'
+import { openTrainer } from '../../lib/native/handles.js'
+import { loadBinding } from '../../lib/native/load.js'
+import type { NativeTrainer } from '../../lib/native/types.js'
 import { CPU, SLOW, sleep, tinySpec } from './engine.js'
 import { temporaryFolder } from './tmp.js'
 import { fileHash, pairBatch, randomHead, randomPairs, trainOptions } from './trainer.js'

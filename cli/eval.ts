@@ -1,0 +1,207 @@
+/**
+ * `implex eval`: a reward model on named sets of preference pairs, as a table and as JSON.
+ */
+import { mkdirSync } from 'node:fs'
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { fileError } from '../lib/core/files.js'
+import type { OnLong, RewardKind } from '../lib/data/encode.js'
+import type { DeviceName, DType } from '../lib/native/device.js'
+import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
+import { STATISTICS } from '../lib/evaluate/statistics.js'
+import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS, REWARD_KINDS, RewardModel } from '../lib/models/reward-model.js'
+import { writeFileAtomic } from '../lib/core/atomic.js'
+import { snakeKeys } from '../lib/train/lines.js'
+import { EXIT, say } from './exit.js'
+import { evaluationTable } from './eval-table.js'
+import { Interrupt } from './interrupt.js'
+import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
+import { choice, integer, positiveNumber } from './options.js'
+import { Progress } from './progress.js'
+import { formatRow } from '../lib/data/row-lines.js'
+import { collectSets } from './train.js'
+import { VERSION } from './version.js'
+
+interface EvalFlags {
+  model: string
+  kind: RewardKind
+  data: Record<string, string>
+  reference?: string
+  head?: string
+  beta?: number
+  pool?: 'last' | 'mean'
+  template?: string
+  out?: string
+  rewards?: string
+  resamples?: number
+  seed?: number
+  device?: 'auto' | DeviceName
+  dtype?: DType
+  batchTokens?: number
+  encodeThreads?: number
+  onLong?: OnLong
+  onError: 'stop' | 'skip'
+  cacheDir?: string
+  cache: boolean
+  quiet?: boolean
+}
+
+export function addEval(program: Command, finish: (status: number) => void): void {
+  program
+    .command('eval')
+    .description('Evaluate a reward model on named sets of preference pairs.')
+    .usage('--model DIR --kind KIND --data NAME=FILE... [options]')
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
+    .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
+    .requiredOption('--data <name=file...>', 'pairs as JSON Lines, each set with a name', collectSets)
+    .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
+    .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
+    .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
+    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
+    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .option('--out <path>', 'write the results as JSON; into a folder: with every reward beside')
+    .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl there')
+    .option('--resamples <n>', 'bootstrap samples behind the intervals (default: 1000)', integer(0, 1_000_000))
+    .option('--seed <n>', 'of the bootstrap (default: 0)', integer(0))
+    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
+    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
+    .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
+    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
+    .addOption(
+      choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default(
+        'stop',
+      ),
+    )
+    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
+    .option('--no-cache', 'keep no reference log-probabilities')
+    .option('--quiet', 'no table, and nothing on stderr but warnings and errors')
+    .helpOption('-h, --help', 'print this help')
+    .addHelpText(
+      'after',
+      `
+Each number comes with a 95% interval from a seeded bootstrap over the pairs;
+the table shows that of the accuracy, the JSON all of them.
+
+  implex eval --model runs/a/model --kind explicit --data test=test.jsonl \\
+              paraphrase=paraphrase.jsonl --out runs/a/eval/
+`,
+    )
+    .action(async (flags: EvalFlags) => finish(await run(flags)))
+}
+
+async function run(flags: EvalFlags): Promise<number> {
+  using interrupt = new Interrupt('stopping')
+  const places = await placesOf(flags)
+  const { kind, reference, head, beta, pool, device, dtype, template, onLong, cache, cacheDir, encodeThreads } = flags
+  using model = await RewardModel.open(flags.model, {
+    kind,
+    reference,
+    head,
+    beta,
+    pool,
+    device,
+    dtype,
+    template,
+    onLong,
+    cache,
+    cacheDir,
+    encodeThreads,
+    signal: interrupt.signal,
+    onWarning: (message) => say(`warning: ${message}`),
+  })
+  const tally = { rows: 0, tokens: 0 }
+  const writers = new Map<string, RewardFile>()
+  let report: Record<string, Evaluation>
+  try {
+    using _ = new Progress(() => tally, flags.quiet === true)
+    report = await evaluate(model, flags.data, {
+      onError: flags.onError,
+      signal: interrupt.signal,
+      ...(flags.resamples === undefined ? {} : { resamples: flags.resamples }),
+      ...(flags.seed === undefined ? {} : { seed: flags.seed }),
+      ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+      onRow: async (name, row) => {
+        tally.rows++
+        for (const tokens of row.tokens) tally.tokens += row.promptTokens + tokens
+        if (places.rewards === undefined) return
+        const file = writers.get(name) ?? (await RewardFile.create(join(places.rewards, `${name}.jsonl`)))
+        writers.set(name, file)
+        await file.writer.line(formatRow(row, false))
+      },
+    })
+    for (const { writer } of writers.values()) await writer.flush()
+  } finally {
+    for (const { handle } of writers.values()) await handle.close().catch(() => {})
+  }
+  const json = {
+    version: VERSION,
+    kind: model.kind,
+    model: model.path,
+    reference: model.referenceCheckpoint?.path ?? null,
+    beta: kind === 'implicit' ? model.beta : null,
+    pool: kind === 'explicit' ? model.pool : null,
+    template: model.templateSource,
+    device: model.device,
+    fallback_reason: model.fallbackReason ?? null,
+    dtype: model.dtype,
+    kernels: model.kernels,
+    resamples: flags.resamples ?? 1000,
+    seed: flags.seed ?? 0,
+    sets: Object.fromEntries(Object.entries(report).map(([name, one]) => [name, setJson(one, flags.data[name]!)])),
+  }
+  if (places.json !== undefined) await writeFileAtomic(places.json, `${JSON.stringify(json, null, 2)}\n`)
+  if (!flags.quiet) await stdoutWrite()(`${evaluationTable(report)}\n`)
+  return EXIT.done
+}
+
+/** NaN, for which JSON has no word, becomes null. */
+function setJson({ estimates, ...counts }: Evaluation, file: string): Record<string, unknown> {
+  const statistics = Object.fromEntries(STATISTICS.map((name) => [name, estimates[name]]))
+  return { file: resolve(file), ...counts, ...snakeKeys(statistics) }
+}
+
+/** Where results go. A path that ends in a slash, or is a folder already, is a folder. Made at once: later would be too late to complain. */
+async function placesOf({ out, rewards }: EvalFlags): Promise<{ json?: string; rewards?: string }> {
+  const folder = out !== undefined && (/[\\/]$/.test(out) || (await isFolder(out)))
+  const rewardsFolder = rewards ?? (folder ? out : undefined)
+  for (const path of [folder ? out : undefined, rewardsFolder]) {
+    if (path === undefined) continue
+    try {
+      mkdirSync(path, { recursive: true })
+    } catch (error) {
+      throw fileError(path, 'make the folder', error)
+    }
+  }
+  return {
+    ...(out === undefined ? {} : { json: folder ? join(out, 'evaluation.json') : out }),
+    ...(rewardsFolder === undefined ? {} : { rewards: rewardsFolder }),
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  )
+}
+
+class RewardFile {
+  static async create(path: string): Promise<RewardFile> {
+    try {
+      return new RewardFile(await open(path, 'w'), path)
+    } catch (error) {
+      throw fileError(path, 'write', error)
+    }
+  }
+
+  readonly writer: LineWriter
+
+  private constructor(
+    readonly handle: FileHandle,
+    path: string,
+  ) {
+    this.writer = new LineWriter(fileWrite(handle, path))
+  }
+}

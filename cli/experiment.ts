@@ -1,0 +1,218 @@
+/**
+ * `implex experiment`: the paper's experiments, one subcommand each, from flags or from a file of the same options.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Command, InvalidArgumentError } from 'commander'
+import { hamiltonianExperiment, SEPARATOR_KINDS } from '../lab/experiments/hamiltonian/hamiltonian.js'
+import { EXPERIMENT_KINDS, type ExperimentOptions } from '../lab/experiments/options.js'
+import { personaExperiment } from '../lab/experiments/persona/persona.js'
+import type { ExperimentName } from '../lab/experiments/result.js'
+import { rewritesExperiment } from '../lab/experiments/rewrites/rewrites.js'
+import type { ExperimentOutcome } from '../lab/experiments/outcome.js'
+import { theoryExperiment } from '../lab/experiments/theory/theory.js'
+import { shellWord } from '../lib/train/runs/shell-word.js'
+import { DEVICES, DTYPES, ON_LONG, POOLS } from '../lib/models/reward-model.js'
+import { EXIT, say, UsageError } from './exit.js'
+import { experimentTable } from '../lab/report/experiment-table.js'
+import { Interrupt } from './interrupt.js'
+import { choice, integer, positiveNumber } from './options.js'
+import { checkOptionNames, readOptionsFile } from './options-file.js'
+import { stdoutWrite } from './line-writer.js'
+import { collectSets } from './train.js'
+import { TrainProgress } from './train-progress.js'
+
+type Flags = Record<string, unknown> & { config?: string; resume?: boolean; quiet?: boolean }
+
+const RUNS: Record<ExperimentName, (options: never) => Promise<ExperimentOutcome>> = {
+  persona: personaExperiment,
+  hamiltonian: hamiltonianExperiment,
+  rewrites: rewritesExperiment,
+  theory: theoryExperiment,
+}
+
+export function addExperiment(program: Command, finish: (status: number) => void): void {
+  const group = program
+    .command('experiment')
+    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalise worse.')
+    .usage('NAME --out RUN_DIR [options]')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      `
+Each experiment trains every kind with several seeds and writes a folder that
+implex report makes a page of:
+
+  implex experiment persona --out runs/persona
+  implex report runs/persona
+`,
+    )
+
+  const persona = group
+    .command('persona')
+    .description('Same meaning, other words: the token-level shift of section 5.1.')
+    .option('--data <file>', 'rows with question and answer_matching_behavior (default: those of implex)')
+  dataOptions(persona, { train: 80, test: 40, seed: 875 })
+  const hamiltonian = group
+    .command('hamiltonian')
+    .description('Verifying needs no generating: Hamiltonian cycles, section 3.2.')
+    .option('--vertices <n>', 'of each graph (default: 10)', integer(4, 100))
+    .option('--edge-probability <p>', 'of an edge beside the cycle (default: 0.2)', share)
+    .addOption(choice('--separators <kind>', 'added tokens, or plain text (default: added)', SEPARATOR_KINDS))
+    .option('--generations <n>', 'test graphs to write cycles for (default: 200)', integer(0))
+  dataOptions(hamiltonian, { train: 1000, test: 200, seed: 982 })
+  const rewrites = group
+    .command('rewrites')
+    .description('Other wordings, languages and domains: section 5.2.')
+    .option('--train <file>', 'pairs to train on')
+    .option('--data <name=file...>', 'sets of pairs to evaluate on, by name', collectSets)
+    .option('--shifts <shift=set,set...>', 'which sets belong together (default: each by itself)', collectShifts)
+    .option('--data-dir <dir>', 'where relative paths of data start (default: here)')
+  dataOptions(rewrites, { seed: 517 })
+  for (const command of [persona, hamiltonian, rewrites]) trainingOptions(command)
+  const theory = group
+    .command('theory')
+    .description('Theorems 1 and 2 and the one-step dynamics: predicted against measured.')
+    .option('--data-seed <n>', 'of the prompts and responses (default: 0)', integer(0))
+  for (const command of [persona, hamiltonian, rewrites, theory]) {
+    commonOptions(command)
+    command
+      .helpOption('-h, --help', 'print this help')
+      .action(async (flags: Flags) => finish(await run(command.name() as ExperimentName, flags)))
+  }
+}
+
+function dataOptions(command: Command, defaults: { train?: number; test?: number; seed: number }): void {
+  const shown = (value: number | undefined) => (value === undefined ? 'all' : String(value))
+  command
+    .option('--train-pairs <n>', `pairs to train on (default: ${shown(defaults.train)})`, integer(1))
+    .option('--test-pairs <n>', `pairs of a test set (default: ${shown(defaults.test)})`, integer(1))
+    .option('--data-seed <n>', `of the data's choice (default: ${defaults.seed})`, integer(0))
+}
+
+function trainingOptions(command: Command): void {
+  command
+    .optionsGroup('Training:')
+    .option('--kinds <list>', `some of ${EXPERIMENT_KINDS.join(',')} (default: all)`, (text) => text.split(','))
+    .option('--seeds <list>', 'one training of each kind for each (default: 0,1,2)', integers)
+    .option('--epochs <n>', "default: the paper's; for the default model what suits it", integer(1))
+    .option('--learning-rate <number>', 'likewise', positiveNumber)
+    .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
+    .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
+    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
+    .option('--evaluate-epochs <n>', 'epochs between evaluations (default: a quarter)', integer(1))
+    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
+    .option('--resamples <n>', 'bootstrap samples behind the intervals (default: 1000)', integer(0, 1_000_000))
+    .option('--attributions <n>', 'pairs of a set whose tokens are explained (default: 4)', integer(0, 1000))
+    .option('--keep-models', 'keep every trained model')
+    .option('--micro-batch-tokens <n>', 'most tokens at once (default: 4096 on the CPU)', integer(1))
+    .option('--recompute', 'less memory, about a third more time')
+}
+
+function commonOptions(command: Command): void {
+  command
+    .optionsGroup('Running:')
+    .option('--model <dir>', "checkpoint folder in Hugging Face form (default: implex's small one)")
+    .option('--out <dir>', 'folder of the experiment; made if it is not there')
+    .option('--resume', 'go on with the experiment in --out')
+    .option('--config <file>', 'options as JSON, in camelCase; flags override them')
+    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
+    .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
+    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
+    .option('--no-cache', 'keep no reference log-probabilities')
+    .option('--quiet', 'nothing on stderr but warnings and errors')
+}
+
+async function run(name: ExperimentName, flags: Flags): Promise<number> {
+  const { config, resume = false, quiet = false, ...given } = flags
+  if (given.cache === true) delete given.cache // commander's default of --no-cache
+  const options = await gather(name, given, config, resume)
+  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
+  using progress = new TrainProgress({ quiet, logSteps: Number.POSITIVE_INFINITY })
+  let outcome: ExperimentOutcome
+  try {
+    outcome = await RUNS[name]({
+      ...options,
+      resume,
+      drain: interrupt.signal,
+      onStage: (stage: string) => {
+        if (!quiet) progress.line(stage)
+      },
+      onStep: (step: Parameters<TrainProgress['step']>[0]) => progress.step(step),
+      onWarning: (message: string) => say(`warning: ${message}`),
+    } as never)
+  } finally {
+    progress.clear()
+  }
+  const out = shellWord(options.out)
+  if (outcome.interrupted) {
+    say(`interrupted; go on with: implex experiment ${name} --out ${out} --resume`)
+    return EXIT.interrupted
+  }
+  await stdoutWrite()(`${experimentTable(outcome.result!)}\n`)
+  if (!quiet) say(`results: ${join(options.out, 'results.json')}\n        for a page of it: implex report ${out}`)
+  return EXIT.done
+}
+
+/** Options of the experiment to be resumed, of --config and of the flags, each overriding those before. */
+async function gather(
+  name: ExperimentName,
+  flags: Record<string, unknown>,
+  config: string | undefined,
+  resume: boolean,
+): Promise<ExperimentOptions> {
+  const fromFile = config === undefined ? {} : await readOptions(config, name)
+  const out = flags.out ?? fromFile.out
+  if (typeof out !== 'string' || out === '') throw new UsageError('--out is required (or "out" in --config)')
+  const before = join(out, 'config.json')
+  const begun = resume && existsSync(before) ? await readOptions(before, name) : {}
+  const options = { ...begun, ...fromFile, ...flags, out }
+  if (name === 'rewrites') {
+    for (const required of ['train', 'data'])
+      if (!(required in options)) throw new UsageError(`--${required} is required (or "${required}" in --config)`)
+  }
+  return options
+}
+
+/** A file of options, or an experiment's own config.json. What is in it is checked by the experiment. */
+async function readOptions(file: string, name: ExperimentName): Promise<Record<string, unknown>> {
+  const { experiment = name, ...options } = await readOptionsFile(file)
+  if (experiment !== name) throw new UsageError(`${file} is of the experiment ${String(experiment)}, not ${name}`)
+  checkOptionNames(file, options, OPTION_NAMES[name])
+  return Object.fromEntries(Object.entries(options).filter(([, found]) => found !== null))
+}
+
+const names = (text: string) => text.split(' ')
+const COMMON = names('model out device dtype template encodeThreads cacheDir cache')
+const TRAINING = names(
+  'kinds seeds epochs learningRate batchPairs beta pool evaluateEpochs onLong resamples attributions keepModels microBatchTokens recompute ' +
+    'trainPairs testPairs dataSeed',
+)
+const OPTION_NAMES: Record<ExperimentName, ReadonlySet<string>> = {
+  persona: new Set([...COMMON, ...TRAINING, 'data']),
+  hamiltonian: new Set([...COMMON, ...TRAINING, ...names('vertices edgeProbability separators generations')]),
+  rewrites: new Set([...COMMON, ...TRAINING, ...names('train data shifts dataDir')]),
+  theory: new Set([...COMMON, 'dataSeed']),
+}
+
+function integers(text: string): number[] {
+  return text.split(',').map((one) => integer(0)(one.trim()))
+}
+
+function share(text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text)
+  if (value >= 0 && value <= 1) return value
+  throw new InvalidArgumentError('It must be a number from 0 to 1.')
+}
+
+/** SHIFT=SET,SET, gathered into an object. */
+function collectShifts(text: string, shifts: Record<string, string[]> = {}): Record<string, string[]> {
+  const at = text.indexOf('=')
+  if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError('It must be SHIFT=SET,SET.')
+  const name = text.slice(0, at)
+  if (Object.hasOwn(shifts, name)) throw new InvalidArgumentError(`The shift ${name} is there twice.`)
+  return { ...shifts, [name]: text.slice(at + 1).split(',') }
+}

@@ -1,0 +1,136 @@
+/**
+ * `implex generate`: prompts continued by a language model, one JSON line for each sequence.
+ */
+import { type FileHandle, open } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { fileError } from '../lib/core/files.js'
+import { readJsonl } from '../lib/data/jsonl.js'
+import { rowError, type Text } from '../lib/data/rows.js'
+import type { DeviceName, DType } from '../lib/native/device.js'
+import { LanguageModel } from '../lib/models/language-model.js'
+import { isPlainObject } from '../lib/core/arguments.js'
+import { DEVICES, DTYPES } from '../lib/models/reward-model.js'
+import { EXIT, UsageError } from './exit.js'
+import { Interrupt } from './interrupt.js'
+import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
+import { choice, integer, positiveNumber } from './options.js'
+
+interface GenerateFlags {
+  model: string
+  prompt?: string[]
+  data?: string
+  out?: string
+  maxNewTokens?: number
+  temperature?: number
+  topP?: number
+  topK?: number
+  seed?: number
+  samples?: number
+  batchSize?: number
+  template?: string
+  device?: 'auto' | DeviceName
+  dtype?: DType
+}
+
+export function addGenerate(program: Command, finish: (status: number) => void): void {
+  program
+    .command('generate')
+    .description('Continue prompts with a language model.')
+    .usage('--model DIR (--prompt TEXT... | --data FILE) [options]')
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
+    .option('--prompt <text...>', 'prompts')
+    .option('--data <file>', 'JSON Lines whose "prompt" is continued; - for standard input')
+    .option('--out <file>', 'write the lines there (default: standard output)')
+    .option('--max-new-tokens <n>', 'most tokens for a sequence (default: 256)', integer(1))
+    .option('--temperature <number>', '0 takes the most probable token (default: 1)', notNegative)
+    .option('--top-p <number>', 'draw from the most probable tokens that reach it (default: 1)', positiveNumber)
+    .option('--top-k <n>', 'draw from so many tokens, 0 from all (default: 0)', integer(0))
+    .option('--seed <n>', 'of the draws (default: 0)', integer(0))
+    .option('--samples <n>', 'sequences for each prompt (default: 1)', integer(1))
+    .option('--batch-size <n>', 'sequences decoded together (default: 64)', integer(1))
+    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
+    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
+    .helpOption('-h, --help', 'print this help')
+    .addHelpText(
+      'after',
+      `
+The same seed gives the same text, whatever is generated beside it.
+
+  implex generate --model DIR --template none --prompt "Once upon a time"
+`,
+    )
+    .action(async (flags: GenerateFlags) => finish(await run(flags)))
+}
+
+async function run(flags: GenerateFlags): Promise<number> {
+  if ((flags.prompt === undefined) === (flags.data === undefined)) {
+    throw new UsageError('give either --prompt or --data')
+  }
+  using interrupt = new Interrupt('stopping')
+  const { signal } = interrupt
+  const { model: path, template, device, dtype, data, out, prompt, ...rest } = flags
+  const prompts = data === undefined ? prompt! : await readPrompts(data)
+  using model = await LanguageModel.open(path, { ...defined({ template, device, dtype }), signal })
+  const handle = out === undefined ? undefined : await openOut(out)
+  try {
+    const writer = new LineWriter(handle === undefined ? stdoutWrite() : fileWrite(handle, out!))
+    let index = 0
+    for await (const samples of model.stream(prompts, { ...defined(rest), signal })) {
+      for (const [sample, { text, ids, logprobs, finish }] of samples.entries()) {
+        const logprob = logprobs.reduce((sum, one) => sum + one, 0)
+        await writer.line(JSON.stringify({ index, sample, text, tokens: ids.length, logprob, finish }))
+      }
+      index++
+    }
+    await writer.flush()
+  } finally {
+    await handle?.close()
+  }
+  return EXIT.done
+}
+
+async function readPrompts(file: string): Promise<Text[]> {
+  const prompts: Text[] = []
+  for await (const rows of readJsonl(file).chunks()) {
+    for (const row of rows) {
+      if (row.error !== undefined) throw row.error
+      let value: unknown
+      try {
+        value = JSON.parse(row.text ?? '')
+      } catch (error) {
+        throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, row, error)
+      }
+      const prompt = isPlainObject(value) ? value.prompt : undefined
+      if (!isText(prompt)) throw rowError('ERR_ROW_INVALID', '"prompt" must be a string or a list of messages', row)
+      prompts.push(prompt)
+    }
+  }
+  return prompts
+}
+
+function isText(value: unknown): value is Text {
+  if (typeof value === 'string') return true
+  const message = (one: unknown) =>
+    isPlainObject(one) && typeof one.role === 'string' && typeof one.content === 'string'
+  return Array.isArray(value) && value.length > 0 && value.every(message)
+}
+
+async function openOut(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w')
+  } catch (error) {
+    throw fileError(path, 'write', error)
+  }
+}
+
+function notNegative(text: string): number {
+  return text.trim() !== '' && Number(text) === 0 ? 0 : positiveNumber(text)
+}
+
+/** Without what was not given: an option that is there but undefined is not the same. */
+function defined<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * `implex score`: rows in, rewards out, in input order, in bounded memory, resumable.
+ */
+import { createHash } from 'node:crypto'
+import { type FileHandle, open, rename, stat, writeFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { readHead } from '../lib/checkpoint/checkpoint.js'
+import { fileError, systemCode } from '../lib/core/files.js'
+import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
+import type { OnLong, RewardKind } from '../lib/data/encode.js'
+import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
+import type { DeviceName, DType } from '../lib/native/device.js'
+import { ImplexError } from '../lib/core/errors.js'
+import {
+  DEVICES,
+  DTYPES,
+  ON_ERROR,
+  ON_LONG,
+  POOLS,
+  REWARD_KINDS,
+  RewardModel,
+  type RewardModelOptions,
+} from '../lib/models/reward-model.js'
+import { Lock } from '../lib/native/lock.js'
+import { EXIT, say, UsageError } from './exit.js'
+import { Interrupt } from './interrupt.js'
+import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
+import { choice, integer, positiveNumber } from './options.js'
+import { Progress } from './progress.js'
+import {
+  checkSameRun,
+  readResumeFile,
+  removeResumeFile,
+  reopenOutput,
+  type ResumeFile,
+  resumePath,
+  type RunIdentity,
+  sampleCheckpoint,
+  writeResumeFile,
+} from './resume.js'
+import { formatRow } from '../lib/data/row-lines.js'
+import { describeSummary, ScoreTally, summarise } from './score-summary.js'
+import { VERSION } from './version.js'
+
+interface ScoreFlags {
+  model: string
+  kind: RewardKind
+  data: string
+  reference?: string
+  head?: string
+  beta?: number
+  pool?: 'last' | 'mean'
+  template?: string
+  out: string
+  summary?: string
+  device?: 'auto' | DeviceName
+  dtype?: DType
+  batchTokens?: number
+  encodeThreads?: number
+  onLong?: OnLong
+  onError: 'stop' | 'skip'
+  logprobs?: boolean
+  limit?: number
+  resume?: boolean
+  force?: boolean
+  cacheDir?: string
+  cache: boolean
+  quiet?: boolean
+}
+
+export function addScore(program: Command, finish: (status: number) => void): void {
+  program
+    .command('score')
+    .description('Score a file of preference pairs or response groups.')
+    .usage('--model DIR --kind KIND --data FILE [options]')
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
+    .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
+    .requiredOption('--data <file>', 'rows as JSON Lines; - is standard input')
+    .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
+    .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
+    .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
+    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
+    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .option('--out <file>', 'where rewards go; - is standard output', '-')
+    .option('--summary <file>', 'write a summary of the run as JSON')
+    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
+    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
+    .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
+    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .addOption(
+      choice('--on-long <what>', 'rows beyond the context: error, skip or truncate-prompt (default: error)', ON_LONG),
+    )
+    .addOption(
+      choice('--on-error <what>', 'a bad row ends the run (stop) or is noted (skip)', ON_ERROR).default('stop'),
+    )
+    .option('--logprobs', 'implicit: also write log-probabilities, per token too')
+    .option('--limit <n>', 'stop after this many rows', integer(0))
+    .option('--resume', 'continue an interrupted run into the same --out')
+    .option('--force', 'overwrite an unfinished --out')
+    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
+    .option('--no-cache', 'keep no reference log-probabilities')
+    .option('--quiet', 'say nothing on stderr but warnings and errors')
+    .helpOption('-h, --help', 'print this help')
+    .addHelpText(
+      'after',
+      `
+A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]},
+optionally with "id"; texts may be lists of {"role", "content"}. Each row gives
+one line, in order, with all digits of its rewards.
+
+  implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
+  implex score --model policy --reference base --kind implicit --data -
+`,
+    )
+    .action(async (flags: ScoreFlags) => finish(await score(flags)))
+}
+
+async function score(flags: ScoreFlags): Promise<number> {
+  checkFlags(flags)
+  using interrupt = new Interrupt('finishing the batch under way; once more to stop at once')
+  const resumable = flags.out !== '-' && (await isRegularOrAbsent(flags.out))
+  await using _ = resumable ? await Lock.take(`${flags.out}.lock`, flags.out, warn) : undefined
+  const before = resumable ? await unfinishedRun(flags) : undefined
+  const dataFingerprint = await readJsonl(flags.data).fingerprint() // a missing file shows before the model is loaded
+
+  const now = before === undefined ? new Date() : new Date(before.now)
+  const start = performance.now()
+  using model = await RewardModel.open(flags.model, modelOptions(flags, now, interrupt.signal))
+  const loadSeconds = (performance.now() - start) / 1000
+
+  const tally = new ScoreTally()
+  let file: FileHandle | undefined
+  if (flags.out !== '-') {
+    const run = resumable ? await identify(flags, model, dataFingerprint) : {}
+    if (before !== undefined) checkSameRun(flags.out, before.run, run)
+    file = before === undefined ? await createOutput(flags.out) : await reopenOutput(flags.out, tally)
+    if (before === undefined && resumable) await writeResumeFile(flags.out, now, run)
+  }
+  const writer = new LineWriter(file === undefined ? stdoutWrite() : fileWrite(file, flags.out))
+
+  let seconds = 0
+  try {
+    seconds = await scoreAll(flags, model, tally, writer, interrupt.signal)
+  } catch (error) {
+    await writer.flush().catch(() => {})
+    throw withPlace(error, flags, resumable)
+  } finally {
+    await file?.close().catch(() => {})
+  }
+  if (interrupt.signal.aborted) {
+    const next = resumable ? 'go on with the same command and --resume' : 'it cannot be resumed: that needs --out FILE'
+    say(`interrupted after ${tally.rows} rows; ${next}`)
+    return EXIT.interrupted
+  }
+  if (resumable) await removeResumeFile(flags.out)
+  const summary = summarise(tally, model, seconds, loadSeconds)
+  if (flags.summary !== undefined) await writeSummary(flags.summary, `${JSON.stringify(summary, null, 2)}\n`)
+  if (!flags.quiet) say(describeSummary(summary))
+  return EXIT.done
+}
+
+/** The work itself; returns how long it took. */
+async function scoreAll(
+  flags: ScoreFlags,
+  model: RewardModel,
+  tally: ScoreTally,
+  writer: LineWriter,
+  drain: AbortSignal,
+): Promise<number> {
+  const source = readJsonl(flags.data, {
+    skipRows: tally.rows,
+    ...(flags.limit === undefined ? {} : { limit: flags.limit }),
+  })
+  const size = await sizeOf(flags.data)
+  using _ = new Progress(
+    () => ({ rows: tally.rows, tokens: tally.tokens, ...share(source, size, flags.limit) }),
+    flags.quiet === true,
+  )
+  const stream = model.scoreStream(source, {
+    onError: flags.onError,
+    tokenLogprobs: flags.logprobs === true,
+    firstOrdinal: tally.responses,
+    drain,
+    ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+  })
+  const start = performance.now()
+  for await (const row of stream) {
+    tally.add(row)
+    await writer.line(formatRow(row, flags.logprobs === true))
+  }
+  await writer.flush()
+  return (performance.now() - start) / 1000
+}
+
+function checkFlags({ data, out, kind, resume, logprobs, force }: ScoreFlags): void {
+  if (resume && out === '-') throw new UsageError('--resume needs --out FILE: standard output cannot be continued')
+  if (resume && data === '-') throw new UsageError('--resume needs --data FILE: standard input cannot be read again')
+  if (resume && force) throw new UsageError('--resume continues the output and --force overwrites it; give one of them')
+  if (logprobs && kind !== 'implicit')
+    throw new UsageError(`--logprobs is for --kind implicit; a reward of kind ${kind} has none`)
+}
+
+const warn = (message: string) => say(`warning: ${message}`)
+
+/** The flags bear the options' names; those that are no options of a model are ignored by it. */
+function modelOptions(flags: ScoreFlags, now: Date, signal: AbortSignal): RewardModelOptions {
+  return { ...flags, now, signal, onWarning: warn }
+}
+
+/** The run to continue; undefined to start anew. */
+async function unfinishedRun({ out, resume, force }: ScoreFlags): Promise<ResumeFile | undefined> {
+  if (force) return undefined
+  const before = await readResumeFile(out)
+  if (before !== undefined) {
+    if (resume) return before
+    const message = `${out} is unfinished (${resumePath(out)} lies beside it): go on with --resume, or overwrite it with --force`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
+  }
+  if (resume && (await sizeOf(out)) !== undefined) {
+    const message = `${out} has no ${resumePath(out)} beside it: it is finished, or not from implex score; --force overwrites it`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
+  }
+  return undefined
+}
+
+/** --on-error, --limit, --batch-tokens and the cache decide no byte of a line that is written. */
+async function identify(flags: ScoreFlags, model: RewardModel, data: string | undefined): Promise<RunIdentity> {
+  const { checkpoint, referenceCheckpoint } = model
+  const head = flags.head === undefined ? null : await readHead(flags.head, checkpoint.spec.hiddenSize)
+  return {
+    version: VERSION,
+    numerics: NUMERICS_VERSION,
+    data: data ?? null,
+    model: await sampleCheckpoint(checkpoint),
+    reference: referenceCheckpoint === undefined ? null : await sampleCheckpoint(referenceCheckpoint),
+    head: head === null ? null : createHash('sha256').update(head).digest('hex'),
+    template: model.textFingerprint,
+    kind: model.kind,
+    beta: model.beta,
+    pool: model.pool,
+    'on-long': model.onLong,
+    logprobs: flags.logprobs === true,
+    device: model.device,
+    dtype: model.dtype,
+    kernels: model.kernels,
+  }
+}
+
+async function createOutput(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w')
+  } catch (error) {
+    throw fileError(path, 'write', error)
+  }
+}
+
+async function writeSummary(path: string, text: string): Promise<void> {
+  if (path === '-') return stdoutWrite()(text)
+  try {
+    await writeFile(`${path}.tmp`, text)
+    await rename(`${path}.tmp`, path)
+  } catch (error) {
+    throw fileError(path, 'write', error)
+  }
+}
+
+/** A bad row's error does not know its file, and none knows that the work done is not lost. */
+function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unknown {
+  if (!(error instanceof ImplexError)) return error
+  const place =
+    error.line === undefined || error.path !== undefined
+      ? ''
+      : `${flags.data === '-' ? 'standard input' : flags.data}: `
+  const skip = error.line !== undefined && flags.onError === 'stop' ? ' --on-error skip' : ''
+  const next = resumable ? `\nWhat is written is kept; go on with the same command and --resume${skip}` : ''
+  return new ImplexError(error.code, `${place}${error.message}${next}`, {
+    cause: error,
+    ...(error.line && { line: error.line }),
+  })
+}
+
+/** Devices and named pipes can be written to, but nothing can be put beside them or continued. */
+async function isRegularOrAbsent(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile()
+  } catch (error) {
+    return systemCode(error) === 'ENOENT'
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  if (path === '-') return undefined
+  return stat(path).then(
+    (stats) => (stats.isFile() ? stats.size : undefined),
+    () => undefined,
+  )
+}
+
+/** With a limit, the file's size says nothing. */
+function share(source: JsonlSource, size: number | undefined, limit: number | undefined): { share?: number } {
+  return size === undefined || size === 0 || limit !== undefined ? {} : { share: source.bytesRead / size }
+}

@@ -1,6 +1,0 @@
-/** The package's version, from its package.json: dist/lib/cli lies three folders below that. */
-import { readFileSync } from 'node:fs'
-
-export const VERSION = (
-  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version

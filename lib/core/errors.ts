@@ -1,0 +1,58 @@
+/**
+ * The one error class of implex for everything that is not a wrong argument (those are TypeError and RangeError, see arguments.ts).
+ */
+
+/** Stable: code that callers may branch on. Messages may change, codes do not. */
+export type ImplexErrorCode =
+  | 'ERR_CHECKPOINT_NOT_FOUND'
+  | 'ERR_CONFIG_INVALID'
+  | 'ERR_FAMILY_UNKNOWN'
+  | 'ERR_SAFETENSORS_INVALID'
+  | 'ERR_TENSOR_MISSING'
+  | 'ERR_TENSOR_SHAPE'
+  | 'ERR_TENSOR_DTYPE'
+  | 'ERR_WEIGHT_NOT_FINITE'
+  | 'ERR_NOT_FINITE'
+  | 'ERR_TOKENIZER_MISSING'
+  | 'ERR_TOKENIZER_INVALID'
+  | 'ERR_TEMPLATE_INVALID'
+  | 'ERR_ROW_INVALID'
+  | 'ERR_ROW_TOO_LONG'
+  | 'ERR_RESPONSE_EMPTY'
+  | 'ERR_TOKEN_RANGE'
+  | 'ERR_BATCH_INVALID'
+  | 'ERR_IO'
+  | 'ERR_DISK_FULL'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_DEVICE_UNAVAILABLE'
+  | 'ERR_ABORTED'
+  | 'ERR_DISPOSED'
+  | 'ERR_NATIVE_MISSING'
+  | 'ERR_RESUME_MISMATCH'
+  | 'ERR_IN_USE'
+  | 'ERR_RUN_INVALID'
+  | 'ERR_SELF_CHECK'
+  | 'ERR_INTERNAL'
+
+export interface ImplexErrorOptions {
+  cause?: unknown
+  /** 1-based line in the input file. */
+  line?: number
+  /** The file or folder that the error is about. */
+  path?: string
+}
+
+export class ImplexError extends Error {
+  override readonly name = 'ImplexError'
+  readonly code: ImplexErrorCode
+  // Only declared: a class field would set them to undefined, which deep comparison shows.
+  declare readonly line?: number
+  declare readonly path?: string
+
+  constructor(code: ImplexErrorCode, message: string, options: ImplexErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    if (options.line !== undefined) this.line = options.line
+    if (options.path !== undefined) this.path = options.path
+  }
+}

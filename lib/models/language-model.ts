@@ -1,0 +1,325 @@
+/**
+ * LanguageModel: a checkpoint opened to generate text. The engine decodes many sequences together and keeps their keys and values; what a
+ * sequence gets depends on the seed, its prompt and the options alone, never on the sequences beside it.
+ */
+import { join } from 'node:path'
+import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { isFolder, readJsonFile } from '../core/files.js'
+import { hashTokens } from '../data/reference-cache.js'
+import type { Text } from '../data/rows.js'
+import { type DeviceName, type DType, openOnDevice } from '../native/device.js'
+import type { Model } from '../native/handles.js'
+import { ImplexError } from '../core/errors.js'
+import {
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkString,
+  invalidArgument,
+  outOfRange,
+} from '../core/arguments.js'
+import { DEVICES, DTYPES } from './reward-model.js'
+import { RowEncoder, type TemplateSource } from '../text/text-encoder.js'
+import { availableMemory } from '../core/memory.js'
+
+export interface LanguageModelOptions {
+  /** As for RewardModel. Defaults to 'auto'. */
+  device?: 'auto' | DeviceName
+  /** Defaults to 'f32'. */
+  dtype?: DType
+  /** How prompts are rendered: 'auto', 'default', 'none' (bos and the raw prompt) or the path of a Jinja file. Defaults to 'auto'. */
+  template?: string
+  /** The time told to templates that ask for it. Defaults to now. */
+  now?: Date
+  /** Aborts the opening (ERR_ABORTED). */
+  signal?: AbortSignal
+}
+
+export interface GenerateOptions {
+  /** Most tokens that a prompt gets; fewer where the model's context ends. Defaults to 256. */
+  maxNewTokens?: number
+  /** Divides the logits; 0 takes the most probable token each time. Defaults to 1. */
+  temperature?: number
+  /** Draws from the fewest most probable tokens that reach this probability together; 1: from all. Defaults to 1. */
+  topP?: number
+  /** Draws from so many most probable tokens, before `topP`; 0: from all. Defaults to 0. */
+  topK?: number
+  /** Defaults to 0. */
+  seed?: number
+  /** Sequences for each prompt. Defaults to 1. */
+  samples?: number
+  /**
+   * Tokens that end a sequence, by id or as the vocabulary spells them. Defaults to those of the checkpoint (eos_token_id of config.json and
+   * generation_config.json) and the one that ends a turn in its template.
+   */
+  stop?: readonly (string | number)[]
+  /** Sequences that are decoded together; changes speed and memory only. Defaults to 64. */
+  batchSize?: number
+  /** Aborts with ERR_ABORTED within a step. */
+  signal?: AbortSignal
+}
+
+export interface Generation {
+  /** Without the stop token. */
+  text: string
+  /** The new tokens, a stop token at the end included. */
+  ids: Int32Array
+  /** ln p of each by the model itself, whatever the temperature: the bits that scoring this continuation gives. */
+  logprobs: Float32Array
+  /** Whether a stop token ended it, or the number of tokens. */
+  finish: 'stop' | 'length'
+}
+
+interface Sequence {
+  prompt: Int32Array
+  /** Index of the prompt. */
+  at: number
+  seed: { low: number; high: number }
+}
+
+type Resolved = ReturnType<typeof resolveOptions>
+
+export class LanguageModel implements Disposable {
+  /** Absolute path of the checkpoint. */
+  readonly path: string
+  readonly device: DeviceName
+  /** Why `device: 'auto'` is not the GPU. */
+  readonly fallbackReason?: string
+  readonly dtype: DType
+  /** Kernel set of the engine: results are bit-identical under one of these. */
+  readonly kernels: string
+  readonly templateSource: TemplateSource
+  /** Most tokens of prompt and continuation together. */
+  readonly contextLength: number
+  readonly #checkpoint: Checkpoint
+  readonly #encoder: RowEncoder
+  readonly #model: Model
+  readonly #stop: readonly number[]
+
+  /**
+   * Opens a checkpoint folder in Hugging Face form.
+   * @throws TypeError, RangeError for wrong arguments
+   * @throws ImplexError when checkpoint, tokenizer, template or device cannot be used
+   */
+  static async open(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
+    checkString('path', path)
+    checkObject('options', options)
+    const { device = 'auto', dtype = 'f32', template = 'auto', now, signal } = options
+    checkOneOf('device', device, DEVICES)
+    checkOneOf('dtype', dtype, DTYPES)
+    checkString('template', template)
+    checkSignal(signal)
+    const plain = await openCheckpoint(path)
+    const encoder = await RowEncoder.load({ path, template, ...(now === undefined ? {} : { now: now as Date }) })
+    // A template may add tokens that the model has no rows for.
+    const missing = encoder.addedTokens.length === 0 ? 0 : encoder.vocabularySize - plain.spec.vocabSize
+    const checkpoint = missing > 0 ? await openCheckpoint(path, { addedTokens: missing }) : plain
+    const stop = await defaultStop(checkpoint, encoder)
+    const spec = { ...checkpoint.spec, weights: checkpoint.spec.weights.filter(({ role }) => role !== 'head') }
+    const opened = await openOnDevice(spec, { device, dtype }, signal)
+    if (!opened.model.hasUnembedding) {
+      opened.model.dispose()
+      const message = `${checkpoint.path}: generation needs a language model's unembedding (lm_head), and this checkpoint has none`
+      throw new ImplexError('ERR_TENSOR_MISSING', message, { path: checkpoint.path })
+    }
+    return new LanguageModel(checkpoint, encoder, stop, dtype, opened)
+  }
+
+  private constructor(
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    stop: readonly number[],
+    dtype: DType,
+    { model, device, fallbackReason }: { model: Model; device: DeviceName; fallbackReason?: string },
+  ) {
+    this.path = checkpoint.path
+    this.device = device
+    if (fallbackReason !== undefined) this.fallbackReason = fallbackReason
+    this.dtype = dtype
+    this.kernels = model.kernels
+    this.templateSource = encoder.templateSource
+    this.contextLength = checkpoint.contextLength
+    this.#checkpoint = checkpoint
+    this.#encoder = encoder
+    this.#model = model
+    this.#stop = stop
+  }
+
+  get disposed(): boolean {
+    return this.#model.disposed
+  }
+
+  /**
+   * Continues prompts: `samples` generations for each, in the order of the prompts. The same prompt given twice gets different ones.
+   * @throws TypeError, RangeError for wrong arguments
+   * @throws ImplexError ERR_ROW_INVALID, ERR_ROW_TOO_LONG naming the prompt; ERR_OUT_OF_MEMORY; ERR_ABORTED; ERR_DISPOSED
+   */
+  async generate(prompts: readonly Text[], options: GenerateOptions = {}): Promise<Generation[][]> {
+    const all: Generation[][] = []
+    for await (const generations of this.stream(prompts, options)) all.push(generations)
+    return all
+  }
+
+  /** The same, prompt by prompt as their batches end. */
+  async *stream(prompts: readonly Text[], options: GenerateOptions = {}): AsyncGenerator<Generation[]> {
+    const resolved = resolveOptions(options, this.#stopIds(options))
+    const sequences = this.#sequences(prompts, resolved)
+    const { samples, batchSize, signal } = resolved
+    let finished: Generation[] = []
+    for (let first = 0; first < sequences.length; first += batchSize) {
+      if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the generation was aborted', { cause: signal.reason })
+      finished.push(...(await this.#batch(sequences.slice(first, first + batchSize), resolved)))
+      while (finished.length >= samples) {
+        yield finished.slice(0, samples)
+        finished = finished.slice(samples)
+      }
+    }
+  }
+
+  /** Frees the weights. What is under way is rejected. Idempotent. */
+  dispose(): void {
+    this.#model.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  #stopIds(options: GenerateOptions): Int32Array {
+    checkObject('options', options)
+    const { stop = this.#stop } = options
+    if (!Array.isArray(stop)) throw invalidArgument('stop', 'a list of tokens', stop)
+    return Int32Array.from(stop as readonly unknown[], (token, i) => {
+      const name = `stop[${i}]`
+      if (typeof token !== 'string') {
+        checkInteger(name, token, 0, 2 ** 31 - 1)
+        return token as number
+      }
+      const id = this.#encoder.tokenId(token)
+      if (id === undefined) throw outOfRange(name, 'a token of the vocabulary', token)
+      return id
+    })
+  }
+
+  #sequences(prompts: readonly Text[], { seed, samples }: Resolved): Sequence[] {
+    if (!Array.isArray(prompts)) throw invalidArgument('prompts', 'a list of prompts', prompts)
+    const seen = new Map<string, number>()
+    return (prompts as readonly Text[]).flatMap((text, at) => {
+      const prompt = this.#encode(text, at)
+      const key = Buffer.from(prompt.buffer, prompt.byteOffset, prompt.byteLength).toString('latin1')
+      const before = seen.get(key) ?? 0
+      seen.set(key, before + samples)
+      return Array.from({ length: samples }, (_, j) => {
+        const stream = Int32Array.of(seed % 2 ** 32, Math.floor(seed / 2 ** 32), before + j)
+        return { prompt, at, seed: hashTokens(prompt, hashTokens(stream)) }
+      })
+    })
+  }
+
+  #encode(text: Text, at: number): Int32Array {
+    const prompt = this.#encoder.encodePrompt(text)
+    const error = (code: 'ERR_ROW_INVALID' | 'ERR_ROW_TOO_LONG' | 'ERR_TOKEN_RANGE', what: string) =>
+      new ImplexError(code, `prompt ${at}: ${what}`)
+    if (prompt.length === 0) throw error('ERR_ROW_INVALID', 'it is empty, so nothing predicts the first token')
+    if (prompt.length >= this.contextLength) {
+      const context = `the model's context has ${this.contextLength}, so there is no room to go on`
+      throw error('ERR_ROW_TOO_LONG', `it has ${prompt.length} tokens, and ${context}`)
+    }
+    const rows = this.#checkpoint.spec.vocabSize + this.#checkpoint.spec.addedTokens
+    const bad = prompt.find((id) => id >= rows)
+    if (bad === undefined) return prompt
+    throw error(
+      'ERR_TOKEN_RANGE',
+      `token id ${bad} is outside the model's vocabulary of ${rows}; tokenizer.json and the weights do not belong together`,
+    )
+  }
+
+  async #batch(batch: readonly Sequence[], options: Resolved): Promise<Generation[]> {
+    const prompts: Int32Array[] = []
+    const places: number[] = []
+    let last = -1
+    for (const { prompt, at } of batch) {
+      if (at !== last) prompts.push(prompt)
+      last = at
+      places.push(prompts.length - 1)
+    }
+    this.#checkMemory(prompts, batch.length, options)
+    const { maxNewTokens, temperature, topP, topK, stop, signal } = options
+    const result = await this.#model.generate(
+      {
+        tokens: Int32Array.from(prompts.flatMap((ids) => [...ids])),
+        lengths: Int32Array.from(prompts, (ids) => ids.length),
+        sequences: Int32Array.from(places),
+        seeds: Int32Array.from(batch.flatMap(({ seed }) => [seed.high, seed.low])),
+        maxNewTokens,
+        temperature,
+        topP,
+        topK,
+        stop,
+      },
+      signal,
+    )
+    let end = 0
+    return Array.from(result.lengths, (length): Generation => {
+      end += length
+      const ids = result.tokens.slice(end - length, end)
+      const stopped = stop.includes(ids.at(-1)!)
+      return {
+        text: this.#encoder.tokenTexts(stopped ? ids.subarray(0, -1) : ids).join(''),
+        ids,
+        logprobs: result.logprobs.slice(end - length, end),
+        finish: stopped ? 'stop' : 'length',
+      }
+    })
+  }
+
+  /** The system may promise memory that it does not have, and end a process that takes the promise at its word. */
+  #checkMemory(prompts: readonly Int32Array[], sequences: number, { maxNewTokens }: Resolved): void {
+    if (this.device !== 'cpu') return
+    const { layers, kvHeads, headDim } = this.#checkpoint.spec
+    const lengths = prompts.map((ids) => ids.length)
+    const room = Math.min(maxNewTokens, this.contextLength - Math.min(...lengths))
+    const tokens = lengths.reduce((sum, length) => sum + length, 0) + sequences * room
+    const bytes = 2 * layers * kvHeads * headDim * tokens * (this.dtype === 'f32' ? 4 : 2)
+    const available = availableMemory()
+    if (bytes <= available) return
+    const mib = (value: number) => `${Math.ceil(value / 2 ** 20)} MiB`
+    throw new ImplexError(
+      'ERR_OUT_OF_MEMORY',
+      `the keys and values of ${sequences} sequences of up to ${room} new tokens take ${mib(bytes)}, and ${mib(available)} are free; ` +
+        'set a smaller batchSize (--batch-size) or maxNewTokens (--max-new-tokens)',
+    )
+  }
+}
+
+function resolveOptions(options: GenerateOptions, stop: Int32Array) {
+  const { maxNewTokens = 256, temperature = 1, topP = 1, topK = 0, seed = 0, samples = 1, batchSize = 64 } = options
+  checkInteger('maxNewTokens', maxNewTokens, 1, 2 ** 24)
+  checkNumber('temperature', temperature, 0, 1e6)
+  checkNumber('topP', topP, Number.MIN_VALUE, 1)
+  checkInteger('topK', topK, 0, 2 ** 31 - 1)
+  checkInteger('seed', seed, 0)
+  checkInteger('samples', samples, 1, 2 ** 20)
+  checkInteger('batchSize', batchSize, 1, 2 ** 16)
+  checkSignal(options.signal)
+  return { maxNewTokens, temperature, topP, topK, seed, samples, batchSize, stop, signal: options.signal }
+}
+
+function checkSignal(signal: unknown): asserts signal is AbortSignal | undefined {
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw invalidArgument('signal', 'an AbortSignal', signal)
+}
+
+/** Ids that end what a model says: all that the checkpoint names, and the end of a turn. */
+async function defaultStop(checkpoint: Checkpoint, encoder: RowEncoder): Promise<number[]> {
+  const ids = new Set<number>()
+  for (const id of [encoder.terminator, encoder.eosTokenId, checkpoint.eosTokenId]) if (id !== undefined) ids.add(id)
+  for (const name of ['config.json', 'generation_config.json']) {
+    const file = join(checkpoint.path, name)
+    if ((await isFolder(file)) !== false) continue // absent
+    const { eos_token_id: eos } = await readJsonFile(file, 16_000_000, 'ERR_CONFIG_INVALID')
+    for (const id of Array.isArray(eos) ? eos : [eos]) if (Number.isSafeInteger(id) && id >= 0) ids.add(id as number)
+  }
+  return [...ids]
+}

@@ -1,0 +1,200 @@
+/**
+ * A run's folder:
+ *
+ *   config.json     the options as resolved, and under "run" what decides the result: fingerprints of model, data and text
+ *   metrics.jsonl   a line per step and per evaluation
+ *   checkpoints/    see checkpoints.ts
+ *   model/          the trained model in Hugging Face form, at the end
+ *   summary.json    last of all: with it the run is complete
+ *   .lock           while a process is at work, see lock.ts
+ *
+ * Killed at any moment, the folder can be read, and the run can go on.
+ */
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { fileError, systemCode } from '../../core/files.js'
+import { ImplexError } from '../../core/errors.js'
+import { isPlainObject } from '../../core/arguments.js'
+import { isTemporary, writeFileAtomic } from '../../core/atomic.js'
+import { Checkpoints } from './checkpoints.js'
+import { Lock } from '../../native/lock.js'
+
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
+
+/** What config.json holds under "run". */
+export interface RunFacts {
+  /** Where these differ, a resumed run would be another run. */
+  decisive: Record<string, Json>
+  /** Where these differ, results may differ in their last bits. */
+  environment: Record<string, Json>
+  /** The time told to templates, ISO 8601. */
+  now: string
+}
+
+export interface RunConfig {
+  options: Record<string, Json>
+  run: RunFacts
+}
+
+const LOCK = '.lock'
+
+export class RunFolder implements AsyncDisposable {
+  readonly path: string
+  readonly checkpoints: Checkpoints
+  /** Of an earlier process; undefined for a new run. */
+  readonly config: RunConfig | undefined
+  readonly #lock: Lock
+  readonly #made: string | undefined
+
+  /**
+   * Makes the folder, or looks into the one that is there, and keeps other writers out of it until it is disposed of.
+   * @throws ImplexError ERR_IO, ERR_DISK_FULL when it cannot be made or written; ERR_IN_USE; ERR_RESUME_MISMATCH when it is used and `resume`
+   *   is not set, or holds something else than a run
+   */
+  static async open(path: string, resume: boolean, warn: (message: string) => void): Promise<RunFolder> {
+    let made: string | undefined
+    try {
+      made = await mkdir(path, { recursive: true })
+    } catch (error) {
+      throw fileError(path, 'write', error)
+    }
+    const lock = await Lock.take(join(path, LOCK), path, warn)
+    try {
+      return new RunFolder(path, await usableConfig(path, resume), lock, made)
+    } catch (error) {
+      await lock[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  private constructor(path: string, config: RunConfig | undefined, lock: Lock, made: string | undefined) {
+    this.path = path
+    this.config = config
+    this.checkpoints = new Checkpoints(join(path, 'checkpoints'))
+    this.#lock = lock
+    this.#made = made
+  }
+
+  /** Lets others in. A folder that was made here goes away again when nothing was written into it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lock[Symbol.asyncDispose]()
+    if (this.#made === undefined) return
+    const top = resolve(this.#made)
+    for (let folder = resolve(this.path); folder.length >= top.length; folder = dirname(folder)) {
+      const gone = await rmdir(folder).then(
+        () => true,
+        () => false, // it is not empty
+      )
+      if (!gone) return
+    }
+  }
+
+  get metricsPath(): string {
+    return join(this.path, 'metrics.jsonl')
+  }
+
+  get modelPath(): string {
+    return join(this.path, 'model')
+  }
+
+  get summaryPath(): string {
+    return join(this.path, 'summary.json')
+  }
+
+  async writeConfig({ options, run }: RunConfig): Promise<void> {
+    await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify({ ...options, run }, null, 2)}\n`)
+  }
+
+  /** Removes what a killed process left half written. */
+  async clean(): Promise<void> {
+    for (const folder of [this.path, this.checkpoints.path]) {
+      const names = await readdir(folder).catch(() => [])
+      for (const name of names.filter(isTemporary))
+        await rm(join(folder, name), { recursive: true, force: true }).catch(() => {})
+    }
+  }
+
+  /** The summary of a complete run. */
+  async readSummary(): Promise<Record<string, unknown> | undefined> {
+    try {
+      const value: unknown = JSON.parse(await readFile(this.summaryPath, 'utf8'))
+      return isPlainObject(value) ? value : undefined
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return undefined
+      throw fileError(this.summaryPath, 'read', error)
+    }
+  }
+}
+
+/** @returns undefined for a new run @throws ImplexError as RunFolder.open() does */
+async function usableConfig(path: string, resume: boolean): Promise<RunConfig | undefined> {
+  let names: string[]
+  try {
+    names = await readdir(path)
+  } catch (error) {
+    throw fileError(path, 'read', error)
+  }
+  const config = names.includes('config.json') ? await readConfig(join(path, 'config.json')) : undefined
+  const others = names.filter((name) => name !== LOCK && !isTemporary(name))
+  if (config === undefined && others.length > 0) {
+    const message = `${path} is not empty and holds no run (no config.json): choose another folder`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+  }
+  if (config !== undefined && !resume) {
+    const message = `${path} holds a run already: go on with it with --resume (option resume), or choose another folder`
+    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+  }
+  return config
+}
+
+/** A run's config.json. @throws ImplexError ERR_RESUME_MISMATCH, ERR_IO */
+export async function readConfig(path: string): Promise<RunConfig> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    throw fileError(path, 'read', error)
+  }
+  try {
+    const { run, ...options } = JSON.parse(text) as Record<string, Json>
+    if (
+      isPlainObject(run) &&
+      isPlainObject(run.decisive) &&
+      isPlainObject(run.environment) &&
+      typeof run.now === 'string'
+    )
+      return { options, run: run as unknown as RunFacts }
+  } catch {
+    // Said below.
+  }
+  const message = `${path} is not the config.json of a run of implex train, or damaged: choose another folder`
+  throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
+}
+
+/** @throws ImplexError ERR_RESUME_MISMATCH naming every difference */
+export function checkSameRun(path: string, before: RunConfig, now: RunConfig, warn: (message: string) => void): void {
+  const list = (a: Record<string, Json>, b: Record<string, Json>) =>
+    [...new Set([...Object.keys(a), ...Object.keys(b)])]
+      .filter((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name]))
+      .map((name) => `${name} was ${shown(a[name])}, now ${shown(b[name])}`)
+  const decisive = list(before.run.decisive, now.run.decisive)
+  if (decisive.length > 0) {
+    throw new ImplexError(
+      'ERR_RESUME_MISMATCH',
+      `${path} holds another run, which cannot go on like this: ${decisive.join('; ')}. Repeat its options, or train into another folder`,
+      { path },
+    )
+  }
+  const environment = list(before.run.environment, now.run.environment)
+  if (environment.length > 0)
+    warn(
+      `${path} was begun elsewhere (${environment.join('; ')}): results may differ in their last digits from an undisturbed run's`,
+    )
+}
+
+function shown(value: Json | undefined): string {
+  if (value === undefined || value === null) return 'absent'
+  return typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)
+    ? `content ${value.slice(0, 12)}`
+    : JSON.stringify(value)
+}

@@ -1,0 +1,181 @@
+/**
+ * A trained model as a checkpoint folder in Hugging Face form: `…ForSequenceClassification` with one label for the explicit kind,
+ * `…ForCausalLM` for the others.
+ */
+import { join } from 'node:path'
+import type { Checkpoint } from '../../checkpoint/checkpoint.js'
+import { decode } from '../../checkpoint/dtype.js'
+import { FAMILIES } from '../../checkpoint/families.js'
+import { readAt, readJsonFile, withRegularFile } from '../../core/files.js'
+import type { ModelSpec, WeightSource } from '../../native/spec.js'
+import { HEAD_TENSOR } from '../../checkpoint/weights.js'
+import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
+import type { Trainer } from '../../native/handles.js'
+import { ImplexError } from '../../core/errors.js'
+import type { RowEncoder } from '../../text/text-encoder.js'
+import { savedText } from './saved-text.js'
+
+export interface SaveOptions {
+  explicit: boolean
+  /** 'bf16' stores matrices so, as they are computed with; vectors and the head stay f32. */
+  dtype: 'f32' | 'bf16'
+  /** The head, where it was frozen: the trainer does not know it then. */
+  head?: Float32Array
+}
+
+/**
+ * Writes the folder, all or nothing; one that exists is replaced.
+ * @throws ImplexError ERR_NOT_FINITE naming the tensor, ERR_DISK_FULL, ERR_IO
+ */
+export async function saveModel(
+  folder: string,
+  trainer: Pick<Trainer, 'parameters' | 'parameter'>,
+  checkpoint: Checkpoint,
+  encoder: RowEncoder,
+  options: SaveOptions,
+): Promise<void> {
+  const text = await savedText(checkpoint.path, encoder)
+  const tensors = await gatherTensors(trainer, checkpoint, options)
+  for (const { name, data } of tensors) {
+    const bad = data.findIndex((value) => !Number.isFinite(value))
+    if (bad >= 0)
+      throw new ImplexError(
+        'ERR_NOT_FINITE',
+        `tensor "${name}" ended up with ${data[bad]} at element ${bad}: the run diverged`,
+      )
+  }
+  const generation = options.explicit ? {} : await generationConfig(checkpoint.path)
+  await writeCheckpoint(
+    folder,
+    {
+      config: await savedConfig(checkpoint, text.padTokenId, options),
+      tensors,
+      files: { ...text.files, ...generation },
+      dtype: 'f32',
+    },
+    { replace: true },
+  )
+}
+
+async function savedConfig(
+  { path, spec }: Checkpoint,
+  padTokenId: number,
+  { explicit, dtype }: SaveOptions,
+): Promise<Record<string, unknown>> {
+  const config = await readConfigFile(path)
+  config.vocab_size = spec.vocabSize + spec.addedTokens
+  const [name] = Array.isArray(config.architectures) ? config.architectures : []
+  const body = typeof name === 'string' ? name.replace(/(ForCausalLM|ForSequenceClassification|Model)$/, '') : ''
+  if (body !== '') config.architectures = [body + (explicit ? 'ForSequenceClassification' : 'ForCausalLM')]
+  const type = dtype === 'bf16' ? 'bfloat16' : 'float32'
+  if ('torch_dtype' in config || !('dtype' in config)) config.torch_dtype = type
+  if ('dtype' in config) config.dtype = type
+  if (explicit) {
+    config.num_labels = 1
+    config.id2label = { 0: 'LABEL_0' }
+    config.label2id = { LABEL_0: 0 }
+    config.pad_token_id = padTokenId
+  } else {
+    config.tie_word_embeddings = spec.tiedEmbedding
+    for (const key of ['num_labels', 'id2label', 'label2id']) delete config[key]
+  }
+  return config
+}
+
+function readConfigFile(path: string): Promise<Record<string, unknown>> {
+  return readJsonFile(join(path, 'config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
+}
+
+async function generationConfig(path: string): Promise<Record<string, string>> {
+  try {
+    const value = await readJsonFile(join(path, 'generation_config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
+    return { 'generation_config.json': `${JSON.stringify(value, null, 2)}\n` }
+  } catch {
+    return {} // absent or unreadable: nothing that a reward depends on
+  }
+}
+
+/** All tensors of the saved model under the names that transformers gives them, whatever those of the checkpoint were. */
+async function gatherTensors(
+  trainer: Pick<Trainer, 'parameters' | 'parameter'>,
+  { family: name, spec }: Checkpoint,
+  { explicit, dtype, head }: SaveOptions,
+): Promise<NamedTensor[]> {
+  const family = FAMILIES.get(name)!
+  const trained = new Set(trainer.parameters.map(({ role }) => role))
+  const byTensor = new Map<string, WeightSource[]>()
+  for (const weight of spec.weights) {
+    if (weight.role === 'head' || (explicit && weight.role === 'unembedding')) continue
+    byTensor.set(weight.tensor, [...(byTensor.get(weight.tensor) ?? []), weight])
+  }
+  const tensors: NamedTensor[] = []
+  for (const [tensor, parts] of byTensor) {
+    const data = await wholeTensor(trainer, trained, spec, parts)
+    const { role, shape } = parts[0]!
+    const [rows, ...columns] = shape as [number, ...number[]]
+    const added = role === 'embedding' || role === 'unembedding' ? spec.addedTokens : 0
+    tensors.push({
+      name: savedName(tensor, role, family.prefix, family.embedding),
+      shape: [rows + added, ...columns],
+      data,
+      ...(dtype === 'bf16' && shape.length === 2 ? { dtype: 'bf16' as const } : {}),
+    })
+  }
+  if (explicit) {
+    const data = trained.has('head') ? await trainer.parameter('head') : head
+    if (data === undefined) throw new ImplexError('ERR_INTERNAL', 'the head of the trained model is not known')
+    tensors.push({ name: HEAD_TENSOR, shape: [1, spec.hiddenSize], data })
+  }
+  return tensors
+}
+
+function savedName(tensor: string, role: string, prefix: string, embedding: string): string {
+  if (role === 'embedding') return prefix + embedding
+  if (role === 'unembedding' || tensor.startsWith(prefix)) return tensor
+  return prefix + tensor // of a bare body
+}
+
+/** One tensor of the file, its trained parts from the trainer and the rest as they were. */
+async function wholeTensor(
+  trainer: Pick<Trainer, 'parameter'>,
+  trained: ReadonlySet<string>,
+  spec: ModelSpec,
+  parts: WeightSource[],
+): Promise<Float32Array> {
+  const [first] = parts as [WeightSource]
+  if (first.rows === undefined && trained.has(first.role)) return trainer.parameter(first.role)
+  const stored = await readWeight(first)
+  if (first.rows === undefined) {
+    const grows = (first.role === 'embedding' || first.role === 'unembedding') && spec.addedTokens > 0
+    return grows ? withMeanRows(stored, spec.hiddenSize, spec.addedTokens) : stored
+  }
+  const columns = first.shape.length === 2 ? first.shape[1]! : 1
+  for (const { role, rows } of parts) {
+    if (!trained.has(role) || rows === undefined) continue
+    const values = await trainer.parameter(role)
+    const block = rows.block * columns
+    for (let i = 0; i * block < values.length; i++)
+      stored.set(values.subarray(i * block, (i + 1) * block), (rows.start + i * rows.stride) * columns)
+  }
+  return stored
+}
+
+async function readWeight({ file, offset, bytes, dtype, tensor }: WeightSource): Promise<Float32Array> {
+  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
+  if (data.length < bytes) {
+    const message = `${file}: tensor "${tensor}" ends early: the file was cut during the run`
+    throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
+  }
+  return decode(data, dtype)
+}
+
+/** With `count` rows more, each the mean of those before: as the engine made them, summed in the same order. */
+function withMeanRows(table: Float32Array, columns: number, count: number): Float32Array {
+  const sum = new Float64Array(columns)
+  for (let i = 0; i < table.length; i++) sum[i % columns]! += table[i]!
+  const grown = new Float32Array(table.length + count * columns)
+  grown.set(table)
+  const mean = sum.map((value) => value / (table.length / columns))
+  for (let i = 0; i < count; i++) grown.set(mean, table.length + i * columns)
+  return grown
+}
