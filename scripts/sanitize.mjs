@@ -1,15 +1,60 @@
-// Runs the tests under sanitizers (GCC on Linux):
-//   1. the native tests with AddressSanitizer and UndefinedBehaviorSanitizer (build-asan), leaks included
-//   2. the native tests with ThreadSanitizer (build-tsan)
-//   3. the addon with AddressSanitizer and UndefinedBehaviorSanitizer under the JavaScript tests named as arguments (default: addon)
+// Runs the tests under sanitizers (GCC on Linux), in parts that can be run one at a time:
+//   address     native tests and the addon's tests with AddressSanitizer; the native tests look for leaks too
+//   undefined   the same tests with UndefinedBehaviorSanitizer
+//   thread      native tests with ThreadSanitizer
+//
+//   node scripts/sanitize.mjs [--part NAME]… [--unless-recorded] [--record] [TEST…]
+//
+// TEST names JavaScript test files (default: addon). --record writes what was run, with a hash of the native sources, into
+// native/test/sanitized.json; --unless-recorded does nothing when that file has this hash, so unchanged sources are not tested twice.
 // Node itself is not instrumented: the sanitizer's library is preloaded, and leaks are not looked for, since Node frees little at exit.
 import { execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 
 const root = join(import.meta.dirname, '..')
+const recordPath = join(root, 'native', 'test', 'sanitized.json')
 const jobs = process.env.JOBS ?? String(availableParallelism())
-const names = process.argv.slice(2)
+
+const library = (name) => execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim()
+
+const PARTS = {
+  address: {
+    folder: 'build-asan',
+    addon: true,
+    env: {},
+    // libstdc++ is preloaded too: the sanitizer looks up the function that throws exceptions when it starts, before the addon is there.
+    addonEnv: () => ({
+      LD_PRELOAD: `${library('libasan.so')} ${library('libstdc++.so')}`,
+      ASAN_OPTIONS: 'detect_leaks=0',
+    }),
+  },
+  undefined: {
+    folder: 'build-ubsan',
+    addon: true,
+    env: { UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1' },
+    addonEnv: () => ({}),
+  },
+  thread: { folder: 'build-tsan', addon: false, env: { TSAN_OPTIONS: 'halt_on_error=1' } },
+}
+
+/** Everything that the builds are made of: sources, flags and the build itself. */
+function sourcesHash() {
+  const files = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(cc|h|txt)$/.test(name))
+    .map((name) => join('native', name))
+  const hash = createHash('sha256')
+  for (const file of [...files, 'CMakeLists.txt', join('cmake', 'ImplexSources.cmake'), 'sources.json'].sort()) {
+    hash
+      .update(`${file}\0`)
+      .update(readFileSync(join(root, file)))
+      .update('\0')
+  }
+  return hash.digest('hex')
+}
 
 function run(command, args, env = {}) {
   console.log(`> ${command} ${args.join(' ')}`)
@@ -18,7 +63,8 @@ function run(command, args, env = {}) {
   return status === 0
 }
 
-function build(folder, ...options) {
+function build(sanitizer, { folder, addon }) {
+  const options = [`-DIMPLEX_SANITIZE=${sanitizer}`, `-DIMPLEX_BUILD_ADDON=${addon ? 'ON' : 'OFF'}`]
   const configured = run('cmake', [
     '-S',
     '.',
@@ -31,29 +77,57 @@ function build(folder, ...options) {
   return configured && run('cmake', ['--build', folder, '--parallel', jobs])
 }
 
-const library = (name) => execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim()
-const ubsan = { UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1' }
-
-const results = {
-  'native tests, address and undefined behaviour':
-    build('build-asan', '-DIMPLEX_SANITIZE=address;undefined', '-DIMPLEX_BUILD_ADDON=ON') &&
-    run(join(root, 'build-asan', 'implex_native_tests'), [], ubsan),
-  'native tests, threads':
-    build('build-tsan', '-DIMPLEX_SANITIZE=thread') &&
-    run(join(root, 'build-tsan', 'implex_native_tests'), [], { TSAN_OPTIONS: 'halt_on_error=1' }),
-  // libstdc++ is preloaded too: the sanitizer looks up the function that throws exceptions when it starts, before the addon is there.
-  'addon, address and undefined behaviour': run(
-    process.execPath,
-    ['dist/test/run.js', ...(names.length > 0 ? names : ['addon'])],
-    {
-      ...ubsan,
-      IMPLEX_NATIVE: join(root, 'build-asan', 'implex.node'),
-      LD_PRELOAD: `${library('libasan.so')} ${library('libstdc++.so')}`,
-      ASAN_OPTIONS: 'detect_leaks=0',
-      IMPLEX_TEST_TIMEOUT: process.env.IMPLEX_TEST_TIMEOUT ?? '1200',
-    },
-  ),
+function runPart(name, tests) {
+  const part = PARTS[name]
+  if (!build(name, part)) return false
+  if (!run(join(root, part.folder, 'implex_native_tests'), [], part.env)) return false
+  if (!part.addon) return true
+  return run(process.execPath, ['dist/test/run.js', ...tests], {
+    ...part.env,
+    ...part.addonEnv(),
+    IMPLEX_NATIVE: join(root, part.folder, 'implex.node'),
+    IMPLEX_TEST_TIMEOUT: process.env.IMPLEX_TEST_TIMEOUT ?? '1200',
+  })
 }
 
-for (const [name, clean] of Object.entries(results)) console.log(`${clean ? 'clean ' : 'FAILED'} ${name}`)
-process.exitCode = Object.values(results).every(Boolean) ? 0 : 1
+function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      part: { type: 'string', multiple: true, default: Object.keys(PARTS) },
+      record: { type: 'boolean', default: false },
+      'unless-recorded': { type: 'boolean', default: false },
+    },
+  })
+  const unknown = values.part.find((name) => !Object.hasOwn(PARTS, name))
+  if (unknown !== undefined) {
+    console.error(`--part ${unknown}: there is no such part; the parts are ${Object.keys(PARTS).join(', ')}`)
+    return 2
+  }
+  const sources = sourcesHash()
+  if (values['unless-recorded'] && existsSync(recordPath)) {
+    const record = JSON.parse(readFileSync(recordPath, 'utf8'))
+    if (record.sources === sources && values.part.every((name) => Object.hasOwn(record.parts, name))) {
+      console.log(`these native sources have passed the sanitizers: ${recordPath.slice(root.length + 1)}`)
+      return 0
+    }
+  }
+  const tests = positionals.length > 0 ? positionals : ['addon']
+  const parts = {}
+  for (const name of values.part) {
+    const start = performance.now()
+    const clean = runPart(name, tests)
+    parts[name] = { clean, seconds: Math.round((performance.now() - start) / 1000) }
+  }
+  for (const [name, { clean, seconds }] of Object.entries(parts)) {
+    console.log(`${clean ? 'clean ' : 'FAILED'} ${name} (${seconds} s)`)
+  }
+  if (!Object.values(parts).every(({ clean }) => clean)) return 1
+  if (values.record) {
+    const compiler = execFileSync('g++', ['--version'], { encoding: 'utf8' }).split('\n')[0]
+    writeFileSync(recordPath, `${JSON.stringify({ sources, compiler, tests, parts }, null, 2)}\n`)
+  }
+  return 0
+}
+
+process.exitCode = main()
