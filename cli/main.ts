@@ -40,6 +40,8 @@ addGenerate(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)
 
+// Diagnostics never end the work: their reader may have gone (`2>&1 | head`).
+process.stderr.on('error', () => {})
 try {
   await program.parseAsync()
 } catch (error) {

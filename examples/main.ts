@@ -5,6 +5,7 @@ import { EXIT, report, say } from '../cli/exit.js'
 import { Interrupt } from '../cli/interrupt.js'
 import { startExperiment } from './start.js'
 
+process.stderr.on('error', () => {}) // its reader may have gone; that ends no work
 try {
   using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
   const started = performance.now()
