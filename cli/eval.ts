@@ -1,16 +1,18 @@
 /**
  * `implex eval`: a reward model on named sets of preference pairs, as a table and as JSON.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_ERROR } from '../lib/data/score-rows.js'
 import { mkdirSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
-import type { OnLong, RewardKind } from '../lib/data/encode.js'
-import type { DeviceName, DType } from '../lib/native/device.js'
+import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
-import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS, REWARD_KINDS, RewardModel } from '../lib/models/reward-model.js'
+import { RewardModel } from '../lib/models/reward-model.js'
 import { writeFileAtomic } from '../lib/core/atomic.js'
 import { snakeKeys } from '../lib/train/lines.js'
 import { EXIT, say } from './exit.js'

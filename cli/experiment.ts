@@ -1,6 +1,9 @@
 /**
  * `implex experiment`: the paper's experiments, one subcommand each, from flags or from a file of the same options.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_LONG } from '../lib/data/encode.js'
+import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
@@ -12,7 +15,6 @@ import { rewritesExperiment } from '../lab/experiments/rewrites/rewrites.js'
 import type { ExperimentOutcome } from '../lab/experiments/outcome.js'
 import { theoryExperiment } from '../lab/experiments/theory/theory.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../lib/models/reward-model.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { experimentTable } from '../lab/report/experiment-table.js'
 import { Interrupt } from './interrupt.js'

@@ -1,11 +1,13 @@
 /**
  * `implex train`: a run from flags or from a file of the same options, into a run folder, resumable.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_LONG } from '../lib/data/encode.js'
+import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../lib/models/reward-model.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
 import { SCHEDULES } from '../lib/train/schedule.js'

@@ -3,7 +3,7 @@
  */
 import { group, mean } from 'd3-array'
 import type { Comparison, ExperimentResult, ResultTable } from '../experiments/result.js'
-import type { Json } from '../../lib/train/runs/run-folder.js'
+import type { Json } from '../../lib/core/same-run.js'
 import { shellWord } from '../../lib/train/runs/shell-word.js'
 import { attributionBody } from './attribution.js'
 import { curveSection } from './curve-section.js'

@@ -4,8 +4,9 @@
  */
 import { ImplexError } from '../core/errors.js'
 import type { Config } from './config.js'
+import { decode } from './dtype.js'
 import type { Architecture, Family, TensorRule } from './families.js'
-import { quoted } from '../core/files.js'
+import { quoted, readAt, withRegularFile } from '../core/files.js'
 import type { TensorEntry } from './safetensors.js'
 import type { StoredDtype, WeightSource } from '../native/spec.js'
 
@@ -132,6 +133,20 @@ export function storedDtype(entry: TensorEntry): StoredDtype {
   const problem = `${entry.file}: tensor ${quoted(entry.name)} is ${entry.dtype}`
   const advice = 'only F32, F16 and BF16 are read: convert the checkpoint to one of them'
   throw new ImplexError('ERR_TENSOR_DTYPE', `${problem}; ${advice}`, { path: entry.file })
+}
+
+/** The values of a whole tensor of a file. @throws ImplexError ERR_SAFETENSORS_INVALID, ERR_IO */
+export async function readWeight({
+  file,
+  offset,
+  bytes,
+  dtype,
+  tensor,
+}: Pick<WeightSource, 'file' | 'offset' | 'bytes' | 'dtype' | 'tensor'>): Promise<Float32Array> {
+  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
+  if (data.length === bytes) return decode(data, dtype)
+  const message = `${file}: tensor ${quoted(tensor)} ends early: the file was cut while being read`
+  throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
 }
 
 /**

@@ -1,12 +1,13 @@
 /**
  * The options of a training: their defaults are the paper's (arXiv 2507.07981), their checks are here and nowhere else.
  */
+import { POOLS } from '../data/rewards.js'
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
-import type { OnLong } from '../data/encode.js'
+import { ON_LONG, type OnLong } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
 import { checkSetName, type TrainData } from '../data/sources.js'
-import type { DeviceName, DType } from '../native/device.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../native/device.js'
 import {
   checkBoolean,
   checkInteger,
@@ -17,7 +18,6 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'
 import { SCHEDULES, type Schedule } from './schedule.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const

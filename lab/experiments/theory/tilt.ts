@@ -6,9 +6,10 @@
  * raises exactly their logits by δ/β.
  */
 import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
+import { pack } from '../../../lib/data/pack.js'
 import { dot } from '../persona/separator.js'
 import { type Check, compared, type Draw, softmax } from './checks.js'
-import { responseBatch, type TheoryEngine } from './engine.js'
+import type { TheoryEngine } from './engine.js'
 import { untiedCopy } from './untied.js'
 
 const BETA = 0.5
@@ -27,7 +28,7 @@ export async function verificationWithoutGeneration(
   const prompt = tokens(6)
   const { hiddenSize, vocabSize } = engine.spec
   const all = Array.from({ length: vocabSize }, (_, v) => [v])
-  const request = { ...responseBatch([{ prompt, responses: all }]), readout: 'logprob' as const }
+  const request = { ...pack([{ prompt, responses: all }]), readout: 'logprob' as const }
   const score = (spec = engine.spec) =>
     engine.with(async (model) => Float64Array.from((await model.score(request, engine.signal)).values), spec)
   const reference = await score()
