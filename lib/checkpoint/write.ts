@@ -1,6 +1,6 @@
 /**
- * Writes safetensors files and checkpoint folders, all or nothing: a temporary neighbour is filled, flushed to disk and renamed, so that
- * a reader never sees a part. A process killed meanwhile leaves the neighbour behind, hidden as `.NAME.*.tmp`.
+ * Writes safetensors files and checkpoint folders, all or nothing: a temporary neighbor is filled, flushed to disk and renamed, so that
+ * a reader never sees a part. A process killed meanwhile leaves the neighbor behind, hidden as `.NAME.*.tmp`.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises'

@@ -46,7 +46,7 @@ export interface TrainSummary {
   version: string
 }
 
-export async function summarise(parts: {
+export async function summarize(parts: {
   folder: RunFolder
   model: string
   settings: TrainSettings
