@@ -5,7 +5,7 @@
  * IMPLEX_WRITE_DOCS=1 writes the generated parts anew.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -14,6 +14,9 @@ import { implex } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
+
+/** Folders whose own folders are rooms. */
+const HOUSES = ['lib', 'lab', 'native', 'bench']
 
 const docs = suite('documentation')
 
@@ -61,9 +64,24 @@ docs('links and named files exist', () => {
     for (const [, target] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
       assert.ok(existsSync(join(repositoryRoot, dirname(file), target!)), `${file}: ${target}`)
     }
-    for (const [, path] of text.matchAll(/`((?:lib|native|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g)) {
+    for (const [, path] of text.matchAll(
+      /`((?:lib|lab|cli|native|cuda|models|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g,
+    )) {
       assert.ok(existsSync(join(repositoryRoot, path!)), `${file}: ${path}`)
     }
+  }
+})
+
+docs('the map in docs/architecture.md has every room', () => {
+  const text = readDoc('docs/architecture.md')
+  const rooms = HOUSES.flatMap((house) =>
+    readdirSync(join(repositoryRoot, house), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && /^[a-z]/.test(entry.name))
+      .map((entry) => `${house}/${entry.name}`),
+  )
+  assert.ok(rooms.length > 25)
+  for (const room of [...rooms, 'cli', 'cuda', 'examples', 'models', 'scripts', 'test']) {
+    assert.ok(text.includes(`| \`${room}\` |`), `no row of a table begins with \`${room}\``)
   }
 })
 
