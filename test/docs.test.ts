@@ -58,11 +58,24 @@ docs('every error code is in docs/errors.md, and none that does not exist', () =
   assert.equal(listed.sort(), codes.sort())
 })
 
+/** The names by which a document's headings are linked, as GitHub makes them. */
+function anchors(text: string): string[] {
+  const headings = text.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.+)$/gm)
+  return Array.from(headings, ([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+}
+
 docs('links and named files exist', () => {
   for (const file of docFiles()) {
     const text = readDoc(file)
-    for (const [, target] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
-      assert.ok(existsSync(join(repositoryRoot, dirname(file), target!)), `${file}: ${target}`)
+    for (const [, target, anchor] of text.matchAll(/\]\(([^)#:]+)(?:#([^)]*))?\)/g)) {
+      const path = join(dirname(file), target!)
+      assert.ok(existsSync(join(repositoryRoot, path)), `${file}: ${target}`)
+      if (anchor) assert.ok(anchors(readDoc(path)).includes(anchor), `${file}: ${target}#${anchor}`)
     }
     for (const [, path] of text.matchAll(
       /`((?:lib|lab|cli|native|cuda|models|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g,
