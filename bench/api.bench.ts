@@ -1,5 +1,5 @@
 /**
- * The API's own costs around the engine: rendering, tokenising, batching, and a whole small call of score(). Uses benny; set
+ * The API's own costs around the engine: rendering, tokenizing, batching, and a whole small call of score(). Uses benny; set
  * IMPLEX_BENCH_SECONDS for the time per case (default 1) and IMPLEX_BENCH_JSON for a file to compare with bench:compare.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -62,7 +62,7 @@ const summary = await benny.suite(
   benny.add('render a prompt', () => {
     encoder.renderPrompt(next().prompt)
   }),
-  benny.add('tokenise a pair', () => {
+  benny.add('tokenize a pair', () => {
     const { prompt, chosen, rejected } = next()
     encoder.encodePrompt(prompt)
     encoder.encodeResponse(prompt, chosen)

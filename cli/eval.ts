@@ -69,7 +69,7 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
     .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
     .addOption(
       choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default(

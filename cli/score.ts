@@ -33,7 +33,7 @@ import {
   writeResumeFile,
 } from './resume.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { describeSummary, ScoreTally, summarise } from './score-summary.js'
+import { describeSummary, ScoreTally, summarize } from './score-summary.js'
 import { checkSameRun } from '../lib/core/same-run.js'
 import { VERSION } from './version.js'
 
@@ -81,7 +81,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
     .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .addOption(
       choice('--on-long <what>', 'rows beyond the context: error, skip or truncate-prompt (default: error)', ON_LONG),
     )
@@ -148,7 +148,7 @@ async function score(flags: ScoreFlags): Promise<number> {
     return EXIT.interrupted
   }
   if (resumable) await removeResumeFile(flags.out)
-  const summary = summarise(tally, model, seconds, loadSeconds)
+  const summary = summarize(tally, model, seconds, loadSeconds)
   const text = `${JSON.stringify(summary, null, 2)}\n`
   if (flags.summary === '-') await stdoutWrite()(text)
   else if (flags.summary !== undefined) await writeFileAtomic(flags.summary, text)

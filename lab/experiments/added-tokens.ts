@@ -73,7 +73,7 @@ function withRows(table: Float32Array, columns: number, count: number, random: R
   const grown = new Float32Array(table.length + count * columns)
   grown.set(table)
   for (let n = 0; n < count; n++) {
-    // A sum of the centred rows with normal weights has their covariance, times their number.
+    // A sum of the centered rows with normal weights has their covariance, times their number.
     const row = mean.slice()
     for (let r = 0; r < rows; r++) {
       const weight = random.normal() * Math.sqrt(VARIANCE / rows)

@@ -139,7 +139,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
   return encoders
 }
 
-/** Tokenises everything as each kind will: a bad or too long row is told before the first training. */
+/** Tokenizes everything as each kind will: a bad or too long row is told before the first training. */
 async function checkData(
   { settings, conduct }: ResolvedExperiment,
   base: string,

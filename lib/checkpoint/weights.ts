@@ -150,7 +150,7 @@ export async function readWeight({
 }
 
 /**
- * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantised matrix) means that the config
+ * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantized matrix) means that the config
  * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as a value head's, are left alone.
  */
 function refuseLeftovers(

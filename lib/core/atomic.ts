@@ -1,5 +1,5 @@
 /**
- * Files that appear whole or not at all, and stay: a neighbour is written, flushed to disk and renamed, and the folder flushed after it.
+ * Files that appear whole or not at all, and stay: a neighbor is written, flushed to disk and renamed, and the folder flushed after it.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'

@@ -53,7 +53,7 @@ export interface PreparedRow {
   error?: ImplexError
 }
 
-/** Parses, checks and tokenises one row. Never throws for a bad row: the result carries `error`. */
+/** Parses, checks and tokenizes one row. Never throws for a bad row: the result carries `error`. */
 export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
   const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
   let id: string | number | undefined

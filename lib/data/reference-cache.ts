@@ -234,10 +234,10 @@ export function hashTokens(ids: Int32Array, state: TokenHash = SEED): TokenHash 
     high = Math.imul(high ^ Math.imul(value + 0x165667b1, 0x85ebca77), 0xc2b2ae3d)
     high = ((high << 17) | (high >>> 15)) + 0x38495ab5
   }
-  return { low: finalise(low ^ (high << 7)), high: finalise(high ^ low) }
+  return { low: finalize(low ^ (high << 7)), high: finalize(high ^ low) }
 }
 
-function finalise(value: number): number {
+function finalize(value: number): number {
   let h = value
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
@@ -250,8 +250,8 @@ function checkOf(hash: TokenHash, logprob: number): TokenHash {
   double.setFloat64(0, logprob)
   const a = double.getUint32(0)
   const b = double.getUint32(4)
-  const low = (hash.low ^ finalise(a ^ finalise(b))) >>> 0
-  const high = (hash.high ^ finalise(b + Math.imul(finalise(a), 0x9e3779b1))) >>> 0
+  const low = (hash.low ^ finalize(a ^ finalize(b))) >>> 0
+  const high = (hash.high ^ finalize(b + Math.imul(finalize(a), 0x9e3779b1))) >>> 0
   return low === 0 && high === 0 ? { low: 1, high: 0 } : { low, high }
 }
 

@@ -51,7 +51,7 @@ export interface RewardModelOptions {
   cache?: boolean
   /** Defaults to $XDG_CACHE_HOME/implex or ~/.cache/implex. */
   cacheDir?: string
-  /** Threads that tokenise, each with a tokenizer of its own in memory. Defaults to 1. */
+  /** Threads that tokenize, each with a tokenizer of its own in memory. Defaults to 1. */
   encodeThreads?: number
   /** Aborts the opening (ERR_ABORTED). */
   signal?: AbortSignal

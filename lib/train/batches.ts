@@ -1,5 +1,5 @@
 /**
- * From the order of an epoch to optimiser steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
+ * From the order of an epoch to optimizer steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
  * responses; each prompt is in it once, as the parent of its responses.
  */
 import { pack } from '../data/pack.js'

@@ -40,7 +40,7 @@ import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
-import { summarise, type TrainSummary } from './runs/summary.js'
+import { summarize, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
 
 export interface TrainResult {
@@ -48,7 +48,7 @@ export interface TrainResult {
   out: string
   /** The drain signal ended the run; a checkpoint is there to go on from. */
   interrupted: boolean
-  /** Optimiser steps taken, those before a resumption included; 0 when interrupted before the first step of this call. */
+  /** Optimizer steps taken, those before a resumption included; 0 when interrupted before the first step of this call. */
   steps: number
   /** Folder of the trained model; absent when interrupted. */
   model?: string
@@ -321,7 +321,7 @@ class Run {
       dtype: settings.dtype,
       head: weight,
     })
-    const summary = await summarise({
+    const summary = await summarize({
       folder,
       model: checkpoint.path,
       settings,

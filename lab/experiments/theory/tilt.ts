@@ -46,14 +46,14 @@ export async function verificationWithoutGeneration(
   const probability = (logprobs: Float64Array) => correct.reduce((sum, v) => sum + Math.exp(logprobs[v]!), 0)
   const [before, after] = [probability(reference), probability(policy)]
   const bound = before * Math.exp(DELTA / BETA)
-  const normalised = softmax([...reference].map((z, v) => z + (correct.includes(v) ? DELTA / BETA : 0)))
+  const normalized = softmax([...reference].map((z, v) => z + (correct.includes(v) ? DELTA / BETA : 0)))
   return [
     compared(
       'theorem 1: margin of correct over wrong, δ',
       margins.map(() => DELTA),
       margins,
     ),
-    compared('theorem 1: π(correct)', [correct.reduce((sum, v) => sum + normalised[v]!, 0)], [after]),
+    compared('theorem 1: π(correct)', [correct.reduce((sum, v) => sum + normalized[v]!, 0)], [after]),
     {
       statement: 'theorem 1: π(correct) / (π_ref e^(δ/β)) - 1 > 0',
       values: 1,

@@ -17,7 +17,7 @@ const POSITION = 'position.json'
 
 /** Where a run stands, between two steps. */
 export interface RunPosition {
-  /** Optimiser steps taken. */
+  /** Optimizer steps taken. */
   step: number
   /** Epochs completed. */
   epoch: number

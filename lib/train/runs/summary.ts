@@ -45,7 +45,7 @@ export interface TrainSummary {
   version: string
 }
 
-export async function summarise(parts: {
+export async function summarize(parts: {
   folder: RunFolder
   model: string
   settings: TrainSettings
