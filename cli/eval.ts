@@ -4,8 +4,8 @@
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
 import { mkdirSync } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
@@ -13,13 +13,14 @@ import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/devi
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
-import { writeFileAtomic } from '../lib/core/atomic.js'
+import { flushFolder, temporaryName, writeFileAtomic } from '../lib/core/atomic.js'
 import { snakeKeys } from '../lib/train/lines.js'
 import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
 import { choice, integer, positiveNumber } from './options.js'
+import { checkOutputs } from './outputs.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
 import { collectSets } from './train.js'
@@ -95,6 +96,20 @@ the table shows that of the accuracy, the JSON all of them.
 
 async function run(flags: EvalFlags): Promise<number> {
   using interrupt = new Interrupt('stopping')
+  await checkOutputs(
+    [
+      { flag: '--out', path: flags.out, made: true },
+      { flag: '--rewards', path: flags.rewards, made: true },
+      { flag: '--cache-dir', path: flags.cacheDir, made: true },
+    ],
+    [
+      { flag: '--model', path: flags.model },
+      { flag: '--reference', path: flags.reference },
+      { flag: '--head', path: flags.head },
+      { flag: '--template', path: flags.template },
+      ...Object.entries(flags.data).map(([name, path]) => ({ flag: `--data ${name}`, path })),
+    ],
+  )
   const places = await placesOf(flags)
   const { kind, reference, head, beta, pool, device, dtype, template, onLong, cache, cacheDir, encodeThreads } = flags
   using model = await RewardModel.open(flags.model, {
@@ -133,9 +148,9 @@ async function run(flags: EvalFlags): Promise<number> {
         await file.writer.line(formatRow(row, false))
       },
     })
-    for (const { writer } of writers.values()) await writer.flush()
+    for (const file of writers.values()) await file.finish()
   } finally {
-    for (const { handle } of writers.values()) await handle.close().catch(() => {})
+    for (const file of writers.values()) await file.discard()
   }
   const json = {
     version: VERSION,
@@ -189,21 +204,45 @@ async function isFolder(path: string): Promise<boolean> {
   )
 }
 
+/** A set's rewards, written beside the file that they replace in the end. */
 class RewardFile {
   static async create(path: string): Promise<RewardFile> {
+    const temporary = temporaryName(path)
     try {
-      return new RewardFile(await open(path, 'w'), path)
+      return new RewardFile(await open(temporary, 'wx'), temporary, path)
     } catch (error) {
       throw fileError(path, 'write', error)
     }
   }
 
   readonly writer: LineWriter
+  readonly #handle: FileHandle
+  readonly #temporary: string
+  readonly #path: string
+  #finished = false
 
-  private constructor(
-    readonly handle: FileHandle,
-    path: string,
-  ) {
+  private constructor(handle: FileHandle, temporary: string, path: string) {
+    this.#handle = handle
+    this.#temporary = temporary
+    this.#path = path
     this.writer = new LineWriter(fileWrite(handle, path))
+  }
+
+  async finish(): Promise<void> {
+    await this.writer.flush()
+    try {
+      await this.#handle.sync()
+      await rename(this.#temporary, this.#path)
+      await flushFolder(dirname(this.#path))
+    } catch (error) {
+      throw fileError(this.#path, 'write', error)
+    }
+    this.#finished = true
+  }
+
+  /** Closes it; what is not finished goes away. */
+  async discard(): Promise<void> {
+    await this.#handle.close().catch(() => {})
+    if (!this.#finished) await rm(this.#temporary, { force: true }).catch(() => {})
   }
 }

@@ -13,12 +13,14 @@ import { EXIT, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
 import { choice, integer, positiveNumber } from './options.js'
+import { checkOutputs, refuseOverwriting } from './outputs.js'
 
 interface GenerateFlags {
   model: string
   prompt?: string[]
   data?: string
   out?: string
+  force?: boolean
   maxNewTokens?: number
   temperature?: number
   topP?: number
@@ -40,6 +42,7 @@ export function addGenerate(program: Command, finish: (status: number) => void):
     .option('--prompt <text...>', 'prompts')
     .option('--data <file>', 'JSON Lines whose "prompt" is continued; - for standard input')
     .option('--out <file>', 'write the lines there (default: standard output)')
+    .option('--force', 'overwrite --out')
     .option('--max-new-tokens <n>', 'most tokens for a sequence (default: 256)', integer(1))
     .option('--temperature <number>', '0 takes the most probable token (default: 1)', notNegative)
     .option('--top-p <number>', 'draw from the most probable tokens that reach it (default: 1)', positiveNumber)
@@ -66,9 +69,18 @@ async function run(flags: GenerateFlags): Promise<number> {
   if ((flags.prompt === undefined) === (flags.data === undefined)) {
     throw new UsageError('give either --prompt or --data')
   }
+  await checkOutputs(
+    [{ flag: '--out', path: flags.out }],
+    [
+      { flag: '--data', path: flags.data },
+      { flag: '--model', path: flags.model },
+      { flag: '--template', path: flags.template },
+    ],
+  )
+  if (flags.out !== undefined) await refuseOverwriting(flags.out, flags.force, 'choose another --out')
   using interrupt = new Interrupt('stopping')
   const { signal } = interrupt
-  const { model: path, template, device, dtype, data, out, prompt, ...rest } = flags
+  const { model: path, template, device, dtype, data, out, prompt, force: _, ...rest } = flags
   const prompts = data === undefined ? prompt! : await readPrompts(data)
   using model = await LanguageModel.open(path, { ...defined({ template, device, dtype }), signal })
   const handle = out === undefined ? undefined : await openOut(out)

@@ -1,12 +1,18 @@
 /**
  * Lines to a file or to standard output: gathered into larger writes, but never kept for long, and with back-pressure.
  */
-import type { FileHandle } from 'node:fs/promises'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { fileError, systemCode } from '../lib/core/files.js'
+import { ImplexError } from '../lib/core/errors.js'
 import { OutputClosed } from './exit.js'
 
 const GATHER_CHARACTERS = 64 * 1024
 const GATHER_MS = 100
+/** How long a named pipe may be without a reader. */
+const READER_SECONDS = 10
 
 type Write = (text: string) => Promise<void>
 
@@ -61,12 +67,38 @@ export function fileWrite(file: FileHandle, path: string): Write {
 
 /** Throws OutputClosed when nobody reads any more. */
 export function stdoutWrite(): Write {
-  process.stdout.on('error', () => {}) // each write's callback tells; without a listener the event would end the process
+  return streamWrite(process.stdout, 'standard output')
+}
+
+/**
+ * Writes to a named pipe or a device.
+ * @throws ImplexError ERR_IO, also where nobody has opened the pipe to read from it
+ */
+export async function pipeWrite(path: string): Promise<Write> {
+  // Opened without waiting: a pipe that nobody reads would block a thread of Node's pool, which even the end of the process waits for.
+  for (let waited = 0; ; waited += 0.1) {
+    try {
+      const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
+      if (fstatSync(fd).isFIFO()) return streamWrite(new Socket({ fd, readable: false, writable: true }), path)
+      closeSync(fd)
+      return fileWrite(await open(path, 'w'), path)
+    } catch (error) {
+      if (systemCode(error) !== 'ENXIO') throw fileError(path, 'write', error)
+      if (waited >= READER_SECONDS) {
+        throw new ImplexError('ERR_IO', `${path} is a pipe that nobody reads: start its reader first`, { path })
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
+function streamWrite(stream: Writable, name: string): Write {
+  stream.on('error', () => {}) // each write's callback tells; without a listener the event would end the process
   return (text) =>
     new Promise((resolve, reject) => {
-      process.stdout.write(text, (error) => {
+      stream.write(text, (error) => {
         if (error == null) resolve()
-        else reject(systemCode(error) === 'EPIPE' ? new OutputClosed() : fileError('standard output', 'write', error))
+        else reject(systemCode(error) === 'EPIPE' ? new OutputClosed() : fileError(name, 'write', error))
       })
     })
 }

@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { writeReport } from '../lab/report/index.js'
 import { EXIT, say } from './exit.js'
 import { stdoutWrite } from './line-writer.js'
+import { checkOutputs } from './outputs.js'
 
 interface ReportFlags {
   out?: string
@@ -33,6 +34,13 @@ output.
 }
 
 async function run(runs: string[], flags: ReportFlags): Promise<number> {
+  await checkOutputs(
+    [
+      { flag: '--out', path: flags.out, made: true },
+      { flag: '--figures', path: flags.figures, made: true },
+    ],
+    runs.map((path) => ({ flag: 'RUN', path })),
+  )
   const { page, figures, warnings } = await writeReport(runs, flags)
   for (const warning of warnings) say(`warning: ${warning}`)
   if (flags.figures !== undefined) say(`${figures.length} files of figures in ${flags.figures}`)

@@ -2,10 +2,8 @@
  * Continuing an interrupted `implex score`. Beside the output, while it is unfinished, lies OUT.resume.json: everything that decides
  * the output's bytes. Only a run that agrees in all of it may go on where the lines end; the result is then that of one undisturbed run.
  */
-import { createHash } from 'node:crypto'
-import { type FileHandle, open, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, rm } from 'node:fs/promises'
 import { writeFileAtomic } from '../lib/core/atomic.js'
-import type { Checkpoint } from '../lib/checkpoint/checkpoint.js'
 import { fileError, readJsonIfPresent, systemCode } from '../lib/core/files.js'
 import { readJsonl } from '../lib/data/jsonl.js'
 import { ImplexError } from '../lib/core/errors.js'
@@ -13,10 +11,10 @@ import { isPlainObject } from '../lib/core/arguments.js'
 import { parseFacts } from '../lib/data/row-lines.js'
 import type { ScoreTally } from './score-summary.js'
 
-const FORMAT = 1
+const FORMAT = 2
 const NEWLINE = 0x0a
 const BLOCK_BYTES = 64 * 1024
-const MAX_LINE_BYTES = 256 * 1024 * 1024
+export const MAX_LINE_BYTES = 256 * 1024 * 1024
 
 /** What decides the bytes: readable names and values, so that a difference can be named. */
 export type RunIdentity = Record<string, string | number | boolean | null>
@@ -53,8 +51,12 @@ export async function removeResumeFile(out: string): Promise<void> {
   await rm(resumePath(out), { force: true })
 }
 
-/** Cuts a partial last line off, counts the complete ones into `tally`, and opens the file to append to it. */
-export async function reopenOutput(out: string, tally: ScoreTally): Promise<FileHandle> {
+/**
+ * Cuts off a partial last line and lines without a row in the journal, counts the rest into `tally`, and opens the file to append to it.
+ *
+ * @param rows rows in the journal
+ */
+export async function reopenOutput(out: string, tally: ScoreTally, rows: number): Promise<FileHandle> {
   let file: FileHandle
   try {
     file = await open(out, 'r+').catch((error: unknown) => {
@@ -65,19 +67,21 @@ export async function reopenOutput(out: string, tally: ScoreTally): Promise<File
     throw fileError(out, 'open', error)
   }
   try {
-    const end = await endOfLastLine(file)
-    await file.truncate(end)
-    for await (const { text = '', line } of readJsonl(out, { maxLineBytes: MAX_LINE_BYTES })) {
+    await file.truncate(await endOfLastLine(file))
+    let end = 0
+    for await (const { text = '', line } of readJsonl(out, { maxLineBytes: MAX_LINE_BYTES, limit: rows })) {
       const facts = parseFacts(text)
       if (facts?.index !== tally.rows) {
         throw new ImplexError(
           'ERR_RESUME_MISMATCH',
           `${out}: line ${line} is not the one this run wrote for row ${tally.rows}; start anew with --force`,
-          { path: out, ...(line === undefined ? {} : { line }) },
+          { path: out, line },
         )
       }
       tally.addResumed(facts)
+      end += Buffer.byteLength(text) + 1
     }
+    await file.truncate(end)
     await file.close()
     return await open(out, 'a')
   } catch (error) {
@@ -97,37 +101,4 @@ async function endOfLastLine(file: FileHandle): Promise<number> {
     end = start
   }
   return 0
-}
-
-const SAMPLES = 64
-const SAMPLE_BYTES = 16 * 1024
-
-/**
- * A checkpoint's identity without reading gigabytes: its numbers, and size and evenly spread samples of each weight file (all of a
- * small one). Enough to notice that another model, or another state of a training, stands in the same place.
- */
-export async function sampleCheckpoint({ spec }: Checkpoint): Promise<string> {
-  const { weights, ...numbers } = spec
-  const hash = createHash('sha256').update(
-    JSON.stringify({ ...numbers, inverseFrequencies: [...numbers.inverseFrequencies] }),
-  )
-  const buffer = Buffer.alloc(SAMPLE_BYTES)
-  for (const path of [...new Set(weights.map((weight) => weight.file))].sort()) {
-    let file: FileHandle | undefined
-    try {
-      const { size } = await stat(path)
-      file = await open(path)
-      hash.update(`${size} `)
-      const step = Math.max(SAMPLE_BYTES, (size - SAMPLE_BYTES) / (SAMPLES - 1))
-      for (let at = 0; at < size; at += step) {
-        const { bytesRead } = await file.read(buffer, 0, SAMPLE_BYTES, Math.floor(at))
-        hash.update(buffer.subarray(0, bytesRead))
-      }
-    } catch (error) {
-      throw fileError(path, 'read', error)
-    } finally {
-      await file?.close()
-    }
-  }
-  return hash.digest('hex')
 }

@@ -4,37 +4,28 @@
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { writeFileAtomic } from '../lib/core/atomic.js'
-import { readHead } from '../lib/checkpoint/checkpoint.js'
-import { fileError, systemCode } from '../lib/core/files.js'
+import { type Checkpoint, readHead } from '../lib/checkpoint/checkpoint.js'
+import { modelFingerprint } from '../lib/checkpoint/fingerprint.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
-import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
+import { defaultCacheDir, NUMERICS_VERSION } from '../lib/data/reference-cache.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import type { RewardModelOptions } from '../lib/models/reward-options.js'
-import { Lock } from '../lib/native/lock.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
-import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
+import { stdoutWrite } from './line-writer.js'
+import { checkOutputs } from './outputs.js'
 import { choice, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
-import {
-  readResumeFile,
-  removeResumeFile,
-  reopenOutput,
-  type ResumeFile,
-  resumePath,
-  type RunIdentity,
-  sampleCheckpoint,
-  writeResumeFile,
-} from './resume.js'
+import type { RunIdentity } from './resume.js'
+import { ScoreOutput } from './score-output.js'
 import { formatRow } from '../lib/data/row-lines.js'
 import { describeSummary, ScoreTally, summarize } from './score-summary.js'
-import { checkSameRun } from '../lib/core/same-run.js'
 import { VERSION } from './version.js'
 
 interface ScoreFlags {
@@ -91,7 +82,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .option('--logprobs', 'implicit: also write log-probabilities, per token too')
     .option('--limit <n>', 'stop after this many rows', integer(0))
     .option('--resume', 'continue an interrupted run into the same --out')
-    .option('--force', 'overwrite an unfinished --out')
+    .option('--force', 'overwrite --out, finished or not')
     .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
     .option('--no-cache', 'keep no reference log-probabilities')
     .option('--quiet', 'say nothing on stderr but warnings and errors')
@@ -112,42 +103,39 @@ one line, in order, with all digits of its rewards.
 
 async function score(flags: ScoreFlags): Promise<number> {
   checkFlags(flags)
+  await checkPlaces(flags)
   using interrupt = new Interrupt('finishing the batch under way; once more to stop at once')
-  const resumable = flags.out !== '-' && (await isRegularOrAbsent(flags.out))
-  await using _ = resumable ? await Lock.take(`${flags.out}.lock`, flags.out, warn) : undefined
-  const before = resumable ? await unfinishedRun(flags) : undefined
-  const dataFingerprint = await readJsonl(flags.data).fingerprint() // a missing file shows before the model is loaded
+  await using output = await ScoreOutput.take(flags.out, { force: flags.force, resume: flags.resume }, warn)
+  const source = readJsonl(flags.data, { limit: flags.limit })
+  await source.check() // a missing file shows before the model is loaded
+  if (flags.resume && (await output.isComplete(source))) {
+    if (!flags.quiet) say(`${flags.out} is complete; there is nothing to resume`)
+    return EXIT.done
+  }
 
-  const now = before === undefined ? new Date() : new Date(before.now)
+  const now = output.begun === undefined ? new Date() : new Date(output.begun.now)
   const start = performance.now()
   using model = await RewardModel.open(flags.model, modelOptions(flags, now, interrupt.signal))
+  const run = output.resumable ? await identify(flags, model, interrupt.signal) : {}
   const loadSeconds = (performance.now() - start) / 1000
 
   const tally = new ScoreTally()
-  let file: FileHandle | undefined
-  if (flags.out !== '-') {
-    const run = resumable ? await identify(flags, model, dataFingerprint) : {}
-    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start anew with --force')
-    file = before === undefined ? await createOutput(flags.out) : await reopenOutput(flags.out, tally)
-    if (before === undefined && resumable) await writeResumeFile(flags.out, now, run)
-  }
-  const writer = new LineWriter(file === undefined ? stdoutWrite() : fileWrite(file, flags.out))
-
+  await output.open(run, now, source, tally)
   let seconds = 0
   try {
-    seconds = await scoreAll(flags, model, tally, writer, interrupt.signal)
+    seconds = await scoreAll(flags, model, tally, output, interrupt.signal)
   } catch (error) {
-    await writer.flush().catch(() => {})
-    throw withPlace(error, flags, resumable)
-  } finally {
-    await file?.close().catch(() => {})
+    await output.flush().catch(() => {})
+    throw withPlace(error, flags, output.resumable)
   }
   if (interrupt.signal.aborted) {
-    const next = resumable ? 'go on with the same command and --resume' : 'it cannot be resumed: that needs --out FILE'
+    const next = output.resumable
+      ? 'go on with the same command and --resume'
+      : 'it cannot be resumed: that needs --out FILE'
     say(`interrupted after ${tally.rows} rows; ${next}`)
     return EXIT.interrupted
   }
-  if (resumable) await removeResumeFile(flags.out)
+  await output.finish()
   const summary = summarize(tally, model, seconds, loadSeconds)
   const text = `${JSON.stringify(summary, null, 2)}\n`
   if (flags.summary === '-') await stdoutWrite()(text)
@@ -156,36 +144,60 @@ async function score(flags: ScoreFlags): Promise<number> {
   return EXIT.done
 }
 
+/** No output may be an input or another output, under whatever name. */
+async function checkPlaces({
+  model,
+  data,
+  reference,
+  head,
+  template,
+  out,
+  summary,
+  cacheDir,
+}: ScoreFlags): Promise<void> {
+  await checkOutputs(
+    [
+      { flag: '--out', path: out },
+      { flag: '--summary', path: summary },
+      { flag: '--cache-dir', path: cacheDir, made: true },
+    ],
+    [
+      { flag: '--data', path: data },
+      { flag: '--model', path: model },
+      { flag: '--reference', path: reference },
+      { flag: '--head', path: head },
+      { flag: '--template', path: template },
+    ],
+  )
+}
+
 /** The work itself; returns how long it took. */
 async function scoreAll(
   flags: ScoreFlags,
   model: RewardModel,
   tally: ScoreTally,
-  writer: LineWriter,
+  output: ScoreOutput,
   drain: AbortSignal,
 ): Promise<number> {
-  const source = readJsonl(flags.data, {
-    skipRows: tally.rows,
-    ...(flags.limit === undefined ? {} : { limit: flags.limit }),
-  })
+  const source = readJsonl(flags.data, { skipRows: tally.rows, limit: flags.limit })
   const size = await sizeOf(flags.data)
   using _ = new Progress(
     () => ({ rows: tally.rows, tokens: tally.tokens, ...share(source, size, flags.limit) }),
     flags.quiet === true,
   )
-  const stream = model.scoreStream(source, {
+  const stream = model.scoreStream(output.watch(source), {
     onError: flags.onError,
     tokenLogprobs: flags.logprobs === true,
     firstOrdinal: tally.responses,
     drain,
-    ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+    batchTokens: flags.batchTokens,
   })
   const start = performance.now()
   for await (const row of stream) {
     tally.add(row)
-    await writer.line(formatRow(row, flags.logprobs === true))
+    await output.line(formatRow(row, flags.logprobs === true))
   }
-  await writer.flush()
+  await output.flush()
   return (performance.now() - start) / 1000
 }
 
@@ -204,32 +216,20 @@ function modelOptions(flags: ScoreFlags, now: Date, signal: AbortSignal): Reward
   return { ...flags, now, signal, onWarning: warn }
 }
 
-/** The run to continue; undefined to start anew. */
-async function unfinishedRun({ out, resume, force }: ScoreFlags): Promise<ResumeFile | undefined> {
-  if (force) return undefined
-  const before = await readResumeFile(out)
-  if (before !== undefined) {
-    if (resume) return before
-    const message = `${out} is unfinished (${resumePath(out)} lies beside it): go on with --resume, or overwrite it with --force`
-    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
-  }
-  if (resume && (await sizeOf(out)) !== undefined) {
-    const message = `${out} has no ${resumePath(out)} beside it: it is finished, or not from implex score; --force overwrites it`
-    throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
-  }
-  return undefined
-}
-
-/** --on-error, --limit, --batch-tokens and the cache decide no byte of a line that is written. */
-async function identify(flags: ScoreFlags, model: RewardModel, data: string | undefined): Promise<RunIdentity> {
+/**
+ * --on-error, --limit, --batch-tokens and the cache decide no byte of a line that is written. Of the data, every row is compared.
+ * The weights' digests are remembered in the cache folder, so that only a file that has changed is read for them.
+ */
+async function identify(flags: ScoreFlags, model: RewardModel, signal: AbortSignal): Promise<RunIdentity> {
   const { checkpoint, referenceCheckpoint } = model
   const head = flags.head === undefined ? null : await readHead(flags.head, checkpoint.spec.hiddenSize)
+  const fingerprint = (one: Checkpoint) =>
+    modelFingerprint(one, flags.cache ? (flags.cacheDir ?? defaultCacheDir()) : undefined, signal)
   return {
     version: VERSION,
     numerics: NUMERICS_VERSION,
-    data: data ?? null,
-    model: await sampleCheckpoint(checkpoint),
-    reference: referenceCheckpoint === undefined ? null : await sampleCheckpoint(referenceCheckpoint),
+    model: await fingerprint(checkpoint),
+    reference: referenceCheckpoint === undefined ? null : await fingerprint(referenceCheckpoint),
     head: head === null ? null : createHash('sha256').update(head).digest('hex'),
     template: model.textFingerprint,
     kind: model.kind,
@@ -240,14 +240,6 @@ async function identify(flags: ScoreFlags, model: RewardModel, data: string | un
     device: model.device,
     dtype: model.dtype,
     kernels: model.kernels,
-  }
-}
-
-async function createOutput(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'w')
-  } catch (error) {
-    throw fileError(path, 'write', error)
   }
 }
 
@@ -264,15 +256,6 @@ function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unkno
     cause: error,
     ...(error.line && { line: error.line }),
   })
-}
-
-/** Devices and named pipes can be written to, but nothing can be put beside them or continued. */
-async function isRegularOrAbsent(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isFile()
-  } catch (error) {
-    return systemCode(error) === 'ENOENT'
-  }
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

@@ -30,6 +30,7 @@ export type ImplexErrorCode =
   | 'ERR_NATIVE_MISSING'
   | 'ERR_RESUME_MISMATCH'
   | 'ERR_IN_USE'
+  | 'ERR_OUTPUT_EXISTS'
   | 'ERR_RUN_INVALID'
   | 'ERR_SELF_CHECK'
   | 'ERR_INTERNAL'

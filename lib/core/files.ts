@@ -2,7 +2,7 @@
  * Small file reads whose every failure is an ImplexError that names the file.
  */
 import { constants } from 'node:fs'
-import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { ImplexError, type ImplexErrorCode } from './errors.js'
 import { isPlainObject } from './arguments.js'
 
@@ -75,13 +75,18 @@ export async function readAt(handle: FileHandle, position: number, length: numbe
   return buffer.subarray(0, done)
 }
 
-/** The text of a file. @throws ImplexError ERR_IO */
+/** The text of a regular file. @throws ImplexError ERR_IO */
 export async function readText(file: string): Promise<string> {
   try {
-    return await readFile(file, 'utf8')
+    return await withRegularFile(file, (handle) => handle.readFile('utf8'))
   } catch (error) {
-    throw fileError(file, 'read', error)
+    throw error instanceof ImplexError && isAbsent(error.cause) ? fileError(file, 'read', error.cause) : error
   }
+}
+
+/** Whether a failed system call says that nothing is there. */
+export function isAbsent(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')
 }
 
 /** The text of a file that need not be there. @throws ImplexError ERR_IO */

@@ -4,11 +4,11 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { ImplexError } from '../core/errors.js'
 import { checkInteger } from '../core/arguments.js'
+import { type OpenStream, openStream } from '../core/open-stream.js'
 import { type RowSource, rowError, type SourceRow } from './rows.js'
 
 const NEWLINE = 0x0a
@@ -52,14 +52,24 @@ export class JsonlSource implements RowSource {
     this.name = typeof from !== 'string' ? 'the stream' : from === '-' ? 'standard input' : from
   }
 
+  /** Whether there is something to read, told without reading. @throws ImplexError ERR_IO */
+  async check(): Promise<void> {
+    if (typeof this.#from !== 'string' || this.#from === '-') return
+    try {
+      if ((await stat(this.#from)).isDirectory()) throw new Error('it is a folder')
+    } catch (error) {
+      throw this.#readError(error)
+    }
+  }
+
   /** Size and both ends of the file: cheap, and enough to notice another or a grown file. Undefined for a pipe or a stream. */
   async fingerprint(): Promise<string | undefined> {
     if (typeof this.#from !== 'string' || this.#from === '-') return undefined
     let file: Awaited<ReturnType<typeof open>> | undefined
     try {
-      file = await open(this.#from, 'r')
-      const stats = await file.stat()
+      const stats = await stat(this.#from)
       if (!stats.isFile()) return undefined
+      file = await open(this.#from, 'r')
       const hash = createHash('sha256').update(`jsonl ${stats.size} `)
       const bytes = Buffer.alloc(FINGERPRINT_BYTES)
       for (const position of [0, Math.max(0, stats.size - FINGERPRINT_BYTES)]) {
@@ -82,7 +92,7 @@ export class JsonlSource implements RowSource {
   async *chunks(): AsyncGenerator<SourceRow[]> {
     if (this.#limit <= this.#skipRows) return
     const splitter = new LineSplitter(this.#skipRows, this.#limit, this.#maxLineBytes)
-    const stream = await this.#open()
+    const { stream, checkUnchanged } = this.#open()
     try {
       for await (const chunk of stream) {
         const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk as string | Uint8Array)
@@ -94,19 +104,21 @@ export class JsonlSource implements RowSource {
     } catch (error) {
       throw error instanceof ImplexError ? error : this.#readError(error)
     }
+    // Before the last line comes out: of a file that was cut it may be half of one.
+    await checkUnchanged()
     const rows = splitter.end()
     if (rows.length > 0) yield rows
   }
 
-  async #open(): Promise<Readable> {
-    if (typeof this.#from !== 'string') return this.#from
-    if (this.#from === '-') return process.stdin
+  #open(): OpenStream {
+    const given = (stream: Readable): OpenStream => ({ stream, checkUnchanged: async () => {} })
+    if (typeof this.#from !== 'string') return given(this.#from)
+    if (this.#from === '-') return given(process.stdin)
     try {
-      if ((await stat(this.#from)).isDirectory()) throw new Error('it is a folder')
+      return openStream(this.#from, READ_BYTES)
     } catch (error) {
       throw this.#readError(error)
     }
-    return createReadStream(this.#from, { highWaterMark: READ_BYTES })
   }
 
   #readError(error: unknown): ImplexError {

@@ -61,7 +61,8 @@ function isLocked({ fd }: FileHandle, target: string, warn: (message: string) =>
   }
 }
 
-async function inUse(path: string, target: string): Promise<ImplexError> {
+/** @param path the lock's file @param target what is locked */
+export async function inUse(path: string, target: string): Promise<ImplexError> {
   const holder = /^\d+$/m.exec(await readFile(path, 'utf8').catch(() => ''))?.[0]
   const [who, end] =
     holder === undefined ? ['another process', 'end it'] : [`process ${holder}`, `end it (kill ${holder})`]

@@ -2,8 +2,9 @@
  * tokenizer.json as plain, checked data: what a byte-pair tokenizer needs and nothing that would be tokenized wrongly in silence.
  * A component whose ids were not checked against the reference implementation is refused by name.
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import path from 'node:path'
+import { isAbsent, readText } from '../core/files.js'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 
@@ -64,13 +65,9 @@ export async function readTokenizerFile(folder: string): Promise<{ file: string;
   const file = path.join(folder, 'tokenizer.json')
   let text: string
   try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') {
-      throw new ImplexError('ERR_IO', `cannot read ${file}: ${(cause as Error).message}`, { cause, path: file })
-    }
-    throw await missingTokenizer(folder)
+    text = await readText(file)
+  } catch (error) {
+    throw isAbsent((error as Error).cause) ? await missingTokenizer(folder) : error
   }
   try {
     return { file, text, json: JSON.parse(text) }
