@@ -159,13 +159,10 @@ ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>
   }
   ensure_rope_table(positions);
   pass_->shape = std::make_unique<DeviceBatch>(d, batch.segments());
-  d.call(&ix_backend::upload, static_cast<void*>(pass_->token_ids), static_cast<const void*>(batch.tokens().data()),
-         batch.tokens().size() * sizeof(int32_t));
-  d.call(&ix_backend::upload, static_cast<void*>(pass_->row_ids), static_cast<const void*>(rows.data()),
-         rows.size() * sizeof(int32_t));
+  d.call(&ix_backend::upload, pass_->token_ids, batch.tokens().data(), batch.tokens().size() * sizeof(int32_t));
+  d.call(&ix_backend::upload, pass_->row_ids, rows.data(), rows.size() * sizeof(int32_t));
   Recording recording(d, keep == Keep::kNothing && tokens <= kRecordedTokens);
-  d.call(&ix_backend::embedding, static_cast<const ix_weight*>(weights_.embedding.get()),
-         static_cast<const int32_t*>(pass_->token_ids), static_cast<const ix_mat*>(&pass_->inputs[0]));
+  d.call(&ix_backend::embedding, weights_.embedding.get(), pass_->token_ids, &pass_->inputs[0]);
   for (int64_t i = 0; i < spec_.layers; ++i) {
     cancel.check();
     if (i > 0 && i % kRecordedLayers == 0) recording.next();
@@ -194,8 +191,8 @@ void Transformer::backward(const TransformerGradients& gradients, const CancelFl
     layer.backward(shape_of_layer(i), buffers, gradients.layers[static_cast<size_t>(i)], pass_->backward);
   }
   if (gradients.first_layer == 0 && gradients.embedding != nullptr) {
-    d.call(&ix_backend::embedding_backward, static_cast<const int32_t*>(pass_->token_ids),
-           static_cast<const ix_mat*>(&pass_->backward.stream), gradients.embedding, spec_.vocabulary());
+    d.call(&ix_backend::embedding_backward, pass_->token_ids, &pass_->backward.stream, gradients.embedding,
+           spec_.vocabulary());
   }
 }
 

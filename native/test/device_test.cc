@@ -12,7 +12,7 @@ using namespace implex::test;
 
 TEST(device_buffers) {
   Device device(implex_cpu_backend());
-  CHECK(device.name() == "cpu" && !device.description().empty() && !device.kernels().empty(),
+  CHECK(device.name() == "cpu" && !device.description().empty() && !device.kernel_set().empty(),
         "a device describes itself");
   DeviceBuffer empty;
   CHECK(empty.data() == nullptr && empty.bytes() == 0, "an empty buffer");
@@ -21,8 +21,7 @@ TEST(device_buffers) {
   CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % 256 == 0, "alignment of 256");
   DeviceBuffer moved = std::move(buffer);
   std::vector<float> back(3);
-  device.call(&ix_backend::download, static_cast<void*>(back.data()), static_cast<const void*>(moved.data()),
-              moved.bytes());
+  device.call(&ix_backend::download, back.data(), moved.data(), moved.bytes());
   CHECK(back == values, "values come back");
   moved = DeviceBuffer::of(device, std::vector<float>());
   CHECK(moved.bytes() == 0, "a buffer of nothing");

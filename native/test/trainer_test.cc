@@ -37,9 +37,9 @@ std::set<int32_t> rows_of(const TrainRequest& request, const TrainOptions& optio
   for (const int32_t s : request.scored) {
     const Segment& own = request.segments[static_cast<size_t>(s)];
     const bool last = options.objective == Objective::kGenerative ||
-                      (options.objective == Objective::kExplicit && !options.pool_mean);
+                      (options.objective == Objective::kExplicit && options.pooling == Pooling::kLast);
     if (last) rows.insert(own.start + own.length - 1);
-    if (options.objective == Objective::kExplicit && options.pool_mean)
+    if (options.objective == Objective::kExplicit && options.pooling == Pooling::kMean)
       for (int32_t i = 0; i < own.length; ++i) rows.insert(own.start + i);
     if (options.objective != Objective::kImplicit && options.objective != Objective::kSft) continue;
     for (int32_t i = 1; i < own.length; ++i) rows.insert(own.start + i - 1);
@@ -53,10 +53,10 @@ std::set<int32_t> rows_of(const TrainRequest& request, const TrainOptions& optio
 // Overwrites one value of a parameter, in the flat array and in what the model computes with.
 void set_value(Trainer& trainer, const std::string& role, int64_t at, float value) {
   const Parameters& p = trainer.parameters();
-  trainer.model().transformer().device().call(&ix_backend::upload,
-                                              static_cast<void*>(p.values() + p.find(role)->offset + at),
-                                              static_cast<const void*>(&value), sizeof value);
-  p.refresh(trainer.model().transformer().mutable_weights(), trainer.model().head());
+  trainer.model().transformer().device().call(&ix_backend::upload, p.values() + p.find(role)->offset + at, &value,
+                                              sizeof value);
+  Transformer& model = trainer.model().transformer();
+  p.refresh(model.spec(), model.mutable_weights(), trainer.model().head());
 }
 
 }  // namespace
@@ -242,9 +242,8 @@ TEST(trainer_step_refuses_gradients_that_are_not_finite) {
   const Arrays before = parameters_of(*trainer);
   const Parameters& p = trainer->parameters();
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  trainer->model().transformer().device().call(&ix_backend::upload,
-                                               static_cast<void*>(p.gradients() + p.find("layers.1.up")->offset + 5),
-                                               static_cast<const void*>(&nan), sizeof nan);
+  trainer->model().transformer().device().call(&ix_backend::upload, p.gradients() + p.find("layers.1.up")->offset + 5,
+                                               &nan, sizeof nan);
   CHECK_ERROR(ErrorCode::kNotFinite, trainer->step(1e-3, 1), "layers.1.up");
   CHECK(parameters_of(*trainer) == before && trainer->steps() == 0, "a refused step changed something");
   trainer->zero_gradients();
