@@ -31,6 +31,29 @@ Transformer::Transformer(std::shared_ptr<Device> device, const ModelSpec& spec, 
 
 Transformer::~Transformer() = default;
 
+// Where each matrix of LayerBuffers lies: in memory of its own ("own"), or in that of the buffer named. What one pass
+// overwrites another must keep: the products' inputs for the gradients of weights, the stream for those of norms.
+//
+//               scoring             training            last layer             decoding (Decoder::place)
+//   in          the one stream      inputs[i], own      inputs[i]              own
+//   row_in      in                  in                  own [n, D]             in
+//   normed      own                 own                 own                    own
+//   row_normed  normed              normed              own [n, D]             normed
+//   q, k, v     own                 own                 own                    own
+//   q_raw       q                   own with qk_norm    as before it           q
+//   k_raw       k                   own with qk_norm    as before it           k
+//   attended    own                 own                 own                    own
+//   lse         none                own                 as before it           none
+//   mid         in                  own                 scoring: row_in        in
+//   mlp_normed  row_normed*         own                 as before it           normed*
+//   hidden      one block of kMlpRows rows for all layers, or fewer where the pass has fewer
+//   gate        hidden              own, all rows       as before it           hidden
+//   up          own, one block      own, all rows       as before it           own, one block
+//   out         in                  inputs[i + 1]       row_in; training: own  in
+//
+// * own with a parallel residual, whose MLP norm is taken before attention is done. Layers share one set of these when
+// scoring, and when training with recomputation (Keep::kLayerInputs) all but `in` and `out`; only with Keep::kAll has
+// each layer its own. The last layer's set is apart: it has n = rows.
 void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t rows, Keep keep) const {
   const ModelSpec& s = spec_;
   const int64_t d = s.hidden_size;
