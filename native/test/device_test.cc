@@ -1,6 +1,8 @@
 // Device objects: buffers, weights and the arena; errors of the CPU device's table.
 #include "core/device.h"
 
+#include <cstddef>
+#include <cstring>
 #include <memory>
 
 #include "core/arena.h"
@@ -27,6 +29,24 @@ TEST(device_buffers) {
   CHECK(moved.bytes() == 0, "a buffer of nothing");
   CHECK_ERROR(ErrorCode::kOutOfMemory, DeviceBuffer(device, SIZE_MAX), "allocate");
   CHECK_ERROR(ErrorCode::kOutOfMemory, DeviceBuffer(device, size_t{1} << 60), "memory");
+}
+
+// Designated initializers leave out what they do not name.
+TEST(device_tables_are_complete) {
+  const auto complete = [](const auto& table, size_t first) {
+    for (size_t at = first; at < sizeof table; at += sizeof(void*)) {
+      void* entry = nullptr;
+      std::memcpy(&entry, reinterpret_cast<const char*>(&table) + at, sizeof entry);
+      if (entry == nullptr) return false;
+    }
+    return true;
+  };
+  CHECK(complete(*implex_cpu_backend(), offsetof(ix_backend, open)), "the CPU's operations");
+  for (const cpu::KernelTable* kernels : cpu::available_kernels())
+    CHECK(complete(*kernels, offsetof(cpu::KernelTable, pack_f32)), "%s kernels", kernels->name);
+  cpu::KernelTable holed = *cpu::available_kernels()[0];
+  holed.add_row = nullptr;
+  CHECK(!complete(holed, offsetof(cpu::KernelTable, pack_f32)), "a hole shows");
 }
 
 TEST(device_weights) {
