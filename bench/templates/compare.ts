@@ -10,7 +10,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
-import { parseJson } from '../../lib/text/parse-json.js'
+import { parseJson } from '../../lib/core/parse-json.js'
 import { ENGINES, type Engine } from './engines.js'
 
 interface Rendering {
@@ -55,10 +55,14 @@ const { values: options, positionals } = parseArgs({
   options: { json: { type: 'string' }, show: { type: 'string', default: '0' } },
 })
 const [recordFile, ...others] = positionals
-if (recordFile === undefined) throw new Error('usage: compare.js RECORDED [--json FILE] [--show COUNT] [NAME=MODULE ...]')
+if (recordFile === undefined)
+  throw new Error('usage: compare.js RECORDED [--json FILE] [--show COUNT] [NAME=MODULE ...]')
 
 const recorded = JSON.parse(readFileSync(recordFile, 'utf8')) as Recorded
-const conversationText = readFileSync(path.join(import.meta.dirname, '../../../bench/templates/conversations.json'), 'utf8')
+const conversationText = readFileSync(
+  path.join(import.meta.dirname, '../../../bench/templates/conversations.json'),
+  'utf8',
+)
 
 /** Each engine gets rows as it would in use: this project's own reader keeps 2.0, JSON.parse does not. */
 function conversationsOf(engine: Engine): Map<string, Conversation> {
@@ -115,7 +119,8 @@ async function compare(name: string, module: string | undefined): Promise<Tally>
       tally[verdict]++
       if (verdict === 'equal' || verdict === 'refusedByBoth') continue
       same = false
-      if (shown-- > 0) console.log(verdict, collection, file, conversation, prompt, { ...result, wanted: text ?? error })
+      if (shown-- > 0)
+        console.log(verdict, collection, file, conversation, prompt, { ...result, wanted: text ?? error })
     }
     tally.milliseconds += performance.now() - started
     if (same) tally.filesWithoutDifference++
@@ -124,14 +129,20 @@ async function compare(name: string, module: string | undefined): Promise<Tally>
   return tally
 }
 
-function judge(got: string | undefined, wanted: string | undefined): 'equal' | 'refusedByBoth' | 'refused' | 'lenient' | 'different' {
+function judge(
+  got: string | undefined,
+  wanted: string | undefined,
+): 'equal' | 'refusedByBoth' | 'refused' | 'lenient' | 'different' {
   if (got === undefined) return wanted === undefined ? 'refusedByBoth' : 'refused'
   if (wanted === undefined) return 'lenient'
   return got === wanted ? 'equal' : 'different'
 }
 
 const tallies: Tally[] = []
-for (const [name, module] of [['implex', undefined] as const, ...others.map((each) => each.split('=') as [string, string])]) {
+for (const [name, module] of [
+  ['implex', undefined] as const,
+  ...others.map((each) => each.split('=') as [string, string]),
+]) {
   tallies.push(await compare(name, module))
 }
 console.table(tallies)
@@ -139,7 +150,11 @@ if (options.json !== undefined) {
   const collections: Record<string, number> = {}
   for (const { collection } of recorded.templates) collections[collection] = (collections[collection] ?? 0) + 1
   const renderings = recorded.templates.reduce((sum, { renderings: list = [] }) => sum + list.length, 0)
-  const result = { madeWith: { ...recorded.made_with, node: process.version }, collections, renderings, candidates: tallies }
+  const result = {
+    madeWith: { ...recorded.made_with, node: process.version },
+    collections,
+    renderings,
+    candidates: tallies,
+  }
   writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
 }
-

@@ -44,7 +44,16 @@ interface HuggingFace {
 
 async function huggingface(module: string | undefined, now: Date): Promise<{ compile: Compile; version: string }> {
   const { Template, Environment, Interpreter } = (await import(fileUrl(module))) as HuggingFace
-  const globals = { true: true, false: false, none: null, True: true, False: false, None: null, range, raise_exception: raise }
+  const globals = {
+    true: true,
+    false: false,
+    none: null,
+    True: true,
+    False: false,
+    None: null,
+    range,
+    raise_exception: raise,
+  }
   const compile: Compile = (source) => {
     const { parsed } = new Template(source)
     return (context) => {
@@ -96,7 +105,11 @@ function fileUrl(module: string | undefined): string {
 
 /** From the nearest package.json that has a version. */
 function versionOf(module: string | undefined): string {
-  for (let folder = path.dirname(path.resolve(module ?? '')); folder !== path.dirname(folder); folder = path.dirname(folder)) {
+  for (
+    let folder = path.dirname(path.resolve(module ?? ''));
+    folder !== path.dirname(folder);
+    folder = path.dirname(folder)
+  ) {
     try {
       const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { version?: string }
       if (version !== undefined) return version

@@ -23,7 +23,7 @@ import {
 
 /** Attributes that Python's values have and this implementation does not: refused by name, as they are not undefined. */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
-  str: 'casefold encode format_map isidentifier isprintable translate maketrans',
+  str: 'casefold encode expandtabs format format_map isidentifier isprintable istitle maketrans swapcase translate',
   dict: 'fromkeys',
   int: 'as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag is_integer numerator real to_bytes',
   float: 'as_integer_ratio conjugate fromhex hex imag is_integer real',

@@ -123,7 +123,8 @@ function equalDicts(a: Dict, b: Dict): boolean {
 export function compare(a: Value, b: Value, operator = '<'): number {
   const left = numeric(a)
   const right = numeric(b)
-  if (left !== undefined && right !== undefined) return left < right ? -1 : left > right ? 1 : left == right ? 0 : Number.NaN
+  if (left !== undefined && right !== undefined)
+    return left < right ? -1 : left > right ? 1 : left == right ? 0 : Number.NaN
   const [textA, textB] = [textOf(a), textOf(b)]
   if (textA !== undefined && textB !== undefined) {
     spend(0, Math.min(textA.length, textB.length))
@@ -148,7 +149,8 @@ export function contains(container: Value, item: Value): boolean {
   const text = textOf(container)
   if (text !== undefined) {
     const part = textOf(item)
-    if (part === undefined) throw new RenderFault(`'in <string>' requires string as left operand, not ${typeName(item)}`)
+    if (part === undefined)
+      throw new RenderFault(`'in <string>' requires string as left operand, not ${typeName(item)}`)
     return text.includes(part)
   }
   if (container instanceof Map) return findKey(container, item) !== undefined
@@ -183,6 +185,7 @@ export function setItem(dict: Dict, key: Value, item: Value): void {
 }
 
 export function checkHashable(key: Value): void {
-  if (Array.isArray(key) || key instanceof Map) throw new RenderFault(`unhashable type: '${typeName(key)}'`)
+  const isSet = key instanceof View && key.type !== 'dict_values'
+  if (Array.isArray(key) || key instanceof Map || isSet) throw new RenderFault(`unhashable type: '${typeName(key)}'`)
   if (key instanceof Tuple) key.items.forEach(checkHashable)
 }

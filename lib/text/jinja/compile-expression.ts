@@ -228,4 +228,3 @@ function unknown(kind: string, name: string, place: Place): Evaluate {
     throw new RenderFault(`no ${kind} named '${name}' found`)
   }
 }
-

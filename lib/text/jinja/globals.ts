@@ -4,7 +4,18 @@
 import { items, setItem } from './compare.js'
 import { RenderFault } from './errors.js'
 import { MAX_RANGE } from './limits.js'
-import { asCount, Callable, type Dict, type Keywords, Namespace, Range, Tuple, typeName, Undefined, type Value } from './values.js'
+import {
+  asCount,
+  Callable,
+  type Dict,
+  type Keywords,
+  Namespace,
+  Range,
+  Tuple,
+  typeName,
+  Undefined,
+  type Value,
+} from './values.js'
 
 export const GLOBALS: ReadonlyMap<string, Value> = new Map(
   [
@@ -40,4 +51,3 @@ function makeDict(name: string, args: readonly Value[], keywords: Keywords): Dic
   for (const [key, value] of keywords) dict.set(key, value)
   return dict
 }
-

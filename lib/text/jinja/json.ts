@@ -52,7 +52,13 @@ export function toJson(value: Value, options: JsonOptions, newline = '\n'): stri
   const list = Array.isArray(value) ? value : value instanceof Tuple ? value.items : undefined
   if (list === undefined) throw new RenderFault(`Object of type ${typeName(value)} is not JSON serializable`)
   const inner = newline + (options.indent ?? '')
-  return enclosed('[', list.map((item) => toJson(item, options, inner)), ']', options, newline)
+  return enclosed(
+    '[',
+    list.map((item) => toJson(item, options, inner)),
+    ']',
+    options,
+    newline,
+  )
 }
 
 function jsonDict(dict: Dict, options: JsonOptions, newline: string): string {
@@ -68,7 +74,10 @@ function jsonDict(dict: Dict, options: JsonOptions, newline: string): string {
 function enclosed(open: string, texts: string[], close: string, options: JsonOptions, newline: string): string {
   if (texts.length === 0) return open + close
   const between = options.itemSeparator.length + newline.length + (options.indent?.length ?? 0)
-  spend(0, texts.reduce((size, text) => size + text.length + between, 0))
+  spend(
+    0,
+    texts.reduce((size, text) => size + text.length + between, 0),
+  )
   if (options.indent === undefined) return open + texts.join(options.itemSeparator) + close
   const inner = newline + options.indent
   return open + inner + texts.join(options.itemSeparator + inner) + newline + close
@@ -104,4 +113,3 @@ function jsonString(text: string, ensureAscii: boolean): string {
   const escaped = ensureAscii ? /["\\]|[^ -~]/g : /["\\\x00-\x1f]/g
   return `"${text.replace(escaped, (unit) => SHORT[unit] ?? `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`
 }
-

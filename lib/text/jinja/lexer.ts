@@ -5,7 +5,16 @@ import { SyntaxFault, UnsupportedError } from './errors.js'
 import { integer, float, type Value } from './values.js'
 import { SPACE, stripEnd } from './text.js'
 
-export type TokenKind = 'data' | 'variable_begin' | 'variable_end' | 'block_begin' | 'block_end' | 'name' | 'literal' | 'operator' | 'eof'
+export type TokenKind =
+  | 'data'
+  | 'variable_begin'
+  | 'variable_end'
+  | 'block_begin'
+  | 'block_end'
+  | 'name'
+  | 'literal'
+  | 'operator'
+  | 'eof'
 
 export interface Token {
   readonly kind: TokenKind
@@ -67,7 +76,12 @@ class Lexer {
   }
 
   private tag(begin: RegExpExecArray): void {
-    const [whole, rawSign, kind, sign] = begin as unknown as [string, string | undefined, string | undefined, string | undefined]
+    const [whole, rawSign, kind, sign] = begin as unknown as [
+      string,
+      string | undefined,
+      string | undefined,
+      string | undefined,
+    ]
     this.data(begin.index, rawSign ?? sign ?? '', kind === '{')
     this.moveTo(begin.index + whole.length)
     if (kind === undefined) this.raw()
@@ -132,7 +146,8 @@ class Lexer {
     if (PAIRS[operator] !== undefined) open.push(PAIRS[operator])
     else if (')]}'.includes(operator)) {
       const expected = open.pop()
-      if (expected !== operator) throw this.fault(`unexpected '${operator}'${expected === undefined ? '' : `, expected '${expected}'`}`)
+      if (expected !== operator)
+        throw this.fault(`unexpected '${operator}'${expected === undefined ? '' : `, expected '${expected}'`}`)
     }
     this.add('operator', operator)
   }

@@ -1,6 +1,7 @@
 /**
  * Filters and tests by name, and the names of Jinja's that this implementation refuses.
  */
+import { checkHashable } from './compare.js'
 import { RenderFault, UnsupportedError } from './errors.js'
 import { SEQUENCE_FILTERS } from './sequence-filters.js'
 import type { Builtin } from './signature.js'
@@ -11,15 +12,26 @@ import { textOf, typeName, type Value } from './values.js'
 
 const ALIASES: Readonly<Record<string, string>> = { d: 'default', e: 'escape', length: 'count' }
 const REFUSED_FILTERS = new Set(
-  'filesizeformat forceescape pprint random striptags urlize wordwrap xmlattr'.split(' '),
+  'filesizeformat forceescape pprint random striptags truncate urlencode urlize wordwrap xmlattr'.split(' '),
 )
 export const REFUSED_GLOBALS = new Set(['lipsum', 'cycler', 'joiner'])
 
 const filters = new Map<string, Builtin<Value>>(Object.entries({ ...TEXT_FILTERS, ...SEQUENCE_FILTERS }))
 for (const [alias, name] of Object.entries(ALIASES)) filters.set(alias, filters.get(name) as Builtin<Value>)
 const tests = new Map<string, Builtin<Value>>(Object.entries(TESTS))
-tests.set('filter', builtin('', (_, name: Value) => typeof name === 'string' && isFilter(name)))
-tests.set('test', builtin('', (_, name: Value) => typeof name === 'string' && tests.has(name)))
+const named = (exists: (name: string) => boolean): Builtin<Value> =>
+  builtin('', (_, name: Value) => {
+    checkHashable(name)
+    return typeof name === 'string' && exists(name)
+  })
+tests.set(
+  'filter',
+  named((name) => filters.has(name) || REFUSED_FILTERS.has(name)),
+)
+tests.set(
+  'test',
+  named((name) => tests.has(name)),
+)
 
 /** Undefined when Jinja knows none of this name either; an UnsupportedError when only Jinja does. */
 export function findFilter(name: string): Builtin<Value> | undefined {
@@ -38,8 +50,4 @@ export function namedBuiltin(kind: 'filter' | 'test', name: Value): { name: stri
   const found = kind === 'filter' ? findFilter(text) : findTest(text)
   if (found === undefined) throw new RenderFault(`No ${kind} named '${text}'.`)
   return { name: text, found }
-}
-
-function isFilter(name: string): boolean {
-  return filters.has(name) || REFUSED_FILTERS.has(name)
 }

@@ -129,4 +129,3 @@ class Loop extends Attributed {
     return !same
   }
 }
-

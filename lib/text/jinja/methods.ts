@@ -104,10 +104,8 @@ const TEXT: Methods<string> = new Map(
     lower: plain((subject) => subject.toLowerCase()),
     title: plain(text.title),
     capitalize: plain(text.capitalize),
-    swapcase: plain(text.swapCase),
     islower: plain(text.isLower),
     isupper: plain(text.isUpper),
-    istitle: plain(text.isTitle),
     ...Object.fromEntries(text.CHARACTER_CLASSES.map((name) => [name, plain((subject) => text.isAll(name, subject))])),
     strip: stripping((subject, set) => text.stripEnd(text.stripStart(subject, set), set)),
     lstrip: stripping(text.stripStart),
@@ -134,11 +132,14 @@ const TEXT: Methods<string> = new Map(
     rfind: finding(true, () => -1),
     index: finding(false, notFound),
     rindex: finding(true, notFound),
-    count: builtin('/part /start? /end?', ({ budget }, subject: string, part: Value, start: Value = null, end: Value = null) => {
-      budget.scan(subject.length)
-      const within = window(subject, start, end)
-      return within === undefined ? 0 : text.count(within.text, asText(part, 'count'))
-    }),
+    count: builtin(
+      '/part /start? /end?',
+      ({ budget }, subject: string, part: Value, start: Value = null, end: Value = null) => {
+        budget.scan(subject.length)
+        const within = window(subject, start, end)
+        return within === undefined ? 0 : text.count(within.text, asText(part, 'count'))
+      },
+    ),
     replace: builtin('/old /new /count?', (runtime, subject: string, old: Value, by: Value, most: Value = -1) =>
       replaceText(runtime, subject, asText(old, 'replace'), asText(by, 'replace'), asCount(most, 'replace')),
     ),
@@ -152,9 +153,6 @@ const TEXT: Methods<string> = new Map(
       const sign = /^[-+]/.exec(subject)?.[0] ?? ''
       return missing <= 0 ? subject : sign + '0'.repeat(missing) + subject.slice(sign.length)
     }),
-    expandtabs: builtin('tabsize?', ({ budget }, subject: string, size: Value = 8) =>
-      expandTabs(budget.write.bind(budget), subject, asCount(size, 'expandtabs')),
-    ),
   }),
 )
 
@@ -180,23 +178,6 @@ function joinTexts({ budget }: Runtime, separator: string, list: Value): string 
   }
   budget.scan(size)
   return parts.join(separator)
-}
-
-function expandTabs(write: (length: number) => void, subject: string, size: number): string {
-  let column = 0
-  let result = ''
-  for (const character of subject) {
-    if (character === '\t') {
-      const spaces = size > 0 ? size - (column % size) : 0
-      write(result.length + spaces)
-      result += ' '.repeat(spaces)
-      column += spaces
-    } else {
-      result += character
-      column = character === '\n' || character === '\r' ? 0 : column + 1
-    }
-  }
-  return result
 }
 
 /** index and count of a list or a tuple. */

@@ -14,16 +14,15 @@ export function arithmetic(operator: Operator, left: Value, right: Value): Value
   const a = numeric(left)
   const b = numeric(right)
   if (a === undefined || b === undefined) return undefined
-  if (operator === '/') return float(checkDivisor(Number(a), Number(b)) / Number(b))
-  if (isFloating(left) || isFloating(right)) return float(floating(operator, Number(a), Number(b)))
+  const floats = isFloating(left) || isFloating(right)
+  if (operator === '/') return float(floats ? checkDivisor(Number(a), Number(b)) / Number(b) : quotient(a, b))
+  if (floats) return float(floating(operator, Number(a), Number(b)))
   return exact(operator, a, b)
 }
 
 export function unsupportedOperands(operator: string, left: Value, right: Value): never {
   for (const value of [left, right]) if (value instanceof Undefined) value.fail()
-  throw new RenderFault(
-    `unsupported operand type(s) for ${operator}: '${typeName(left)}' and '${typeName(right)}'`,
-  )
+  throw new RenderFault(`unsupported operand type(s) for ${operator}: '${typeName(left)}' and '${typeName(right)}'`)
 }
 
 function isFloating(value: Value): boolean {
@@ -59,7 +58,7 @@ function power(a: number, b: number): number {
   if (a < 0 && !Number.isInteger(b)) throw new RenderFault('a power that is a complex number')
   const result = a === 1 || b === 0 ? 1 : a ** b
   if (!Number.isFinite(result) && Number.isFinite(a) && Number.isFinite(b)) {
-    throw new RenderFault('(34, \'Numerical result out of range\')')
+    throw new RenderFault("(34, 'Numerical result out of range')")
   }
   return result
 }
@@ -89,6 +88,19 @@ function large(operator: Operator, a: bigint, b: bigint): bigint {
   if (operator === '*') return a * b
   const rest = ((a % b) + b) % b
   return operator === '%' ? rest : (a - rest) / b
+}
+
+/** The float nearest to a / b. */
+function quotient(a: number | bigint, b: number | bigint): number {
+  checkDivisor(Number(a), Number(b))
+  if (typeof a === 'number' && typeof b === 'number') return a / b
+  const [n, d] = [BigInt(a) < 0n ? -BigInt(a) : BigInt(a), BigInt(b) < 0n ? -BigInt(b) : BigInt(b)]
+  // Enough bits that the last one can stand for all that is cut off.
+  const shift = Math.max(0, 66 + d.toString(2).length - n.toString(2).length)
+  const scaled = n << BigInt(shift)
+  const result = Number((scaled / d) | (scaled % d === 0n ? 0n : 1n)) * 2 ** -shift
+  if (!Number.isFinite(result)) throw new RenderFault('integer division result too large for a float')
+  return a < 0 === b < 0 ? result : -result
 }
 
 function integerPower(a: number | bigint, b: number | bigint): Value {

@@ -8,16 +8,19 @@ import type { Runtime } from './signature.js'
 import { asCount, isFloat, Markup, numeric, textOf, Tuple, typeName, Undefined, type Value } from './values.js'
 
 export function binary(runtime: Runtime, operator: Operator, left: Value, right: Value): Value {
-  if (operator === '+' && typeof left === 'string' && typeof right === 'string') return concatenate(runtime, left, right)
+  if (operator === '+' && typeof left === 'string' && typeof right === 'string')
+    return concatenate(runtime, left, right)
   const number = arithmetic(operator, left, right)
   if (number !== undefined) return number
   if (operator === '+') return add(runtime, left, right)
   if (operator === '*') return repeat(runtime, left, right)
   if (operator === '%' && typeof left === 'string') return formatPercent(runtime.budget, left, right)
-  if (left instanceof Markup || right instanceof Markup) {
-    throw new UnsupportedError(`the operator ${operator} on text marked as safe`)
-  }
+  if (left instanceof Markup || right instanceof Markup) refuseMarkup(operator)
   return unsupportedOperands(operator, left, right)
+}
+
+function refuseMarkup(operator: string): never {
+  throw new UnsupportedError(`the operator ${operator} on text marked as safe`)
 }
 
 /** Two texts in a row. */
@@ -52,7 +55,13 @@ function addMarkup(runtime: Runtime, left: Value, right: Value): Value {
   return new Markup(concatenate(runtime, escaped(left), escaped(right)))
 }
 
-const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' }
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  "'": '&#39;',
+  '"': '&#34;',
+}
 
 /** A value as HTML, what is marked as safe as it is. */
 export function escaped(value: Value): string {
@@ -61,9 +70,11 @@ export function escaped(value: Value): string {
 }
 
 function repeat(runtime: Runtime, left: Value, right: Value): Value {
+  if (left instanceof Markup || right instanceof Markup) refuseMarkup('*')
   const swap = numeric(left) !== undefined
   const [what, times] = swap ? [right, left] : [left, right]
-  const size = Array.isArray(what) || typeof what === 'string' ? what.length : what instanceof Tuple ? what.items.length : -1
+  const size =
+    Array.isArray(what) || typeof what === 'string' ? what.length : what instanceof Tuple ? what.items.length : -1
   if (size < 0 || numeric(times) === undefined || isFloat(times)) return unsupportedOperands('*', left, right)
   const count = Math.max(0, asCount(times, '*'))
   if (typeof what === 'string') {

@@ -114,7 +114,11 @@ function parsePower(tokens: TokenStream): Expression {
   return leftToRight(tokens, ['**'], (each) => parseUnary(each, true))
 }
 
-function leftToRight(tokens: TokenStream, operators: Operator[], operand: (tokens: TokenStream) => Expression): Expression {
+function leftToRight(
+  tokens: TokenStream,
+  operators: Operator[],
+  operand: (tokens: TokenStream) => Expression,
+): Expression {
   let left = operand(tokens)
   while (tokens.isOperator(...operators)) {
     const operator = tokens.next().text as Operator
@@ -214,8 +218,7 @@ function parseTupleKey(tokens: TokenStream, object: Expression, first: (Expressi
 
 /** One expression for a key, three for a slice, absent ones undefined. */
 function parseSubscript(tokens: TokenStream): (Expression | undefined)[] {
-  const bound = (): Expression | undefined =>
-    tokens.isOperator(':', ']', ',') ? undefined : parseExpression(tokens)
+  const bound = (): Expression | undefined => (tokens.isOperator(':', ']', ',') ? undefined : parseExpression(tokens))
   const first = tokens.is('operator', ':') ? undefined : parseExpression(tokens)
   if (!tokens.skip('operator', ':')) return [first]
   const second = bound()
@@ -270,7 +273,12 @@ function parseFilters(tokens: TokenStream, node: Expression): Expression {
 /** A filter behind its bar. */
 export function parseFilter(tokens: TokenStream, operand: Expression): Expression {
   const name = dottedName(tokens)
-  return { kind: 'filter', operand, name, arguments: tokens.is('operator', '(') ? parseArguments(tokens) : NO_ARGUMENTS }
+  return {
+    kind: 'filter',
+    operand,
+    name,
+    arguments: tokens.is('operator', '(') ? parseArguments(tokens) : NO_ARGUMENTS,
+  }
 }
 
 function parseTest(tokens: TokenStream, operand: Expression): Expression {

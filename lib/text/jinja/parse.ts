@@ -86,7 +86,13 @@ class Parser {
       case 'call':
         return [this.call()]
       case 'filter':
-        return [{ kind: 'filter-block', filter: this.filters(parseFilter(tokens, { kind: 'collected' })), body: this.bodyTo('endfilter') }]
+        return [
+          {
+            kind: 'filter-block',
+            filter: this.filters(parseFilter(tokens, { kind: 'collected' })),
+            body: this.bodyTo('endfilter'),
+          },
+        ]
       case 'generation':
         return [{ kind: 'generation', body: this.within(false, () => this.bodyTo('endgeneration')) }]
       case 'print':

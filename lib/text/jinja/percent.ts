@@ -6,7 +6,8 @@ import type { Budget } from './limits.js'
 import { repr, str } from './show.js'
 import { asCount, isFloat, isInteger, Markup, numeric, Tuple, typeName, Undefined, type Value } from './values.js'
 
-const CONVERSION = /%(?:\((?<key>[^)]*)\))?(?<flags>[-#0 +]*)(?<width>\*|\d*)(?:\.(?<digits>\*|\d*))?[hlL]?(?<kind>.?)/gsu
+const CONVERSION =
+  /%(?:\((?<key>[^)]*)\))?(?<flags>[-#0 +]*)(?<width>\*|\d*)(?:\.(?<digits>\*|\d*))?[hlL]?(?<kind>.?)/gsu
 
 interface Spec {
   minus: boolean
@@ -96,7 +97,7 @@ function converted(kind: string, value: Value, spec: Spec): string {
 
 function character(value: Value): string {
   if (typeof value === 'string' && [...value].length === 1) return value
-  const code = isInteger(value) ? Number(value) : -1
+  const code = isInteger(value) || typeof value === 'boolean' ? Number(value) : -1
   if (code < 0 || code > 0x10ffff) throw new RenderFault('%c requires an int or a unicode character')
   return String.fromCodePoint(code)
 }

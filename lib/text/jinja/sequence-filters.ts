@@ -26,8 +26,14 @@ import {
 
 /** A filter that yields items one by one, each when it is asked for. */
 // biome-ignore lint/suspicious/noExplicitAny: every filter has parameters of its own
-const lazy = (parameters: string, run: (runtime: Runtime, value: Value, ...args: any[]) => Generator<Value>): Builtin<Value> =>
-  builtin(parameters, (runtime, value: Value, ...args: unknown[]) => new Lazy(counted(runtime, run(runtime, value, ...args))))
+const lazy = (
+  parameters: string,
+  run: (runtime: Runtime, value: Value, ...args: any[]) => Generator<Value>,
+): Builtin<Value> =>
+  builtin(
+    parameters,
+    (runtime, value: Value, ...args: unknown[]) => new Lazy(counted(runtime, run(runtime, value, ...args))),
+  )
 
 function* counted({ budget }: Runtime, values: Iterable<Value>): Generator<Value> {
   for (const value of values) {
@@ -81,7 +87,8 @@ function mapper(runtime: Runtime, args: readonly Value[], keywords: Keywords): G
   const path = keywords.get('attribute')
   if (path === undefined) throw new RenderFault('map requires a filter argument')
   for (const keyword of keywords.keys()) {
-    if (keyword !== 'attribute' && keyword !== 'default') throw new RenderFault(`Unexpected keyword argument '${keyword}'`)
+    if (keyword !== 'attribute' && keyword !== 'default')
+      throw new RenderFault(`Unexpected keyword argument '${keyword}'`)
   }
   return pathGetter(runtime, path, keywords.get('default') ?? null)
 }
@@ -159,21 +166,24 @@ const slicing = lazy('slices fill_with?', function* (runtime, value, slices: Val
   }
 })
 
-const unique = lazy('case_sensitive? attribute?', function* (runtime, value, caseSensitive: Value = false, path: Value = null) {
-  const key = foldingGetter(runtime, path, truth(caseSensitive))
-  const seen: Dict = new Map()
-  const others: Value[] = []
-  for (const item of iterate(value)) {
-    const rank = key(item)
-    checkHashable(rank)
-    if (findKey(seen, rank) !== undefined) continue
-    if (isCompound(rank)) {
-      if (contains(others, rank)) continue
-      others.push(rank)
-    } else setItem(seen, rank, true)
-    yield item
-  }
-})
+const unique = lazy(
+  'case_sensitive? attribute?',
+  function* (runtime, value, caseSensitive: Value = false, path: Value = null) {
+    const key = foldingGetter(runtime, path, truth(caseSensitive))
+    const seen: Dict = new Map()
+    const others: Value[] = []
+    for (const item of iterate(value)) {
+      const rank = key(item)
+      checkHashable(rank)
+      if (findKey(seen, rank) !== undefined) continue
+      if (isCompound(rank)) {
+        if (contains(others, rank)) continue
+        others.push(rank)
+      } else setItem(seen, rank, true)
+      yield item
+    }
+  },
+)
 
 /** What cannot be a key of a dict here, a tuple for one. */
 function isCompound(value: Value): boolean {
@@ -207,7 +217,10 @@ const last = builtin<Value>('', (_, value: Value) => {
 export const SEQUENCE_FILTERS: Readonly<Record<string, Builtin<Value>>> = {
   attr: builtin('name', (runtime, value: Value, name: Value) => {
     if (value instanceof Undefined) value.fail()
-    return orUndefined(ownAttribute(runtime, value, str(name)), `'${typeName(value)} object' has no attribute '${str(name)}'`)
+    return orUndefined(
+      ownAttribute(runtime, value, str(name)),
+      `'${typeName(value)} object' has no attribute '${str(name)}'`,
+    )
   }),
   batch: batching,
   count: builtin('', (_, value: Value) => length(value)),
@@ -245,4 +258,3 @@ export const SEQUENCE_FILTERS: Readonly<Record<string, Builtin<Value>>> = {
   sum: summing,
   unique,
 }
-

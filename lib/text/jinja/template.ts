@@ -28,13 +28,16 @@ export class JinjaTemplate {
     for (const [name, call] of Object.entries(options.functions ?? {})) {
       this.globals.set(name, new Callable(name, (args) => call(...args)))
     }
-    this.body = guarded(() => {
-      const statements = parse(source)
-      for (const name of REFUSED_GLOBALS) {
-        if (mentions(statements, name)) throw new UnsupportedError(`the function ${name}`)
-      }
-      return compileBlock(statements, { conditional: false })
-    }, (message) => new SyntaxFault(message))
+    this.body = guarded(
+      () => {
+        const statements = parse(source)
+        for (const name of REFUSED_GLOBALS) {
+          if (mentions(statements, name)) throw new UnsupportedError(`the function ${name}`)
+        }
+        return compileBlock(statements, { conditional: false })
+      },
+      (message) => new SyntaxFault(message),
+    )
   }
 
   /** `poll` is called now and then while the template runs; what it throws ends the rendering. */
@@ -50,7 +53,10 @@ export class JinjaTemplate {
       this.body(scope)
       return rendering.output
     }
-    return guarded(() => withBudget(rendering.budget, run), (message) => new LimitError(message))
+    return guarded(
+      () => withBudget(rendering.budget, run),
+      (message) => new LimitError(message),
+    )
   }
 }
 

@@ -71,11 +71,11 @@ export const TESTS: Readonly<Record<string, Builtin<Value>>> = {
 
 /** Identity. Whether two equal texts or large numbers are one object is an accident in Python. */
 function same(value: Value, other: Value): boolean {
-  const accident = (each: Value): boolean => typeof each === 'string' || (numeric(each) !== undefined && typeof each !== 'boolean')
+  const accident = (each: Value): boolean =>
+    typeof each === 'string' || (numeric(each) !== undefined && typeof each !== 'boolean')
   if (accident(value) && accident(other) && typeof value === typeof other && equal(value, other)) {
     if (isInteger(value) && isInteger(other) && value >= -5 && value <= 256) return true
     throw new RenderFault('sameas of two equal texts or numbers is not defined; use equalto')
   }
   return value === other
 }
-

@@ -18,7 +18,6 @@ import {
   float,
   integer,
   isFloat,
-  isInteger,
   type Keywords,
   Markup,
   numeric,
@@ -44,7 +43,14 @@ function softText(value: Value): string {
 
 const json = builtin<Value>(
   'ensure_ascii? indent? separators? sort_keys?',
-  ({ budget }, value: Value, ensureAscii: Value = false, indent: Value = null, separators: Value = null, sort: Value = false) => {
+  (
+    { budget },
+    value: Value,
+    ensureAscii: Value = false,
+    indent: Value = null,
+    separators: Value = null,
+    sort: Value = false,
+  ) => {
     const result = toJson(value, jsonOptions(ensureAscii, indent, separators, sort))
     budget.write(result.length)
     return result
@@ -76,7 +82,10 @@ const indenting = builtin<Value>(
     const [start = '', ...others] = text.splitLines(`${subject}\n`, false)
     budget.write(subject.length + space.length * (others.length + 1))
     const all = truth(blank)
-    return (truth(first) ? space : '') + [start, ...others.map((line) => (line !== '' || all ? space + line : line))].join('\n')
+    return (
+      (truth(first) ? space : '') +
+      [start, ...others.map((line) => (line !== '' || all ? space + line : line))].join('\n')
+    )
   },
 )
 
@@ -91,35 +100,22 @@ function titleFilter(subject: string): string {
     .join('')
 }
 
-const truncating = builtin<Value>(
-  'length? killwords? end? leeway?',
-  ({ budget }, value: Value, size: Value = 255, kill: Value = false, end: Value = '...', leeway: Value = null) => {
-    const letters = text.characters(asText(value, 'truncate'))
-    budget.scan(letters.length)
-    const [most, mark] = [asCount(size, 'truncate'), asText(end, 'truncate')]
-    const spare = leeway === null ? 5 : asCount(leeway, 'truncate')
-    const room = most - text.length(mark)
-    if (room < 0 || spare < 0) throw new RenderFault('truncate: the length is below that of the end, or the leeway negative')
-    if (letters.length <= most + spare) return value
-    const cut = letters.slice(0, room).join('')
-    const word = cut.lastIndexOf(' ')
-    return (truth(kill) || word < 0 ? cut : cut.slice(0, word)) + mark
+const integerFilter = builtin<Value>(
+  'default? base?',
+  ({ budget }, value: Value, otherwise: Value = 0, base: Value = 10) => {
+    if (typeof value === 'string') {
+      budget.scan(value.length)
+      const exact = parseInteger(value, asCount(base, 'int'))
+      return exact ?? truncated(parseFloatText(value)) ?? otherwise
+    }
+    const number = numeric(value)
+    if (typeof number !== 'number') {
+      if (value instanceof Undefined) value.fail()
+      return number ?? otherwise
+    }
+    return isFloat(value) ? (truncated(number) ?? infinite(number, otherwise)) : number
   },
 )
-
-const integerFilter = builtin<Value>('default? base?', ({ budget }, value: Value, otherwise: Value = 0, base: Value = 10) => {
-  if (typeof value === 'string') {
-    budget.scan(value.length)
-    const exact = parseInteger(value, asCount(base, 'int'))
-    return exact ?? truncated(parseFloatText(value)) ?? otherwise
-  }
-  const number = numeric(value)
-  if (typeof number !== 'number') {
-    if (value instanceof Undefined) value.fail()
-    return number ?? otherwise
-  }
-  return isFloat(value) ? (truncated(number) ?? infinite(number, otherwise)) : number
-})
 
 function truncated(value: number | undefined): Value | undefined {
   return value === undefined || !Number.isFinite(value) ? undefined : integer(BigInt(Math.trunc(value)))
@@ -137,21 +133,26 @@ const floatFilter = builtin<Value>('default?', (_, value: Value, otherwise: Valu
   return number === undefined ? otherwise : float(Number(number))
 })
 
-const rounding = builtin<Value>('precision? method?', (runtime, value: Value, digits: Value = 0, method: Value = 'common') => {
-  if (method !== 'common' && method !== 'ceil' && method !== 'floor') throw new RenderFault('method must be common, ceil or floor')
-  const number = numeric(value)
-  if (number === undefined) throw new RenderFault(`type ${typeName(value)} doesn't define __round__ method`)
-  const places = digits === null ? undefined : asCount(digits, 'round')
-  if (method === 'common') {
-    if (!isFloat(value) && (places === undefined || places >= 0)) return number
-    if (isFloat(value)) return roundNumber(Number(number), places)
-    throw new UnsupportedError('round of an integer to tens')
-  }
-  const unit = binary(runtime, '**', 10, digits)
-  const scaled = numeric(binary(runtime, '*', value, unit)) as number | bigint
-  const whole = typeof scaled === 'bigint' ? scaled : BigInt(method === 'ceil' ? Math.ceil(scaled) : Math.floor(scaled))
-  return binary(runtime, '/', integer(whole), unit)
-})
+const rounding = builtin<Value>(
+  'precision? method?',
+  (runtime, value: Value, digits: Value = 0, method: Value = 'common') => {
+    if (method !== 'common' && method !== 'ceil' && method !== 'floor')
+      throw new RenderFault('method must be common, ceil or floor')
+    const number = numeric(value)
+    if (number === undefined) throw new RenderFault(`type ${typeName(value)} doesn't define __round__ method`)
+    const places = digits === null ? undefined : asCount(digits, 'round')
+    if (method === 'common') {
+      if (!isFloat(value) && (places === undefined || places >= 0)) return number
+      if (isFloat(value)) return roundNumber(Number(number), places)
+      throw new UnsupportedError('round of an integer to tens')
+    }
+    const unit = binary(runtime, '**', 10, digits)
+    const scaled = numeric(binary(runtime, '*', value, unit)) as number | bigint
+    const whole =
+      typeof scaled === 'bigint' ? scaled : BigInt(method === 'ceil' ? Math.ceil(scaled) : Math.floor(scaled))
+    return binary(runtime, '/', integer(whole), unit)
+  },
+)
 
 const formatting = builtin<Value>('*', ({ budget }, value: Value, args: readonly Value[], keywords: Keywords) => {
   if (args.length > 0 && keywords.size > 0) {
@@ -159,16 +160,6 @@ const formatting = builtin<Value>('*', ({ budget }, value: Value, args: readonly
   }
   return formatPercent(budget, softText(value), keywords.size > 0 ? new Map(keywords) : new Tuple(args))
 })
-
-/** quote() of Python's urllib: what is not a letter, a digit or one of `_.-~/` as bytes of UTF-8. */
-function urlEncode(value: Value, safe: string): string {
-  const bytes = Buffer.from(str(value), 'utf8')
-  return Array.from(bytes, (byte) => {
-    const character = String.fromCharCode(byte)
-    const kept = /[A-Za-z0-9_.~-]/.test(character) || safe.includes(character)
-    return kept ? character : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
-  }).join('')
-}
 
 export const TEXT_FILTERS: Readonly<Record<string, Builtin<Value>>> = {
   abs: builtin('', (runtime, value: Value) => {
@@ -217,15 +208,6 @@ export const TEXT_FILTERS: Readonly<Record<string, Builtin<Value>>> = {
     const marks = set === null ? null : asText(set, 'trim')
     return text.stripEnd(text.stripStart(subject, marks), marks)
   }),
-  truncate: truncating,
   upper: onText((subject) => subject.toUpperCase()),
-  urlencode: builtin('', ({ budget }, value: Value) => {
-    if (!(typeof value === 'string' || isInteger(value) || isFloat(value))) {
-      throw new UnsupportedError(`urlencode of ${typeName(value)}`)
-    }
-    budget.write(3 * (typeof value === 'string' ? value.length : 30))
-    return urlEncode(value, '/')
-  }),
   wordcount: onText((subject) => subject.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0),
 }
-

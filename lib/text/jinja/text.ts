@@ -139,7 +139,13 @@ export function replace(text: string, old: string, by: string, most: number): st
   if (old !== '' && most < 0) return text.split(old).join(by)
   const parts = old === '' ? ['', ...characters(text), ''] : text.split(old)
   const count = most < 0 ? parts.length - 1 : Math.min(most, parts.length - 1)
-  return parts.slice(0, count + 1).join(by) + parts.slice(count + 1).map((part) => old + part).join('')
+  return (
+    parts.slice(0, count + 1).join(by) +
+    parts
+      .slice(count + 1)
+      .map((part) => old + part)
+      .join('')
+  )
 }
 
 /** How often `part` occurs without overlap. */
@@ -158,32 +164,19 @@ export function capitalize(text: string): string {
 
 /** str.title: a letter after another letter is lower case, any other upper case. */
 export function title(text: string): string {
-  return text.replace(/(\p{Cased})([\p{Cased}\p{Mn}]*)/gu, (word: string) => {
-    const letters = [...word]
-    let inside = false
-    return letters
-      .map((letter) => {
-        const cased = /\p{Cased}/u.test(letter)
-        const written = inside ? letter.toLowerCase() : titleCase(letter)
-        inside = cased
-        return written
-      })
-      .join('')
+  return text.replace(/(\p{Cased})([\p{Cased}\p{Mn}]*)/gu, (_, first: string, others: string) => {
+    // In front of the others an "a": a sigma at the end of a word is written otherwise.
+    return titleCase(first) + (others === '' ? '' : `a${others}`.toLowerCase().slice(1))
   })
 }
 
 /** The upper case of a character at the start of a word: "ǆ" becomes "ǅ", and of "ß" only the first letter is upper case. */
 function titleCase(character: string): string {
+  if (character === '') return ''
   const digraph = ['ǄǅǆǇǈǉǊǋǌ', 'ǱǲǳǱǲǳǱǲǳ'].find((triples) => triples.includes(character))
   if (digraph !== undefined) return digraph.charAt(Math.floor(digraph.indexOf(character) / 3) * 3 + 1)
   const [first = '', ...others] = character.toUpperCase()
   return first + others.join('').toLowerCase()
-}
-
-export function swapCase(text: string): string {
-  return text.replace(/\p{Uppercase}|\p{Lowercase}/gu, (letter) =>
-    /\p{Uppercase}/u.test(letter) ? letter.toLowerCase() : letter.toUpperCase(),
-  )
 }
 
 /** The classes of str.isalpha() and the like: what every character must be. */
@@ -191,7 +184,8 @@ const CLASSES = {
   isalpha: /^\p{L}+$/u,
   isalnum: /^[\p{L}\p{N}]+$/u,
   isdecimal: /^\p{Nd}+$/u,
-  isdigit: /^[\p{Nd}\u00b2\u00b3\u00b9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792]+$/u,
+  isdigit:
+    /^[\p{Nd}\u00b2\u00b3\u00b9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792]+$/u,
   isnumeric: /^\p{N}+$/u,
   isspace: new RegExp(`^[${SPACE}]+$`),
   // biome-ignore lint/suspicious/noControlCharactersInRegex: every ASCII character
@@ -211,21 +205,4 @@ export function isLower(text: string): boolean {
 
 export function isUpper(text: string): boolean {
   return /\p{Uppercase}/u.test(text) && !/[\p{Lowercase}\p{Lt}]/u.test(text)
-}
-
-/** str.istitle: every word begins in upper case and goes on in lower case, and there is a word. */
-export function isTitle(text: string): boolean {
-  let found = false
-  let inside = false
-  for (const character of text) {
-    if (/[\p{Uppercase}\p{Lt}]/u.test(character)) {
-      if (inside) return false
-      inside = found = true
-    } else if (/\p{Lowercase}/u.test(character)) {
-      if (!inside) return false
-    } else {
-      inside = false
-    }
-  }
-  return found
 }

@@ -5,7 +5,7 @@
  *   int    an integral number, or a bigint beyond 2^53
  *   float  a number that is not integral (NaN and infinities too), or a Float
  */
-import { Float } from '../parse-json.js'
+import { Float } from '../../core/parse-json.js'
 import { RenderFault, UnsupportedError } from './errors.js'
 
 export { Float }
