@@ -9,6 +9,7 @@ import {
   Lazy,
   Markup,
   numeric,
+  sameNumber,
   Range,
   textOf,
   Tuple,
@@ -23,7 +24,7 @@ export function truth(value: Value): boolean {
   if (value === null || value instanceof Undefined) return false
   const number = numeric(value)
   // Not Boolean(number): NaN is true in Python.
-  if (number !== undefined) return number != 0
+  if (number !== undefined) return !sameNumber(number, 0)
   return sizeOf(value) !== 0
 }
 
@@ -83,8 +84,7 @@ export function equal(a: Value, b: Value): boolean {
   const left = numeric(a)
   if (left !== undefined) {
     const right = numeric(b)
-    // Not ===: a number and a bigint are compared by what they are worth.
-    return right !== undefined && left == right
+    return right !== undefined && sameNumber(left, right)
   }
   const text = textOf(a)
   if (text !== undefined) return equalText(text, textOf(b))
@@ -124,7 +124,7 @@ export function compare(a: Value, b: Value, operator = '<'): number {
   const left = numeric(a)
   const right = numeric(b)
   if (left !== undefined && right !== undefined)
-    return left < right ? -1 : left > right ? 1 : left == right ? 0 : Number.NaN
+    return left < right ? -1 : left > right ? 1 : sameNumber(left, right) ? 0 : Number.NaN
   const [textA, textB] = [textOf(a), textOf(b)]
   if (textA !== undefined && textB !== undefined) {
     spend(0, Math.min(textA.length, textB.length))
@@ -171,8 +171,8 @@ export function findKey(dict: Dict, key: Value): Value | undefined {
   const number = numeric(key)
   if (number === undefined) return undefined
   if (typeof number === 'number' && dict.has(number + 0)) return number + 0
-  if (number == 0 && dict.has(false)) return false
-  return number == 1 && dict.has(true) ? true : undefined
+  if (sameNumber(number, 0) && dict.has(false)) return false
+  return sameNumber(number, 1) && dict.has(true) ? true : undefined
 }
 
 /** Sets an item where an equal key keeps its place and its form. */

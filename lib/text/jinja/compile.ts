@@ -8,6 +8,7 @@ import { RenderFault } from './errors.js'
 import { type Block, Flow } from './flow.js'
 import { compileLoop } from './loop.js'
 import { compileMacro } from './macro.js'
+import { weight } from './mentions.js'
 import type { Expression, Statement } from './nodes.js'
 import type { Scope } from './scope.js'
 import { str } from './show.js'
@@ -17,9 +18,10 @@ const NO_PARAMETERS = { names: [], defaults: [] }
 
 export function compileBlock(statements: readonly Statement[], place: Place): Block {
   const steps = statements.map((statement) => compileStatement(statement, place))
-  const [only] = steps
-  if (steps.length === 1 && only !== undefined) return only
+  // A step of the budget for every 16 nodes, so that long bodies count as the work that they are.
+  const cost = 1 + (statements.reduce((sum, statement) => sum + weight(statement), 0) >> 4)
   return (scope) => {
+    scope.rendering.budget.step(cost)
     for (const step of steps) {
       const flow = step(scope)
       if (flow !== Flow.Next) return flow

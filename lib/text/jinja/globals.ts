@@ -2,7 +2,7 @@
  * The functions that every template can call, beside those of its environment.
  */
 import { items, setItem } from './compare.js'
-import { RenderFault } from './errors.js'
+import { LimitError, RenderFault } from './errors.js'
 import { MAX_RANGE } from './limits.js'
 import {
   asCount,
@@ -32,7 +32,7 @@ function makeRange(args: readonly Value[], keywords: Keywords): Range {
   if (step === 0) throw new RenderFault('range() arg 3 must not be zero')
   const range = second === undefined ? new Range(0, first, 1) : new Range(first, second, step)
   if (range.length <= MAX_RANGE) return range
-  throw new RenderFault(`Range too big. The sandbox blocks ranges larger than MAX_RANGE (${MAX_RANGE}).`)
+  throw new LimitError(`a range has more than ${MAX_RANGE} items`)
 }
 
 /** From a dict or a list of pairs, and then keywords. */

@@ -127,17 +127,27 @@ class Lexer {
   /** One token of an expression. `open` holds the brackets to be closed: inside of them, %} and }} are no ends. */
   private expression(open: string[]): void {
     if (this.match(WHITE) !== undefined) return
-    const number = this.match(FLOAT)
-    if (number !== undefined) return this.add('literal', number, float(Number(number.replaceAll('_', ''))))
-    const whole = this.match(INTEGER)
-    if (whole !== undefined) return this.add('literal', whole, integer(BigInt(whole.replaceAll('_', ''))))
-    const name = this.match(NAME)
-    if (name !== undefined) {
-      if (!IDENTIFIER.test(name)) throw this.fault(`invalid identifier ${name}`)
-      return this.add('name', name)
+    const literal = this.literal()
+    if (literal !== undefined) {
+      this.add('literal', literal.text, literal.value)
+      return
     }
+    const name = this.match(NAME)
+    if (name === undefined) this.operator(open)
+    else if (IDENTIFIER.test(name)) this.add('name', name)
+    else throw this.fault(`invalid identifier ${name}`)
+  }
+
+  private literal(): { text: string; value: Value } | undefined {
+    const fraction = this.match(FLOAT)
+    if (fraction !== undefined) return { text: fraction, value: float(Number(fraction.replaceAll('_', ''))) }
+    const whole = this.match(INTEGER)
+    if (whole !== undefined) return { text: whole, value: integer(BigInt(whole.replaceAll('_', ''))) }
     const text = this.match(STRING)
-    if (text !== undefined) return this.add('literal', text, this.unescape(text.slice(1, -1)))
+    return text === undefined ? undefined : { text, value: this.unescape(text.slice(1, -1)) }
+  }
+
+  private operator(open: string[]): void {
     const operator = this.match(OPERATOR)
     if (operator === undefined) {
       if (this.position >= this.source.length) throw this.fault('unexpected end of the template inside a tag')
@@ -146,8 +156,8 @@ class Lexer {
     if (PAIRS[operator] !== undefined) open.push(PAIRS[operator])
     else if (')]}'.includes(operator)) {
       const expected = open.pop()
-      if (expected !== operator)
-        throw this.fault(`unexpected '${operator}'${expected === undefined ? '' : `, expected '${expected}'`}`)
+      const wanted = expected === undefined ? '' : `, expected '${expected}'`
+      if (expected !== operator) throw this.fault(`unexpected '${operator}'${wanted}`)
     }
     this.add('operator', operator)
   }

@@ -3,12 +3,12 @@
  */
 import { LimitError } from './errors.js'
 
-/** Steps: iterations, calls and items that filters touch; a scan of a text is a step for every 16 characters. */
-export const MAX_STEPS = 10_000_000
+/** Steps: runs of a block (more for a long one), calls, items that are gone through; reading a text is a step for every 16 characters. */
+export const MAX_STEPS = 4_000_000
 /** Characters (UTF-16 units) of the rendered text, and of every text made on the way. */
 export const MAX_TEXT = 16_777_216
 /** Seconds, of which a pause of the whole process counts one at most. */
-export const MAX_SECONDS = 20
+export const MAX_SECONDS = 60
 /** Macros, call blocks and recursive loops inside each other. */
 export const MAX_DEPTH = 100
 /** Items of a range: what Jinja's sandbox allows. */

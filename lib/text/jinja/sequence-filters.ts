@@ -17,7 +17,7 @@ import {
   Lazy,
   orUndefined,
   Range,
-  Tuple,
+  type Tuple,
   typeName,
   Undefined,
   type Value,
@@ -25,9 +25,9 @@ import {
 } from './values.js'
 
 /** A filter that yields items one by one, each when it is asked for. */
-// biome-ignore lint/suspicious/noExplicitAny: every filter has parameters of its own
 const lazy = (
   parameters: string,
+  // biome-ignore lint/suspicious/noExplicitAny: every filter has parameters of its own
   run: (runtime: Runtime, value: Value, ...args: any[]) => Generator<Value>,
 ): Builtin<Value> =>
   builtin(

@@ -72,14 +72,14 @@ export function quoted(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'"
   const escaped = text.replace(/[\\'"]|[\p{C}\p{Z}]/gu, (character) => {
     if (character === '\\' || character === quote) return `\\${character}`
-    return character === ' ' || character === "'" || character === '"' ? character : escape(character)
+    return character === ' ' || character === "'" || character === '"' ? character : escapeSequence(character)
   })
   return quote + escaped + quote
 }
 
 const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
-function escape(character: string): string {
+function escapeSequence(character: string): string {
   const code = character.codePointAt(0) as number
   const hex = code.toString(16)
   if (code < 0x100) return SHORT[character] ?? `\\x${hex.padStart(2, '0')}`

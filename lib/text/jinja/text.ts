@@ -7,6 +7,7 @@ import { RenderFault } from './errors.js'
 export const SPACE = '\\t-\\r\\x1c-\\x1f \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const IS_SPACE = new RegExp(`[${SPACE}]`)
 const SPACES = new RegExp(`[${SPACE}]+`, 'g')
+// biome-ignore lint/suspicious/noControlCharactersInRegex: Python's line ends are control characters
 const LINE_END = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/g
 
 /** Whether some characters take two UTF-16 units, so that units and characters are counted apart. */

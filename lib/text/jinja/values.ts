@@ -168,6 +168,11 @@ export function numeric(value: Value): number | bigint | undefined {
   return value instanceof Float ? value.value : undefined
 }
 
+export function sameNumber(a: number | bigint, b: number | bigint): boolean {
+  // biome-ignore lint/suspicious/noDoubleEquals: a number and a bigint are compared by what they are worth
+  return a == b
+}
+
 /** Python's name of a value's type. */
 export function typeName(value: Value): string {
   if (value === null) return 'NoneType'
