@@ -122,7 +122,7 @@ function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
 }
 
 function named(error: unknown, name: string): unknown {
-  if (!(error instanceof ImplexError) || error.message.includes(name)) return error
+  if (!(error instanceof ImplexError) || error.path === name) return error
   return new ImplexError(error.code, `${name}: ${error.message}`, {
     cause: error,
     ...(error.line === undefined ? {} : { line: error.line }),

@@ -13,14 +13,13 @@ const STREAM = 21
 /** All pairs of a JSON Lines file. @throws ImplexError ERR_ROW_INVALID naming file and line, ERR_IO */
 export async function readPairs(file: string): Promise<PairRow[]> {
   const pairs: PairRow[] = []
-  let index = 0
-  for await (const { value, fail } of readRows(file)) {
+  for await (const { value, fail, index, line } of readRows(file)) {
     // What is wrong with a row is told now, and not in the middle of the second training.
     try {
-      if (parseRow(value, index++).shape !== 'pair') throw fail('has "responses"; a pair is needed here')
+      if (parseRow(value, index, line).shape !== 'pair') throw fail('has "responses"; a pair is needed here')
     } catch (error) {
       if (!(error instanceof ImplexError)) throw error
-      throw error.path === undefined ? inFile(file, fail(error.message.replace(/^row \d+: /, ''))) : error
+      throw error.path === undefined ? inFile(file, error) : error
     }
     const { prompt, chosen, rejected, id, margin } = value as unknown as PairRow
     pairs.push({
