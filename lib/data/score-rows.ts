@@ -12,6 +12,8 @@ import { rowError } from './rows.js'
 
 const BATCHES_IN_FLIGHT = 2
 const BATCHES_WAITING = 2
+/** Most rows that wait for their turn behind one without rewards yet: bad rows fill no batch, so batches alone would not bound them. */
+const ROWS_WAITING = 4096
 /** An idle engine waits so long for more rows before it takes a batch that is not full; it matters to slow sources only. */
 const PATIENCE_MS = 20
 const SELF_CHECK_TOKENS = 256
@@ -144,7 +146,9 @@ export async function* scoreRows(
   }
   const advance = () => {
     if (failure !== undefined || drain?.aborted) return
-    if (!ended && !reading && batches.full < BATCHES_WAITING) void read()
+    // Rows that wait for a batch that is not full must not keep it from filling.
+    const room = order.length < ROWS_WAITING || (inFlight === 0 && batches.full === 0)
+    if (!ended && !reading && batches.full < BATCHES_WAITING && room) void read()
     if (inFlight === 0 && batches.full === 0 && !batches.empty) {
       if (ended) batches.flush()
       else {
