@@ -215,7 +215,7 @@ experiment('what cannot work is refused before any training', async () => {
   for (const [more, pattern] of [
     [{ shifts: { domain: ['code'] } }, /made of the sets that data names: test; got "code"/],
     [{ shifts: { a: ['test'], b: ['test'] } }, /sets that no other shift has/],
-    [{ trainPairs: 4 }, /it has 3 pairs, too few for the 4 asked for/],
+    [{ trainPairs: 4 }, /has 3 pairs, fewer than the 4 that were requested/],
     [{ data: {} }, /at least one set/],
     [{ data: { 'a/b': rows } }, /name of a data set/],
   ] as const) {

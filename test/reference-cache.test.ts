@@ -141,7 +141,7 @@ for (const [name, damage] of [
     const folder = await filled()
     damage(fileOf(folder))
     const anew = await openCache(folder)
-    assert.match(warnings[0], /not a valid cache .* started anew/)
+    assert.match(warnings[0], /not a valid cache .* makes a new one/)
     assert.is(await anew.get(3, hashOf(3)), undefined)
     await anew.put(3, hashOf(3), -9)
     await anew.close()

@@ -240,7 +240,7 @@ report('text is readable in both schemes', () => {
 report('attributions: a value for each token, and what is left out is said', () => {
   const lines = readFileSync(join(persona, 'attributions.jsonl'), 'utf8').trim().split('\n')
   assert.ok(lines.length > 40)
-  assert.match(page, /Shown are 40 of 48 responses/)
+  assert.match(page, /40 of 48 responses are shown/)
   const first = JSON.parse(lines[0]!) as {
     tokens: string[]
     implicit: { share: number[] }
@@ -375,7 +375,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
   [
     'an experiment under way',
     () => damaged('under way', (folder) => rmSync(join(folder, 'results.json'))),
-    /not complete \(no results\.json\); go on with: implex experiment persona --out '.*under way' --resume/,
+    /not complete \(there is no results\.json\); continue it with: implex experiment persona --out '.*under way' --resume/,
   ],
   [
     'a training under way',

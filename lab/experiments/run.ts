@@ -131,7 +131,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
       if (!(error instanceof ImplexError) || kind !== 'generative' || encoders.length === 0) throw error
       throw new ImplexError(
         error.code,
-        `${error.message}; or leave that kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
+        `${error.message}; or leave this kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
         { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
       )
     }
@@ -233,7 +233,7 @@ function leftOut(counts: readonly { name: string; pairs: number; of: number }[])
     .filter(({ pairs, of }) => pairs < of)
     .map(
       ({ name, pairs, of }) =>
-        `${name}: ${of - pairs} of ${of} pairs are beyond the model's context and were left out.`,
+        `${name}: ${of - pairs} of ${of} pairs are longer than the model's context and were left out.`,
     )
 }
 

@@ -59,11 +59,11 @@ async function pngRenderer(): Promise<((svg: string) => Uint8Array) | string> {
   try {
     resvg = await import('@resvg/resvg-js')
   } catch {
-    return 'no PNG was written: @resvg/resvg-js is not installed (it is optional, and has no build for some platforms); the SVG files are complete'
+    return 'no PNG was written because @resvg/resvg-js is not installed (it is optional and not available for some platforms); the SVG files are complete'
   }
   const options = { font: { loadSystemFonts: true }, fitTo: { mode: 'zoom', value: 2 } } as const
   const probe = `<svg xmlns="http://www.w3.org/2000/svg" width="99" height="40"><style>svg{font-family:${FONTS}}</style><text y="20">Accuracy</text></svg>`
   if (new resvg.Resvg(probe, options).getBBox() === undefined)
-    return 'no PNG was written: this machine has no fonts to write its text with; install some (Debian: apt-get install fonts-dejavu-core) and make the report again; the SVG files are complete'
+    return 'no PNG was written because this machine has no fonts; install some (Debian: apt-get install fonts-dejavu-core) and make the report again; the SVG files are complete'
   return (svg) => new resvg.Resvg(svg, options).render().asPng()
 }

@@ -87,7 +87,7 @@ export function trainingReport({ path, name, config, summary, trainings }: Train
   const outcome =
     accuracies.length > 0
       ? `Accuracy after training: ${accuracies.join(', ')}.`
-      : `${grouped(summary.steps)} steps; no set was evaluated.`
+      : `${grouped(summary.steps)} steps. No set was evaluated.`
   const header = html`<p class="headline"><span class="who">Outcome</span>${outcome}</p>`
   return {
     title: `${label} reward model: ${name}`,

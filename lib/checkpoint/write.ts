@@ -158,7 +158,7 @@ function tensorBytes(tensor: NamedTensor, dtype: StoredDtype): number {
 function checkTensors(tensors: readonly NamedTensor[]): void {
   const names = new Set(['__metadata__'])
   for (const { name, shape, data } of tensors) {
-    if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} is there twice, or its name is reserved`)
+    if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} appears twice, or its name is reserved`)
     names.add(name)
     const elements = shape.reduce((product, size) => product * size, 1)
     if (elements !== data.length) {

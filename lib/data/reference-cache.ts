@@ -212,7 +212,7 @@ export class ReferenceCache {
   #fail(error: unknown): void {
     if (this.#failed) return
     this.#failed = true
-    this.#warn(`${this.path}: ${(error as Error).message}; going on without this cache`)
+    this.#warn(`${this.path}: ${(error as Error).message}; continuing without this cache`)
   }
 }
 

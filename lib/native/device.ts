@@ -32,7 +32,7 @@ export interface DeviceChoice {
  * not hardware. Until then 'auto' leaves it alone; 'cuda' asks for it. Set it with the results of `npm run test:gpu` at hand.
  */
 export const CUDA_VERIFIED = false
-export const CUDA_UNVERIFIED = 'the CUDA device has not been verified on hardware yet; ask for it with --device cuda'
+export const CUDA_UNVERIFIED = 'the CUDA device has not been verified on hardware yet; to use it, give --device cuda'
 
 /** The CUDA module, a shared library of its own: IMPLEX_CUDA if that is set, else where a CMake build leaves it. */
 export function cudaModulePath(): string {

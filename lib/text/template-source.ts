@@ -69,7 +69,7 @@ function configTemplate(value: unknown, file: string): TemplateText | undefined 
   if (text === undefined) {
     const names = [...templates.keys()].map((name) => `"${name}"`).join(', ')
     throw invalid(
-      `has no template named "default" (has: ${names || 'none'}); save the wanted one as a file and name that file`,
+      `has no template named "default" (has: ${names || 'none'}); save the one you want as a file and give that file`,
     )
   }
   return { text, origin: `"default" of ${file}` }

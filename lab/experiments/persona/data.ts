@@ -47,7 +47,7 @@ export async function personaData({ file, trainPairs, testPairs, seed }: Persona
   if (questions.length < trainPairs + testPairs) {
     throw new ImplexError(
       'ERR_ROW_INVALID',
-      `${file}: ${questions.length} statements have the matching answer "Yes", which are too few for ${trainPairs} training and ${testPairs} test prompts`,
+      `${file}: only ${questions.length} statements have the matching answer "Yes", too few for ${trainPairs} training prompts and ${testPairs} test prompts`,
       { path: file },
     )
   }

@@ -93,7 +93,7 @@ async function checkSameRecipe(file: string, recipe: Recipe): Promise<void> {
   if ((await readFile(file, 'utf8')) !== text)
     throw new ImplexError(
       'ERR_RESUME_MISMATCH',
-      `${file} is of another recipe: remove its folder, or give another one with --work`,
+      `${file} belongs to another recipe: remove its folder, or give another folder with --work`,
       { path: file },
     )
 }

@@ -70,7 +70,7 @@ export function curvesFigure(
   const figure: Figure = {
     id,
     title: 'Training curves',
-    description: `Against epochs; means over the seeds. ${ends.join(' ')}`,
+    description: `By epoch, mean over the seeds. ${ends.join(' ')}`,
     draw: (form) => draw(list, kinds, form),
   }
   return { figure, panels: list, stepsPerPoint }

@@ -34,7 +34,7 @@ export function predictedFigure(table: ResultTable, id: string): Figure | undefi
   return {
     id,
     title: `Predicted against measured: ${table.title}`,
-    description: `Points on the diagonal agree. ${said.slice(0, 20).join(' ')}`,
+    description: `On the diagonal, prediction and measurement agree. ${said.slice(0, 20).join(' ')}`,
     draw: (form) => draw(points, form),
   }
 }
