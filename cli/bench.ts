@@ -49,8 +49,8 @@ export function addBench(program: Command, finish: (status: number) => void): vo
     .addHelpText(
       'after',
       `
-"of bound" is the speed as a fraction of what multiply-adds in registers (fma) or
-copying (mem) allow on this machine. Both are measured first. tokens/s counts
+"of bound" is the speed as a fraction of what multiply-adds in registers (fma)
+or copying (mem) allow on this machine. Both are measured first. tokens/s counts
 each prompt once per response, as if nothing were shared. To compare two JSON
 files, run: npm run bench:compare A.json B.json
 `,

@@ -43,8 +43,8 @@ export function addExperiment(program: Command, finish: (status: number) => void
     .addHelpText(
       'after',
       `
-Each experiment trains every kind of reward model with several seeds and writes a
-folder. implex report makes a page from it:
+Each experiment trains every kind of reward model with several seeds and writes
+a folder. implex report makes a page from it:
 
   implex experiment persona --out runs/persona
   implex report runs/persona

@@ -113,9 +113,9 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .addHelpText(
       'after',
       `
-A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]}, with
-an optional "id". Texts may be lists of {"role", "content"}. The output has one
-line per row, in the same order, with all digits of the rewards.
+A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]}.
+It may have an "id". Texts may be lists of {"role", "content"}. The output has
+one line per row, in the same order, with all digits of the rewards.
 
   implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
   implex score --model policy --reference base --kind implicit --data -

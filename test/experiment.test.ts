@@ -193,10 +193,10 @@ experiment('theory: every statement holds on the tiny model as well', async () =
 
 experiment('what cannot work is refused before any training', async () => {
   const cases: [Partial<PersonaOptions>, string, RegExp][] = [
-    [{ trainPairs: 19 }, 'ERR_ROW_INVALID', /20 statements .* too few for 19 training and 6 test/],
+    [{ trainPairs: 19 }, 'ERR_ROW_INVALID', /20 statements .* too few for 19 training prompts and 6 test prompts/],
     [{ data: at('absent.jsonl') }, 'ERR_IO', /absent\.jsonl/],
     [{ model: at('nothing') }, 'ERR_CHECKPOINT_NOT_FOUND', /no such folder/],
-    [{ out: at('persona') }, 'ERR_RESUME_MISMATCH', /holds a run already/],
+    [{ out: at('persona') }, 'ERR_RESUME_MISMATCH', /already contains a run/],
   ]
   for (const [more, code, pattern] of cases) {
     const out = more.out ?? at(`refused-${code}`)

@@ -195,7 +195,7 @@ cache('a directory that cannot be used is a warning and no cache', async () => {
   const file = join(folder, 'file')
   writeFileSync(file, '')
   assert.is(await ReferenceCache.open(file, KEY, warn), undefined)
-  assert.match(warnings[0], /no cache of reference log-probabilities/)
+  assert.match(warnings[0], /reference log-probabilities are not cached/)
 })
 
 cache('a value that is no number is not kept', async () => {

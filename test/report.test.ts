@@ -370,7 +370,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
       mkdirSync(path)
       return path
     },
-    /holds no run .*--out folder/,
+    /contains no run .*--out folder/,
   ],
   [
     'an experiment under way',
@@ -399,7 +399,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
   [
     'results.json that is a list',
     () => damaged('list', (folder) => writeFileSync(join(folder, 'results.json'), '[]')),
-    /results\.json: must hold a JSON object/,
+    /results\.json: must be a JSON object/,
   ],
   [
     'another format',
@@ -409,7 +409,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
           json['format'] = 2
         }),
       ),
-    /is of format 2; this version of implex reads format 1/,
+    /has the format 2; this version of implex reads format 1/,
   ],
   [
     'no format',
@@ -540,7 +540,7 @@ report('the command writes the page into the run, prints its path, and has the e
   const { status, stdout, stderr } = await implex(['report', folder, '--figures', join(root, 'command-figures')])
   assert.is(status, 0, stderr)
   assert.is(stdout, `${join(folder, 'report.html')}\n`)
-  assert.match(stderr, /implex: \d files of figures in /)
+  assert.match(stderr, /implex: \d figure files in /)
   assert.equal(readdirSync(folder).sort(), ['config.json', 'report.html', 'results.json'])
   const failed = await implex(['report', join(root, 'none')])
   assert.is(failed.status, 1)

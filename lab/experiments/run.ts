@@ -227,7 +227,7 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
   return rewards
 }
 
-/** What `onLong: 'skip'` cost. */
+/** One sentence per set from which `onLong: 'skip'` left out pairs. */
 function leftOut(counts: readonly { name: string; pairs: number; of: number }[]): string[] {
   return counts
     .filter(({ pairs, of }) => pairs < of)
@@ -237,7 +237,7 @@ function leftOut(counts: readonly { name: string; pairs: number; of: number }[])
     )
 }
 
-/** Of each response one line with what every kind makes of its tokens. */
+/** Writes one line per response with the values that every kind gives its tokens. */
 async function writeAttributions(path: string, finished: readonly FinishedMember[]): Promise<void> {
   const lines = new Map<string, AttributionLine>()
   for (const { attributions } of finished) {

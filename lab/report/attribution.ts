@@ -11,9 +11,9 @@ import { type Cell, table } from './table.js'
 
 const RESPONSES = 40
 const TOKENS = 400
-/** Steps of color on each side of zero. */
+/** Number of color steps on each side of zero. */
 const SHADES = 8
-/** Of each set; further pairs are folded away. */
+/** Number of pairs per set that are open; further pairs are folded away. */
 const OPEN_PAIRS = 2
 
 interface Pair {
@@ -22,7 +22,7 @@ interface Pair {
   sides: AttributionLine[]
 }
 
-/** Undefined where nothing was explained. `level`: of the headings of sets. */
+/** Undefined if nothing was explained. `level`: heading level of the sets. */
 export function attributionBody(lines: readonly AttributionLine[], { sets }: ExperimentResult, level: number): Content {
   if (lines.length === 0) return undefined
   const all = pairsOf(lines)
@@ -53,7 +53,7 @@ function pairsOf(lines: readonly AttributionLine[]): Pair[] {
   return [...pairs.values()]
 }
 
-/** As many of each set as there is room for, in the order of the file. */
+/** Takes as many responses per set as there is space for, in the order of the file. */
 function choose(pairs: readonly Pair[]): Pair[] {
   const nth = new Map<string, number>()
   const ranked = pairs.map((pair) => {
@@ -98,7 +98,7 @@ ${verdict(sides)}
 <details class="numbers"><summary>Numbers of this pair</summary><div class="sides">${ordered.map(numbers)}</div></details></article>`
 }
 
-/** Whether each kind ranks the pair as it should. */
+/** Says for each kind whether it ranks the pair correctly. */
 function verdict(sides: readonly AttributionLine[]): Content {
   const chosen = sides.find(({ side: which }) => which === 'chosen')
   const rejected = sides.find(({ side: which }) => which === 'rejected')
@@ -152,7 +152,7 @@ function shadeOf(share: number, largest: number): string {
   return shade === 0 ? 'p0' : `${share < 0 ? 'n' : 'p'}${shade}`
 }
 
-/** Line feeds and tabs have a sign; a token of blanks alone would be nothing to see. */
+/** Shows line feeds, tabs and tokens of blanks with visible signs. */
 function shownToken(token: string): string {
   const shown = visible(token).replaceAll('\n', '↵').replaceAll('\t', '⇥')
   return shown.trim() === '' ? shown.replaceAll(' ', '␣') || '∅' : shown

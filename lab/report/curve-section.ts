@@ -1,5 +1,5 @@
 /**
- * Training curves with their caption and numbers, the same for an experiment and a single training.
+ * Training curves with caption and numbers, for an experiment or a single training run.
  */
 import { type CurvePanel, curvesFigure, meansOf } from './figures/curves.js'
 import { type Content, html } from './html.js'

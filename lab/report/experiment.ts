@@ -1,5 +1,5 @@
 /**
- * An experiment as sections of the page, from what answers the question to what the answer rests on.
+ * An experiment as sections of the page: first the answer, then the evidence for it.
  */
 import { group, mean } from 'd3-array'
 import type { Comparison, ExperimentResult, ResultTable } from '../experiments/result.js'
@@ -21,7 +21,7 @@ import { facts, figureBlock, heading, type RunReport, type Section } from './sec
 import type { Figure } from './svg.js'
 import { type Column, figureTable, table } from './table.js'
 
-/** `prefix`: of ids, so that several runs have their own. `level`: of the sections' headings. */
+/** `prefix` makes ids unique on a page with several runs. `level` is the heading level of the sections. */
 export function experimentReport(run: ExperimentRun, prefix: string, level: number): RunReport {
   const { result } = run
   const figures: Figure[] = []
@@ -141,7 +141,7 @@ function comparisonTable(caption: string, result: ExperimentResult, statistic: C
   )
 }
 
-/** Kinds are as a rule trained with the same seeds. */
+/** The name of the i-th seed. All kinds usually have the same seeds. */
 function seedName({ members }: ExperimentResult, i: number): string {
   const at = new Set([...group(members, ({ kind }) => kind).values()].map((of) => of[i]?.seed))
   const [seed] = at
@@ -261,7 +261,7 @@ function paperBody({ paper }: ExperimentResult): Content {
   ]
 }
 
-/** The options as resolved, as flags: the page alone is enough to repeat the run. */
+/** All options with their final values, as flags. The page alone is enough to repeat the run. */
 function reproduceBody({ result, config }: ExperimentRun): Content {
   const { experiment, settings, model } = result
   const {
@@ -284,7 +284,7 @@ function reproduceBody({ result, config }: ExperimentRun): Content {
   ]
 }
 
-/** Lists with commas, objects as NAME=VALUE words. */
+/** Writes lists with commas and objects as NAME=VALUE words. */
 function flagValue(value: Json): string | undefined {
   if (typeof value === 'string' || typeof value === 'number') return shellWord(String(value))
   if (Array.isArray(value)) return value.length > 0 ? shellWord(value.join(',')) : undefined

@@ -23,11 +23,11 @@ export interface MetricsLine {
   [name: string]: unknown
 }
 
-/** One training as curves and rewards. */
+/** The curves and rewards of one training run. */
 export interface Training {
   kind: string
   seed: number
-  /** Empty where metrics.jsonl is gone. */
+  /** Empty if metrics.jsonl is gone. */
   metrics: MetricsLine[]
   /** By set: [chosen, rejected] of each pair; a set whose file is gone is absent. */
   rewards: Map<string, [number, number][]>
@@ -150,7 +150,7 @@ async function readObject(file: string): Promise<Record<string, unknown>> {
   return value
 }
 
-/** The engine says a position; people count lines. */
+/** Converts the position in a JSON error into a line number. */
 function whereInJson(error: SyntaxError, text: string): { line?: number; reason: string } {
   const reason = printable(error.message)
   const position = / at position (\d+)/.exec(error.message)?.[1]
@@ -158,7 +158,7 @@ function whereInJson(error: SyntaxError, text: string): { line?: number; reason:
   return at === undefined ? { reason } : { line: text.slice(0, at).split('\n').length, reason }
 }
 
-/** Nothing when there is no such file: a report is made without it. */
+/** Undefined if there is no such file; the report is then made without it. */
 async function readLines<T = MetricsLine>(file: string, check: Check): Promise<T[]> {
   if (!existsSync(file)) return []
   const lines: T[] = []

@@ -1,5 +1,5 @@
 /**
- * The page around its runs: one file that asks the network for nothing, and whose policy forbids it to.
+ * The HTML page around its runs: one file that requests nothing from the network. Its security policy forbids requests.
  */
 import { createHash } from 'node:crypto'
 import { type Content, html, Markup } from './html.js'

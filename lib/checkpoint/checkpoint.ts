@@ -21,10 +21,10 @@ export interface Checkpoint {
   spec: ModelSpec
   /** Longest sequence, in tokens: `max_position_embeddings`. */
   contextLength: number
-  /** Of most of the weights' bytes. */
+  /** The type that most bytes of the weights have. */
   dtype: StoredDtype
   padTokenId?: number
-  /** The first, where the config lists several. */
+  /** The first one if the config lists several. */
   eosTokenId?: number
   bosTokenId?: number
 }
@@ -144,7 +144,7 @@ async function readConfig(folder: string): Promise<Config> {
   }
 }
 
-/** {} for an absent id, and for the negative ones that some converters wrote for "none". */
+/** Returns {} for an absent id and for a negative one, which some converters wrote for "none". */
 function tokenId(config: Config, key: string, name: string, vocabulary: number): Record<string, number> {
   const value = config.get(key)
   const ids: unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value]

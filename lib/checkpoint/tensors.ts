@@ -31,7 +31,7 @@ export async function readTensors(folder: string): Promise<Map<string, TensorEnt
   throw new ImplexError('ERR_CHECKPOINT_NOT_FOUND', message, { path: folder })
 }
 
-/** What to do about weights that are there in another form. */
+/** Says what to do about weights in another format. */
 function otherWeights(names: string[]): string {
   for (const [pattern, advice] of OTHER_WEIGHTS) {
     const name = names.find((candidate) => pattern.test(candidate))

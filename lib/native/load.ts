@@ -1,5 +1,5 @@
 /**
- * Finds and loads the `.node` file of the engine. This is the only place that does.
+ * Finds and loads the `.node` file of the engine. No other file does this.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'

@@ -16,9 +16,9 @@ import { type GenerationRate, generationRate } from './generation-rate.js'
 import { SEPARATORS } from './graph.js'
 
 export type HamiltonianOptions = ExperimentOptions & {
-  /** Of each graph. Defaults to 10. */
+  /** Vertices per graph. Defaults to 10. */
   vertices?: number
-  /** Of each edge beside the cycle. Defaults to 0.2. */
+  /** Probability of each edge outside the cycle, 0 to 1. Defaults to 0.2. */
   edgeProbability?: number
   /** Defaults to 1000 and 200. */
   trainPairs?: number

@@ -7,7 +7,7 @@ import { ImplexError } from '../../../lib/core/errors.js'
 import { Random } from '../../../lib/core/random.js'
 import { readRows, textField } from '../read-rows.js'
 
-/** Of the experiment's own random numbers. */
+/** Stream of this experiment's random numbers. */
 const STREAM = 20
 const COLUMNS = ['question', 'answer_matching_behavior']
 
@@ -37,7 +37,7 @@ export interface PersonaDataOptions {
   file: string
   trainPairs: number
   testPairs: number
-  /** Of the choice of prompts and responses. */
+  /** Seed for choosing prompts and responses. */
   seed: number
 }
 

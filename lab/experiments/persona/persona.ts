@@ -19,7 +19,7 @@ export type PersonaOptions = ExperimentOptions & {
   /** Defaults to 80 and 40. */
   trainPairs?: number
   testPairs?: number
-  /** Of the choice of prompts and responses. Defaults to 875, as the paper's. */
+  /** Seed for choosing prompts and responses. Defaults to 875, like the paper's. */
   dataSeed?: number
 }
 

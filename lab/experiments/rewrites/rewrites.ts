@@ -26,7 +26,7 @@ export type RewritesOptions = ExperimentOptions & {
   trainPairs?: number
   /** Draw so many pairs of each set, where it has more. Defaults to all. */
   testPairs?: number
-  /** Of the drawing. Defaults to 517, as the paper's. */
+  /** Seed for choosing the data. Defaults to 517, like the paper's. */
   dataSeed?: number
 }
 

@@ -19,7 +19,7 @@ export interface Check {
   measured: number
   /** |measured - predicted| / |predicted|, over many values ‖·‖ / ‖·‖; where 0 is predicted, |measured|. */
   error: number
-  /** Of the error. */
+  /** Largest error with which the statement counts as confirmed. */
   bound: number
 }
 

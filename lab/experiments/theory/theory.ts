@@ -36,7 +36,7 @@ export type TheoryOptions = Pick<
   ExperimentOptions,
   'out' | 'model' | 'resume' | 'device' | 'drain' | 'signal' | 'onStage' | 'onWarning' | 'cache' | 'cacheDir'
 > & {
-  /** Of the random prompts, responses and heads. Defaults to 0. */
+  /** Seed of the random prompts, responses and heads. Defaults to 0. */
   dataSeed?: number
 }
 
