@@ -35,13 +35,17 @@ export function resumePath(out: string): string {
 /** The resume file of an unfinished run; undefined if there is none. */
 export async function readResumeFile(out: string): Promise<ResumeFile | undefined> {
   const path = resumePath(out)
-  const value = await readJsonIfPresent(path, 'ERR_RESUME_MISMATCH', { advice: 'start anew with --force' })
+  const value = await readJsonIfPresent(path, 'ERR_RESUME_MISMATCH', { advice: 'start again with --force' })
   if (value === undefined) return undefined
   if (value.format === FORMAT && typeof value.now === 'string' && isPlainObject(value.run))
     return value as unknown as ResumeFile
-  throw new ImplexError('ERR_RESUME_MISMATCH', `${path} is damaged or of another version; start anew with --force`, {
-    path,
-  })
+  throw new ImplexError(
+    'ERR_RESUME_MISMATCH',
+    `${path} is damaged or from another version of implex; start again with --force`,
+    {
+      path,
+    },
+  )
 }
 
 export async function writeResumeFile(out: string, now: Date, run: RunIdentity): Promise<void> {
@@ -53,7 +57,7 @@ export async function removeResumeFile(out: string): Promise<void> {
   await rm(resumePath(out), { force: true })
 }
 
-/** Cuts a partial last line off, counts the complete ones into `tally`, and opens the file to append to it. */
+/** Cuts off a partial last line, adds the complete lines to `tally`, and opens the file for appending. */
 export async function reopenOutput(out: string, tally: ScoreTally): Promise<FileHandle> {
   let file: FileHandle
   try {

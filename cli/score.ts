@@ -141,7 +141,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   let file: FileHandle | undefined
   if (flags.out !== '-') {
     const run = resumable ? await identify(flags, model, dataFingerprint) : {}
-    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start anew with --force')
+    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start again with --force')
     file = before === undefined ? await createOutput(flags.out) : await reopenOutput(flags.out, tally)
     if (before === undefined && resumable) await writeResumeFile(flags.out, now, run)
   }
@@ -267,7 +267,7 @@ async function createOutput(path: string): Promise<FileHandle> {
   }
 }
 
-/** A bad row's error does not know its file, and none knows that the work done is not lost. */
+/** Adds to an error the file of a bad row, and how to continue the run. */
 function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unknown {
   if (!(error instanceof ImplexError)) return error
   const place =

@@ -108,7 +108,7 @@ export async function readJsonFile(
 ): Promise<Record<string, unknown>> {
   const bytes = await withRegularFile(file, async (handle, size) => {
     if (size <= maxBytes) return readAt(handle, 0, size)
-    const message = `${file}: ${size} bytes are too many for this file (at most ${maxBytes})`
+    const message = `${file}: ${size} bytes are too large for this file (at most ${maxBytes})`
     throw new ImplexError(code, message, { path: file })
   })
   return parseJsonObject(bytes, file, 'the file', code, advice)

@@ -146,7 +146,7 @@ async function readConfig(path: string): Promise<RunConfig> {
   const whole =
     isPlainObject(run) && isPlainObject(run.decisive) && isPlainObject(run.environment) && typeof run.now === 'string'
   if (whole) return { options: options as RunConfig['options'], run: run as unknown as RunFacts }
-  const message = `${path} is not the config.json of a run of implex train, or damaged: choose another folder`
+  const message = `${path} is damaged, or is not the config.json of a run of implex train; choose another folder`
   throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
 }
 
