@@ -362,7 +362,7 @@ const results = (folder: string, change: (json: Record<string, unknown>) => void
 
 const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
   ['a folder that is not there', () => join(root, 'none'), /none: there is no such folder/],
-  ['a file', () => join(training, 'config.json'), /is a file: give the folder/],
+  ['a file', () => join(training, 'config.json'), /is a file; give the folder/],
   [
     'a folder without a run',
     () => {
