@@ -73,7 +73,7 @@ export async function reopenOutput(out: string, tally: ScoreTally): Promise<File
         throw new ImplexError(
           'ERR_RESUME_MISMATCH',
           `${out}: line ${line} is not the one this run wrote for row ${tally.rows}; start anew with --force`,
-          { path: out, ...(line === undefined ? {} : { line }) },
+          { path: out, line },
         )
       }
       tally.addResumed(facts)

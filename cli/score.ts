@@ -166,7 +166,7 @@ async function scoreAll(
 ): Promise<number> {
   const source = readJsonl(flags.data, {
     skipRows: tally.rows,
-    ...(flags.limit === undefined ? {} : { limit: flags.limit }),
+    limit: flags.limit,
   })
   const size = await sizeOf(flags.data)
   using _ = new Progress(
@@ -178,7 +178,7 @@ async function scoreAll(
     tokenLogprobs: flags.logprobs === true,
     firstOrdinal: tally.responses,
     drain,
-    ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+    batchTokens: flags.batchTokens,
   })
   const start = performance.now()
   for await (const row of stream) {
@@ -262,7 +262,7 @@ function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unkno
   const next = resumable ? `\nWhat is written is kept; go on with the same command and --resume${skip}` : ''
   return new ImplexError(error.code, `${place}${error.message}${next}`, {
     cause: error,
-    ...(error.line && { line: error.line }),
+    line: error.line,
   })
 }
 

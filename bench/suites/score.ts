@@ -41,7 +41,7 @@ export async function scoreSuite(options: ModelSuiteOptions): Promise<BenchCase[
           pairs,
           model,
           samples,
-          ...(signal && { signal }),
+          signal,
         }))
           add(item)
       }

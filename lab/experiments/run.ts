@@ -132,7 +132,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
       throw new ImplexError(
         error.code,
         `${error.message}; or leave that kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
-        { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
+        { cause: error, path: error.path },
       )
     }
   }

@@ -210,5 +210,5 @@ function unfinishedExperiment(path: string, experiment: unknown): ImplexError {
 }
 
 function invalid(path: string, message: string, line?: number): ImplexError {
-  return new ImplexError('ERR_RUN_INVALID', `${path}: ${message}`, { path, ...(line === undefined ? {} : { line }) })
+  return new ImplexError('ERR_RUN_INVALID', `${path}: ${message}`, { path, line })
 }
