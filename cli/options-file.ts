@@ -1,19 +1,13 @@
 /**
  * Options of a command from a JSON file, or from the config.json of a run, whose own part is left out.
  */
-import { readFile } from 'node:fs/promises'
-import { fileError } from '../lib/core/files.js'
+import { readText } from '../lib/core/files.js'
 import { isPlainObject } from '../lib/core/arguments.js'
 import { UsageError } from './exit.js'
 
 /** @throws UsageError for what is no JSON object, ImplexError ERR_IO */
 export async function readOptionsFile(file: string): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    throw fileError(file, 'read', error)
-  }
+  const text = await readText(file)
   let value: unknown
   try {
     value = JSON.parse(text)
