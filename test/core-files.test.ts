@@ -50,7 +50,7 @@ whole.run()
 
 const reading = suite('reading')
 
-reading('a file that need not be there is undefined, below a file too; one that cannot be read is an error', async () => {
+reading('a file that need not be there is undefined; one that cannot be read is an error', async () => {
   const folder = temporaryFolder()
   writeFileSync(join(folder, 'a'), 'text')
   for (const read of [readIfPresent, (file: string) => readJsonIfPresent(file, 'ERR_IO')]) {
