@@ -156,7 +156,7 @@ async function checkData(
           readJsonl(dataOf(name)),
           pool,
           { kind, onLong: settings.onLong, contextLength, vocabularySize: spec.vocabSize },
-          conduct.signal === undefined ? {} : { signal: conduct.signal },
+          { signal: conduct.signal },
         )
       }
     } finally {
