@@ -107,7 +107,7 @@ async function run(flags: Flags): Promise<number> {
     result = await train(model, data, {
       ...options,
       resume,
-      ...(memoryLimit === undefined ? {} : { memoryLimit: memoryLimit * 2 ** 20 }),
+      memoryLimit: memoryLimit && memoryLimit * 2 ** 20,
       drain: interrupt.signal,
       onStage: (stage) => progress.stage(stage),
       onStep: (step) => progress.step(step),
@@ -191,7 +191,7 @@ function withAdvice(error: unknown, out: string): unknown {
   return new ImplexError(
     error.code,
     `${error.message}\nThe last checkpoint is kept. Continue with: implex train --out ${shellWord(out)} --resume`,
-    { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
+    { cause: error, path: error.path },
   )
 }
 
