@@ -106,7 +106,7 @@ export async function checkRows(out: string, rows: number, source: RowSource): P
   const differs = (what: string, line?: number) =>
     new ImplexError(
       'ERR_RESUME_MISMATCH',
-      `${source.name}: ${what} since ${out} was begun, so its lines cannot be continued; start anew with --force`,
+      `${source.name}: ${what} since ${out} was begun, so its lines cannot be continued; start again with --force`,
       { path: source.name, line },
     )
   try {

@@ -95,7 +95,7 @@ export class ScoreOutput implements AsyncDisposable {
       return
     }
     if (this.begun !== undefined) {
-      checkSameRun(this.#out, this.begun.run, run, 'start anew with --force')
+      checkSameRun(this.#out, this.begun.run, run, 'start again with --force')
       this.#file = await reopenOutput(this.#out, tally, await journalRows(this.#out))
       await checkRows(this.#out, tally.rows, source)
     } else {
@@ -152,7 +152,7 @@ async function unfinishedRun(out: string, { force, resume }: OutputOptions): Pro
     return undefined
   }
   if (resume) return before
-  const message = `${out} is unfinished (${resumePath(out)} lies beside it): go on with --resume, or overwrite it with --force`
+  const message = `${out} is unfinished (${resumePath(out)} exists): continue it with --resume, or overwrite it with --force`
   throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
 }
 

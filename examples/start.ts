@@ -42,8 +42,8 @@ export async function startExperiment({ out = FOLDER, print, progress, drain, se
     resume: existsSync(join(out, 'config.json')),
     cache: false,
     onStage: progress,
-    ...(drain && { drain }),
-    ...(seeds && { seeds }),
+    drain,
+    seeds,
   })
   if (interrupted) return false
   const page = join(out, 'report.html')
@@ -59,7 +59,8 @@ Next:
   npx implex experiment persona --model CHECKPOINT --out runs/mine
   npx implex score --model CHECKPOINT --kind explicit --data ROWS.jsonl
   npx implex doctor
-CHECKPOINT is a folder in Hugging Face format. docs/formats.md has the row formats.`)
+CHECKPOINT is a folder in Hugging Face format.
+The row formats are in docs/formats.md.`)
   return true
 }
 

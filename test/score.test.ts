@@ -282,7 +282,7 @@ refusals('open: a reference with another tokenizer', async () => {
   await writeTinyCheckpoint(path, { vocabSize: 400 })
   const error = await rejection(open({ kind: 'implicit', reference: path }))
   assert.is(error.code, 'ERR_TOKENIZER_INVALID')
-  assert.match(error.message, /differs from the policy's .* in its vocab/)
+  assert.match(error.message, /differs from the model's .* in its vocab/)
 })
 
 refusals('open: cuda that is not there is an error; auto falls back and says why', async () => {
@@ -399,7 +399,7 @@ cache('rows in memory leave nothing on the disk, and a folder that cannot be use
     onWarning: (text) => warnings.push(text),
   })
   assert.ok(result.loaded)
-  assert.match(warnings.join(), /no cache of reference log-probabilities/)
+  assert.match(warnings.join(), /reference log-probabilities are not cached/)
   const empty = join(folder, 'empty-cache')
   using model = await open({ ...IMPLICIT, cacheDir: empty })
   await model.score(PAIRS)

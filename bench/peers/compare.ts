@@ -38,14 +38,14 @@ const { values: flags } = parseArgs({
   },
 })
 
-/** Checkpoints and data files in place before anything is started. */
+/** Makes checkpoints and data files before anything starts. */
 async function prepare(): Promise<{ paths: Paths; counts: Record<string, number> }> {
   const [small = 4, large = 4] = flags.pairs.split(',').map(Number)
   const counts: Record<string, number> = flags.quick ? { '22M': 1 } : { '22M': small, '100M': large }
   const { pairs, folder } = await readPairs({
     pairs: Math.max(small, large),
     folder: flags.folder,
-    ...(flags.data === undefined ? {} : { data: flags.data }),
+    data: flags.data,
   })
   const models = new Map<string, { model: string; reference: string; head: string }>()
   const sizes = [...Object.keys(counts).map((name) => SIZES[name as keyof typeof SIZES]), LARGE_VOCABULARY]

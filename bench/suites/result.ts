@@ -1,11 +1,11 @@
 /**
  * What a benchmark leaves: a JSON file with its samples and all that decides them, so that two can be compared later.
  */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { availableParallelism, loadavg, totalmem } from 'node:os'
 import { type Gpu, gpus } from './gpu.js'
 import { commitOf } from './commit.js'
-import { fileError } from '../../lib/core/files.js'
+import { fileError, readText } from '../../lib/core/files.js'
 import { isPlainObject } from '../../lib/core/arguments.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { nativeInfo } from '../../lib/native/handles.js'
@@ -35,7 +35,7 @@ export interface BenchResult {
   date: string
   command: string[]
   commit: string | null
-  /** The working tree had changes. */
+  /** Whether the working tree had changes. */
   dirty: boolean | null
   machine: {
     cpu: string
@@ -54,7 +54,7 @@ export interface BenchResult {
   cases: BenchCase[]
   /** Promises and whether they were kept, where the benchmark has some. */
   targets?: { what: string; value: string; promised: string; aim: string; kept?: boolean }[]
-  /** What was left out, and why. */
+  /** What was left out and why. */
   notes?: string[]
 }
 
@@ -100,12 +100,7 @@ export async function writeResult(path: string, result: BenchResult): Promise<vo
 
 /** @throws ImplexError ERR_IO; also for a file that is no result of a benchmark */
 export async function readResult(path: string): Promise<BenchResult> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
+  const text = await readText(path)
   let value: unknown
   try {
     value = JSON.parse(text)

@@ -4,7 +4,7 @@
 import type { Message } from '../../../lib/text/messages.js'
 import { Random } from '../../../lib/core/random.js'
 
-export const TOPICS = ['opinions', 'dialogues', 'personas', 'stories', 'arithmetic', 'graphs', 'verification'] as const
+const TOPICS = ['opinions', 'dialogues', 'personas', 'stories', 'arithmetic', 'graphs', 'verification'] as const
 export type Topic = (typeof TOPICS)[number]
 
 /** A general statement, and whether the one who replies to it agrees. */
@@ -18,7 +18,7 @@ export interface Item {
   prompt: string
   /** Learned in full, whoever's turn it is; the last turn ends the row. */
   response: Message[]
-  /** Of statements whose truth nothing decides. The corpus has each as often with agreement as with disagreement. */
+  /** Opinions about statements that nothing proves true or false. The corpus has each as often with agreement as with disagreement. */
   opinions?: Opinion[]
 }
 
