@@ -17,10 +17,9 @@ import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { choice, collectSets, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { collectSets } from './train.js'
 import { VERSION } from './version.js'
 
 interface EvalFlags {

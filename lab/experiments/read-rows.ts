@@ -8,6 +8,7 @@ import { describe, isPlainObject } from '../../lib/core/arguments.js'
 
 export interface FileRow {
   value: Record<string, unknown>
+  place: { index: number; line?: number }
   /** For errors about this row. */
   fail(message: string): ImplexError
 }
@@ -25,7 +26,7 @@ export async function* readRows(file: string): AsyncGenerator<FileRow> {
       throw fail(`is not valid JSON: ${(error as Error).message}`)
     }
     if (!isPlainObject(value)) throw fail(`a row must be a JSON object, not ${describe(value)}`)
-    yield { value, fail }
+    yield { value, place, fail }
   }
 }
 
@@ -38,8 +39,9 @@ export function textField({ value, fail }: FileRow, name: string, expected: read
 }
 
 export function inFile(file: string, error: ImplexError): ImplexError {
+  if (error.path === file) return error
   const { code, line, message } = error
-  return new ImplexError(code, message.includes(file) ? message : `${file}: ${message}`, {
+  return new ImplexError(code, `${file}: ${message}`, {
     cause: error,
     path: file,
     ...(line === undefined ? {} : { line }),

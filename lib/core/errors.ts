@@ -42,8 +42,9 @@ export interface ImplexErrorOptions {
   path?: string
 }
 
+/** Its `name` is AbortError where the code is ERR_ABORTED, as for Node's own calls that take a signal; the cause is the signal's reason. */
 export class ImplexError extends Error {
-  override readonly name = 'ImplexError'
+  override readonly name: 'ImplexError' | 'AbortError'
   readonly code: ImplexErrorCode
   // Only declared: a class field would set them to undefined, which deep comparison shows.
   declare readonly line?: number
@@ -51,6 +52,7 @@ export class ImplexError extends Error {
 
   constructor(code: ImplexErrorCode, message: string, options: ImplexErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = code === 'ERR_ABORTED' ? 'AbortError' : 'ImplexError'
     this.code = code
     if (options.line !== undefined) this.line = options.line
     if (options.path !== undefined) this.path = options.path

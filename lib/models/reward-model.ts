@@ -285,7 +285,7 @@ export class RewardModel implements Disposable {
     const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
     const source = rowSource(rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
-    const cancel = createCancel()
+    const cancel = createCancel(signal)
     const abort = () => cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     const cache = await this.#openCache(source, signal)

@@ -140,8 +140,14 @@ export function probeDevice(modulePath: string): DeviceProbe {
   return callNative(probeDevice, () => loadBinding().probeDevice(modulePath))
 }
 
-export function createCancel(): NativeCancel {
-  return loadBinding().createCancel()
+/** Whose signal a flag follows: an aborted call's error has the signal's reason as its cause. */
+const SIGNALS = new WeakMap<NativeCancel, AbortSignal>()
+
+/** A flag that several calls share. @param signal whose reason their errors carry; whoever makes the flag raises it */
+export function createCancel(signal?: AbortSignal): NativeCancel {
+  const cancel = loadBinding().createCancel()
+  if (signal !== undefined) SIGNALS.set(cancel, signal)
+  return cancel
 }
 
 /** @returns false when somebody else has the lock @throws ImplexError ERR_IO where the file's system has no locks */
@@ -174,7 +180,7 @@ export async function awaitNative<T>(
   try {
     return await run(flag)
   } catch (error) {
-    throw asImplexError(error, site, signal)
+    throw asImplexError(error, site, signal ?? (flag && SIGNALS.get(flag)))
   } finally {
     signal?.removeEventListener('abort', abort)
   }
@@ -194,7 +200,8 @@ function asImplexError(error: unknown, site: { stack?: string }, signal?: AbortS
   if (error instanceof TypeError || error instanceof RangeError) return error
   const { code } = error as { code?: unknown }
   const known = typeof code === 'string' && code.startsWith('ERR_') ? (code as ImplexErrorCode) : 'ERR_INTERNAL'
-  const result = new ImplexError(known, error.message, { cause: signal?.aborted ? signal.reason : undefined })
+  const cause = known === 'ERR_ABORTED' && signal?.aborted ? signal.reason : undefined
+  const result = new ImplexError(known, error.message, { cause })
   const frames = site.stack?.slice(site.stack.indexOf('\n') + 1) ?? ''
   result.stack = `${result.name} [${known}]: ${result.message}\n${frames}`
   return result

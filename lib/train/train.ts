@@ -31,13 +31,9 @@ import { type InitialHead, initialHead } from './head.js'
 import { TrainLoop } from './loop.js'
 import { availableMemory } from '../core/memory.js'
 import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.js'
-import {
-  applicableSettings,
-  type ResolvedOptions,
-  resolveTrainOptions,
-  type TrainOptions,
-  type TrainSettings,
-} from './options.js'
+import { engineOptions } from './option-table.js'
+import type { TrainOptions, TrainSettings } from './options.js'
+import { applicableSettings, type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
 import { Random, STREAMS } from '../core/random.js'
 import { addReferences } from './reference.js'
@@ -99,8 +95,8 @@ class Run {
       data: pathOf(data),
       evaluation: Object.fromEntries(Object.entries(conduct.evaluation).map(([name, rows]) => [name, pathOf(rows)])),
     }
-    this.#cancel = createCancel()
     const { signal } = conduct
+    this.#cancel = createCancel(signal)
     if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the training was aborted', { cause: signal.reason })
     const abort = () => this.#cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
@@ -475,19 +471,13 @@ function nativeOptions(
   const frozen = (part: string) => rest || parts.has(part)
   return {
     objective: kind,
-    pool: settings.pool,
-    beta: settings.beta,
-    lengthNormalized: settings.lengthNormalized,
-    labelSmoothing: settings.labelSmoothing,
-    centering: settings.centering,
+    ...engineOptions('training', { ...settings, ...conduct }),
     ...(kind === 'generative' ? { yesToken: encoder.yesTokenId, noToken: encoder.noTokenId } : {}),
     optimizer: {
       kind: optimizer,
       beta1: settings.adamBeta1,
       beta2: optimizer === 'rmsprop' ? settings.rmspropAlpha : settings.adamBeta2,
-      epsilon: settings.epsilon,
-      weightDecay: settings.weightDecay,
-      momentum: settings.momentum,
+      ...engineOptions('optimizer', settings),
     },
     frozen: {
       embedding: frozen('embedding'),
@@ -496,7 +486,6 @@ function nativeOptions(
       norms: frozen('norms'),
       head: parts.has('head'),
     },
-    recompute: conduct.recompute,
     ...(head?.weight === undefined ? {} : { head: head.weight }),
   }
 }

@@ -1,0 +1,369 @@
+/**
+ * The table of training options. A row tells an option's default, what it may be, which kinds and optimizers have it, its flag and what
+ * --help says of it. The checks, the flags of `implex train`, the names that an options file may hold, what a run folder records, the
+ * plain copies for the engine and the table of docs/api.md come from here; the sentence for TypeScript's users stands with the interface
+ * in options.ts, and the compiler proves that the two agree.
+ *
+ * Rows are in the order of --help. Another set of defaults is an object of the same names, see `resolveTrainOptions`.
+ */
+import { defaultCacheDir } from '../data/reference-cache.js'
+import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'
+import {
+  boolean,
+  callback,
+  date,
+  folder,
+  head,
+  integer,
+  number,
+  one,
+  sets,
+  signal,
+  some,
+  steps,
+  text,
+} from './option-values.js'
+import type { Value } from './option-values.js'
+import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainConduct, type TrainKind, type TrainSettings } from './options.js'
+import { SCHEDULES } from './schedule.js'
+
+export interface OptionRow<T = unknown> {
+  value: Value<T>
+  /** Absent: none, or one that depends on the device or the checkpoint. */
+  default?: T
+  /** A default that is made anew for each run. */
+  make?: () => T
+  /** The only kinds or optimizers that have the option. */
+  kinds?: readonly TrainKind[]
+  optimizers?: readonly TrainSettings['optimizer'][]
+  /** Where the engine takes the value as it is. */
+  engine?: 'training' | 'optimizer'
+  /** Absent: an option of TypeScript alone. */
+  flag?: {
+    group: string
+    /** Names the value in --help; absent for a switch. */
+    argument?: string
+    help: string
+    /** The default in words, where the value itself does not say it. */
+    shown?: string
+    /** What the flag's number is multiplied by. */
+    unit?: number
+    /** An option of one call: no options file holds it. */
+    once?: true
+  }
+}
+
+type Rows = { [K in keyof TrainSettings]: OptionRow<TrainSettings[K]> & { decides: true } } & {
+  [K in keyof TrainConduct]-?: OptionRow<NonNullable<TrainConduct[K]>> & { decides?: never }
+}
+
+const GENERAL = 'Options:'
+const LOSS = 'Reward and loss:'
+const OPTIMIZATION = 'Optimization:'
+const RUNNING = 'Running:'
+
+/** `decides`: the option decides the result; the others change speed, memory, and what is told meanwhile. */
+export const TRAIN_OPTIONS = {
+  kind: {
+    decides: true,
+    value: one(TRAIN_KINDS),
+    flag: { group: GENERAL, argument: '<kind>', help: 'explicit, implicit, generative or sft' },
+  },
+  out: {
+    value: folder,
+    flag: { group: GENERAL, argument: '<dir>', help: 'folder of the run; made if it is not there' },
+  },
+  evaluation: {
+    value: sets,
+    make: () => ({}),
+    flag: { group: GENERAL, argument: '<name=file...>', help: 'data sets to evaluate during training' },
+  },
+  evaluateEpochs: {
+    decides: true,
+    value: integer(1),
+    default: 1,
+    flag: { group: GENERAL, argument: '<n>', help: 'epochs between evaluations' },
+  },
+  resume: {
+    value: boolean,
+    default: false,
+    flag: { group: GENERAL, help: 'go on from the last checkpoint in --out', once: true },
+  },
+
+  reference: {
+    decides: true,
+    value: text,
+    default: 'initial',
+    kinds: ['implicit'],
+    flag: { group: LOSS, argument: '<dir>', help: 'implicit: initial, none or a checkpoint' },
+  },
+  beta: {
+    decides: true,
+    value: number(Number.MIN_VALUE),
+    default: 0.01,
+    kinds: ['implicit'],
+    engine: 'training',
+    flag: { group: LOSS, argument: '<number>', help: 'implicit: scale of the reward' },
+  },
+  lengthNormalized: {
+    decides: true,
+    value: boolean,
+    default: false,
+    kinds: ['implicit'],
+    engine: 'training',
+    flag: { group: LOSS, help: 'implicit: divide rewards by the tokens of the response' },
+  },
+  pool: {
+    decides: true,
+    value: one(POOLS),
+    default: 'last',
+    kinds: ['explicit'],
+    engine: 'training',
+    flag: { group: LOSS, argument: '<where>', help: 'explicit: last token, or mean over the response' },
+  },
+  head: {
+    value: head,
+    kinds: ['explicit'],
+    flag: {
+      group: LOSS,
+      argument: '<file>',
+      help: 'explicit: score.weight to start from',
+      shown: "the checkpoint's, else random",
+    },
+  },
+  labelSmoothing: {
+    decides: true,
+    value: number(0, 0.4999999),
+    default: 0,
+    kinds: ['explicit', 'implicit'],
+    engine: 'training',
+    flag: { group: LOSS, argument: '<number>', help: 'share of labels taken to be wrong' },
+  },
+  centering: {
+    decides: true,
+    value: number(0),
+    default: 0,
+    kinds: ['explicit', 'implicit'],
+    engine: 'training',
+    flag: { group: LOSS, argument: '<number>', help: 'weight of (r+ + r-)^2 in the loss' },
+  },
+
+  epochs: {
+    decides: true,
+    value: integer(1, 1_000_000),
+    default: 5,
+    flag: { group: OPTIMIZATION, argument: '<n>', help: 'passes over the data' },
+  },
+  batchPairs: {
+    decides: true,
+    value: integer(1, 2 ** 20),
+    default: 32,
+    flag: { group: OPTIMIZATION, argument: '<n>', help: 'pairs per step' },
+  },
+  microBatchTokens: {
+    decides: true,
+    value: integer(1, 2 ** 24),
+    flag: { group: OPTIMIZATION, argument: '<n>', help: 'most tokens at once', shown: '4096 on the CPU' },
+  },
+  learningRate: {
+    decides: true,
+    value: number(0),
+    default: 1e-6,
+    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+  },
+  schedule: {
+    decides: true,
+    value: one(SCHEDULES),
+    default: 'constant',
+    flag: { group: OPTIMIZATION, argument: '<name>', help: 'constant, linear or cosine' },
+  },
+  warmupSteps: {
+    decides: true,
+    value: steps,
+    default: 0,
+    flag: { group: OPTIMIZATION, argument: '<number>', help: 'steps, or below 1 a share of all' },
+  },
+  optimizer: {
+    decides: true,
+    value: one(OPTIMIZERS),
+    default: 'adamw',
+    flag: { group: OPTIMIZATION, argument: '<name>', help: 'adamw, rmsprop or sgd' },
+  },
+  adamBeta1: {
+    decides: true,
+    value: number(0, 0.9999999),
+    default: 0.9,
+    optimizers: ['adamw'],
+    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+  },
+  adamBeta2: {
+    decides: true,
+    value: number(0, 0.9999999),
+    default: 0.999,
+    optimizers: ['adamw'],
+    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+  },
+  rmspropAlpha: {
+    decides: true,
+    value: number(0, 0.9999999),
+    default: 0.99,
+    optimizers: ['rmsprop'],
+    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+  },
+  epsilon: {
+    decides: true,
+    value: number(1e-30),
+    default: 1e-8,
+    optimizers: ['adamw', 'rmsprop'],
+    engine: 'optimizer',
+    flag: { group: OPTIMIZATION, argument: '<number>', help: 'adamw, rmsprop' },
+  },
+  weightDecay: {
+    decides: true,
+    value: number(0),
+    default: 0,
+    engine: 'optimizer',
+    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+  },
+  momentum: {
+    decides: true,
+    value: number(0, 0.9999999),
+    default: 0,
+    optimizers: ['rmsprop', 'sgd'],
+    engine: 'optimizer',
+    flag: { group: OPTIMIZATION, argument: '<number>', help: 'rmsprop, sgd' },
+  },
+  maxNorm: {
+    decides: true,
+    value: number(0),
+    default: 0,
+    flag: {
+      group: OPTIMIZATION,
+      argument: '<number>',
+      help: 'clip the gradient to this norm',
+      shown: '0, no clipping',
+    },
+  },
+  freeze: {
+    decides: true,
+    value: some(FREEZABLE),
+    make: () => [],
+    flag: { group: OPTIMIZATION, argument: '<parts>', help: `some of ${FREEZABLE.join(', ')}` },
+  },
+  seed: {
+    decides: true,
+    value: integer(0),
+    default: 0,
+    flag: { group: OPTIMIZATION, argument: '<n>', help: 'of the order of the data and of a new head' },
+  },
+
+  device: {
+    value: one(DEVICES),
+    default: 'auto',
+    flag: { group: RUNNING, argument: '<device>', help: 'auto, cpu or cuda' },
+  },
+  dtype: {
+    decides: true,
+    value: one(DTYPES),
+    default: 'f32',
+    flag: { group: RUNNING, argument: '<type>', help: 'weights and activations: f32 or bf16' },
+  },
+  recompute: {
+    value: boolean,
+    default: false,
+    engine: 'training',
+    flag: { group: RUNNING, help: 'less memory, about a third more time' },
+  },
+  template: {
+    decides: true,
+    value: text,
+    default: 'auto',
+    flag: { group: RUNNING, argument: '<name>', help: 'auto, default, none, or a .jinja file' },
+  },
+  onLong: {
+    decides: true,
+    value: one(ON_LONG),
+    default: 'error',
+    flag: { group: RUNNING, argument: '<what>', help: 'too long rows: error, skip or truncate-prompt' },
+  },
+  checkpointSteps: {
+    value: integer(0),
+    default: 0,
+    flag: {
+      group: RUNNING,
+      argument: '<n>',
+      help: 'steps between checkpoints',
+      shown: 'each epoch, or 10 minutes',
+    },
+  },
+  memoryLimit: {
+    value: number(1),
+    flag: {
+      group: RUNNING,
+      argument: '<MiB>',
+      help: 'refuse a run that needs more',
+      shown: 'what is free',
+      unit: 2 ** 20,
+      once: true,
+    },
+  },
+  encodeThreads: {
+    value: integer(1, 64),
+    default: 1,
+    flag: { group: RUNNING, argument: '<n>', help: 'threads that tokenize' },
+  },
+  cacheDir: {
+    value: text,
+    make: defaultCacheDir,
+    flag: { group: RUNNING, argument: '<dir>', help: 'for reference log-probabilities', shown: '~/.cache/implex' },
+  },
+  cache: {
+    value: boolean,
+    default: true,
+    flag: { group: RUNNING, help: 'keep no reference log-probabilities' },
+  },
+
+  now: { value: date, make: () => new Date() },
+  signal: { value: signal },
+  drain: { value: signal },
+  onStep: { value: callback<NonNullable<TrainConduct['onStep']>>() },
+  onEvaluation: { value: callback<NonNullable<TrainConduct['onEvaluation']>>() },
+  onStage: { value: callback<NonNullable<TrainConduct['onStage']>>() },
+  onWarning: {
+    value: callback<TrainConduct['onWarning']>(),
+    make: () => (message: string) => process.emitWarning(message, 'ImplexWarning'),
+  },
+} as const satisfies Rows
+
+export type TrainOptionName = keyof typeof TRAIN_OPTIONS
+
+/** The rows as data, in the table's order. */
+export const TRAIN_OPTION_ROWS = Object.entries(TRAIN_OPTIONS) as [TrainOptionName, OptionRow & { decides?: boolean }][]
+
+type EngineOptions<P> = {
+  [K in TrainOptionName as (typeof TRAIN_OPTIONS)[K] extends { engine: P } ? K : never]: (TrainSettings &
+    TrainConduct)[K]
+}
+
+/** The options that the engine takes as they are. */
+export function engineOptions<P extends 'training' | 'optimizer'>(
+  part: P,
+  options: Partial<TrainSettings & TrainConduct>,
+): EngineOptions<P> {
+  const names = TRAIN_OPTION_ROWS.filter(([, { engine }]) => engine === part).map(([name]) => name)
+  return Object.fromEntries(names.map((name) => [name, options[name]])) as EngineOptions<P>
+}
+
+/** Whether a run of this kind and optimizer has the option. */
+export function applies(
+  { kinds, optimizers }: Pick<OptionRow, 'kinds' | 'optimizers'>,
+  { kind, optimizer }: Pick<TrainSettings, 'kind' | 'optimizer'>,
+): boolean {
+  return (kinds?.includes(kind) ?? true) && (optimizers?.includes(optimizer) ?? true)
+}
+
+/** Who has the option: "the implicit kind", "rmsprop and sgd"; undefined when all do. */
+export function whose({ kinds, optimizers }: Pick<OptionRow, 'kinds' | 'optimizers'>): string | undefined {
+  if (kinds !== undefined) return `the ${kinds.join(' and ')} ${kinds.length === 1 ? 'kind' : 'kinds'}`
+  return optimizers?.join(' and ')
+}
