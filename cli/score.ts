@@ -39,6 +39,7 @@ import {
   writeResumeFile,
 } from './resume.js'
 import { formatRow } from '../lib/data/row-lines.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { describeSummary, ScoreTally, summarise } from './score-summary.js'
 import { VERSION } from './version.js'
 
@@ -154,7 +155,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   }
   if (resumable) await removeResumeFile(flags.out)
   const summary = summarise(tally, model, seconds, loadSeconds)
-  if (flags.summary !== undefined) await writeSummary(flags.summary, `${JSON.stringify(summary, null, 2)}\n`)
+  if (flags.summary !== undefined) await writeSummary(flags.summary, `${JSON.stringify(snakeKeys(summary), null, 2)}\n`)
   if (!flags.quiet) say(describeSummary(summary))
   return EXIT.done
 }

@@ -129,7 +129,7 @@ function hasConfig(out: string): boolean {
 }
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
-  const { steps, seconds, tokens_per_second: rate, last_step: last, evaluation } = summary!
+  const { steps, seconds, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); the last one's loss ${shown(last?.loss)}`,
   ]

@@ -7,6 +7,7 @@ import { type Checkpoint, openCheckpoint, readHead } from '../lib/checkpoint/che
 import { writeSafetensors } from '../lib/checkpoint/write.js'
 import { ReferenceCache } from '../lib/data/reference-cache.js'
 import { ImplexError, type ImplexErrorCode } from '../lib/core/errors.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import type { TrainOptions, TrainStep } from '../lib/train/options.js'
 import { Random } from '../lib/core/random.js'
@@ -105,14 +106,14 @@ for (const kind of ['explicit', 'implicit', 'generative', 'sft'] as const) {
         [12, 2],
       ],
     )
-    assert.equal({ evaluation: 'test', ...summary!.evaluation['test'] }, evaluations.at(-1))
+    assert.equal({ evaluation: 'test', ...snakeKeys(summary!.evaluation['test']!) }, evaluations.at(-1))
     if (kind === 'sft') return
     const reference = kind === 'implicit' ? { reference: MODEL } : {}
     using saved = await RewardModel.open(model!, { kind, device: 'cpu', cache: false, ...reference })
     const { rewards } = await saved.score(TEST)
     const mean = (k: 0 | 1) => rewards.reduce((sum, pair) => sum + pair[k]!, 0) / rewards.length
     const last = evaluations.at(-1)!
-    assert.ok(Math.abs(mean(0) - (last['mean_chosen'] as number)) < 1e-12)
+    assert.ok(Math.abs(mean(0) - (last.meanChosen as number)) < 1e-12)
     assert.ok(Math.abs(mean(1) - (last['mean_rejected'] as number)) < 1e-12)
   })
 }
@@ -128,7 +129,7 @@ learning(
       )
       const [first] = metricsOf(out)
       assert.equal([first!.loss, first!.accuracy, first!['margin'], first!['chosen_reward']], [Math.LN2, 0.5, 0, 0])
-      assert.is(summary!.cache_hits, hits)
+      assert.is(summary!.cacheHits, hits)
     }
   },
 )
@@ -141,7 +142,7 @@ learning('another reference: the step-0 rewards are those of scoring', async () 
   using model = await RewardModel.open(MODEL, { kind: 'implicit', reference, beta: 0.1, device: 'cpu', cache: false })
   const { rewards } = await model.score(TEST)
   const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-  assert.ok(Math.abs(mean - (metricsOf(out)[0]!['mean_chosen'] as number)) < 1e-12)
+  assert.ok(Math.abs(mean - (metricsOf(out)[0]!.meanChosen as number)) < 1e-12)
 })
 
 learning('the same run twice has the same bytes; another seed has not', async () => {
@@ -302,7 +303,7 @@ saving('a model without a template is saved with the default one, its tokens, an
     if (kind === 'implicit') continue
     const { rewards } = await saved.score(TEST)
     const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-    assert.ok(Math.abs(mean - (summary!.evaluation['test']!['mean_chosen'] as number)) < 1e-12)
+    assert.ok(Math.abs(mean - (summary!.evaluation['test']!.meanChosen as number)) < 1e-12)
   }
 })
 
@@ -323,7 +324,7 @@ saving('bf16: matrices are stored as they are computed with, so the rewards are 
   assert.is(saved.checkpoint.dtype, 'bf16')
   const { rewards } = await saved.score(TEST)
   const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-  assert.ok(Math.abs(mean - (summary!.evaluation['test']!['mean_chosen'] as number)) < 1e-12)
+  assert.ok(Math.abs(mean - (summary!.evaluation['test']!.meanChosen as number)) < 1e-12)
 })
 saving.run()
 

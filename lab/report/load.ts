@@ -11,7 +11,7 @@ import { type AttributionLine, EXPERIMENTS, type ExperimentResult, RESULT_FORMAT
 import { ImplexError } from '../../lib/core/errors.js'
 import { isPlainObject } from '../../lib/core/arguments.js'
 import { shellWord } from '../../lib/train/runs/shell-word.js'
-import type { TrainSummary } from '../../lib/train/runs/summary.js'
+import { summaryFromJson, type TrainSummary } from '../../lib/train/runs/summary.js'
 import type { Check } from './check.js'
 import { attributionLine, experimentResult, metricsLine } from './result-check.js'
 
@@ -123,7 +123,7 @@ async function loadTraining(path: string, config: Record<string, unknown>): Prom
     path,
     name: nameOf(path),
     config,
-    summary: summary as unknown as TrainSummary,
+    summary: summaryFromJson(summary),
     trainings: [training],
   }
 }

@@ -23,7 +23,7 @@ import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkSameRun, type Json, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
-import { summarise, type TrainSummary } from './runs/summary.js'
+import { summarise, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { writeFileAtomic } from '../core/atomic.js'
 import { RowEncoder } from '../text/text-encoder.js'
 import { largestBatch, microBatches } from './batches.js'
@@ -48,7 +48,7 @@ export interface TrainResult {
   steps: number
   /** Folder of the trained model; absent when interrupted. */
   model?: string
-  /** As in summary.json; absent when interrupted. */
+  /** What summary.json holds, in camelCase; absent when interrupted. */
   summary?: TrainSummary
 }
 
@@ -203,8 +203,9 @@ class Run {
 
   /** The result of a run that is complete already, once its settings are seen to be those asked for. */
   async #completeRun(folder: RunFolder, before: RunConfig): Promise<TrainResult | undefined> {
-    const summary = (await folder.readSummary()) as TrainSummary | undefined
-    if (summary === undefined) return undefined
+    const found = await folder.readSummary()
+    if (found === undefined) return undefined
+    const summary = summaryFromJson(found)
     const asked = decisiveSettings(this.#options.settings)
     const decisive = Object.fromEntries(Object.keys(asked).map((name) => [name, before.run.decisive[name] ?? null]))
     const now = Object.fromEntries(Object.entries(asked).map(([name, value]) => [name, value ?? null]))
@@ -414,7 +415,7 @@ class Run {
       cacheHits: this.#cacheHits,
       cacheMisses: this.#cacheMisses,
     })
-    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summary, null, 2)}\n`)
+    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
     return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
 }
