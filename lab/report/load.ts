@@ -143,19 +143,10 @@ async function readObject(file: string): Promise<Record<string, unknown>> {
   try {
     value = JSON.parse(text)
   } catch (error) {
-    const { line, reason } = whereInJson(error as SyntaxError, text)
-    throw invalid(file, `is not valid JSON${line === undefined ? '' : ` at line ${line}`}: ${reason}`, line)
+    throw invalid(file, `is not valid JSON: ${printable((error as Error).message)}`)
   }
   if (!isPlainObject(value)) throw invalid(file, 'must hold a JSON object')
   return value
-}
-
-/** The engine says a position; people count lines. */
-function whereInJson(error: SyntaxError, text: string): { line?: number; reason: string } {
-  const reason = printable(error.message)
-  const position = / at position (\d+)/.exec(error.message)?.[1]
-  const at = position === undefined ? (/end of JSON/.test(error.message) ? text.length : undefined) : Number(position)
-  return at === undefined ? { reason } : { line: text.slice(0, at).split('\n').length, reason }
 }
 
 /** Nothing when there is no such file: a report is made without it. */

@@ -7,7 +7,6 @@ import type { ModelSpec } from '../native/spec.js'
 import type { Readout } from '../data/batches.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
 import { EncodePool } from '../data/encode-pool.js'
-import type { EncoderDescription } from '../data/encode-worker.js'
 import { defaultCacheDir, NUMERICS_VERSION, ReferenceCache } from '../data/reference-cache.js'
 import { type BatchScorer, implicitScorer, readoutScorer, tokenRewardScorer } from '../data/rewards.js'
 import type { Row, RowSource } from '../data/rows.js'
@@ -17,6 +16,7 @@ import { type DeviceName, type DType, openOnDevice } from '../native/device.js'
 import { createCancel, type Model, nativeInfo } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import { ImplexError } from '../core/errors.js'
+import type { TemplateSource } from '../text/text-encoder.js'
 import {
   checkBoolean,
   checkInteger,
@@ -137,7 +137,7 @@ export class RewardModel implements Disposable {
   readonly pool: 'last' | 'mean'
   readonly onLong: OnLong
   /** Where the chat template came from. */
-  readonly templateSource: EncoderDescription['templateSource']
+  readonly templateSource: TemplateSource
   /** SHA-256 of tokenizer, template and added tokens. */
   readonly textFingerprint: string
   /** Most tokens of prompt and response together. */
