@@ -35,6 +35,7 @@ export type ImplexErrorCode =
   | 'ERR_INTERNAL'
 
 export interface ImplexErrorOptions {
+  /** The error behind it; for ERR_ABORTED the signal's reason. */
   cause?: unknown
   /** 1-based line in the input file. */
   line?: number
@@ -42,12 +43,15 @@ export interface ImplexErrorOptions {
   path?: string
 }
 
-/** Its `name` is AbortError where the code is ERR_ABORTED, as for Node's own calls that take a signal; the cause is the signal's reason. */
+/** Every failure that is no wrong argument. Where the code is ERR_ABORTED the `name` is AbortError and the `cause` is the signal's reason. */
 export class ImplexError extends Error {
   override readonly name: 'ImplexError' | 'AbortError'
+  /** Stable, in contrast to the message; docs/errors.md lists them. */
   readonly code: ImplexErrorCode
   // Only declared: a class field would set them to undefined, which deep comparison shows.
+  /** 1-based line in the input file. */
   declare readonly line?: number
+  /** The file or folder that the error is about. */
   declare readonly path?: string
 
   constructor(code: ImplexErrorCode, message: string, options: ImplexErrorOptions = {}) {

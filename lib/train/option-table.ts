@@ -4,7 +4,8 @@
  * plain copies for the engine and the table of docs/api.md come from here; the sentence for TypeScript's users stands with the interface
  * in options.ts, and the compiler proves that the two agree.
  *
- * Rows are in the order of --help. Another set of defaults is an object of the same names, see `resolveTrainOptions`.
+ * Rows are in the order of --help. A default stands in its row alone, so that a named set of others is one object with the same names, which
+ * resolveTrainOptions() would ask first.
  */
 import { defaultCacheDir } from '../data/reference-cache.js'
 import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'

@@ -24,7 +24,7 @@ export interface TrainSettings {
    * Its log-probabilities are computed before the training. Defaults to 'initial'.
    */
   reference: string
-  /** implicit. Defaults to 0.01. */
+  /** implicit: scale of the reward. Defaults to 0.01. */
   beta: number
   /** implicit: divide each reward by the response's number of tokens. Defaults to false. */
   lengthNormalized: boolean
@@ -34,39 +34,40 @@ export interface TrainSettings {
   labelSmoothing: number
   /** explicit, implicit: c in + c (r⁺ + r⁻)², which keeps rewards near zero (arXiv 2312.09244). Defaults to 0. */
   centering: number
-  /** Defaults to 5. */
+  /** Passes over the data. Defaults to 5. */
   epochs: number
-  /** Pairs per optimiser step; the last step of an epoch takes those that are left. Defaults to 32. */
+  /** Pairs per optimizer step; the last step of an epoch takes those that are left. Defaults to 32. */
   batchPairs: number
   /**
    * Most tokens that go through the model at once; the step's gradient is summed over as many micro-batches as that takes. Less takes less
    * memory and changes results by rounding only. Defaults to 4096 on the CPU and 16384 on a GPU.
    */
   microBatchTokens: number
-  /** Defaults to 1e-6. */
+  /** Peak of the schedule. Defaults to 1e-6. */
   learningRate: number
-  /** Defaults to 'constant'. */
+  /** How the learning rate goes on after the warm-up, as in transformers. Defaults to 'constant'. */
   schedule: Schedule
   /** Steps over which the learning rate rises from 0, or below 1 their share of all steps. Defaults to 0. */
   warmupSteps: number
   /** As PyTorch's of the same names. Defaults to 'adamw'. */
   optimizer: (typeof OPTIMIZERS)[number]
-  /** adamw. Defaults to 0.9 and 0.999. */
+  /** adamw: decay of the mean of the gradients. Defaults to 0.9. */
   adamBeta1: number
+  /** adamw: decay of the mean of their squares. Defaults to 0.999. */
   adamBeta2: number
   /** rmsprop: its smoothing constant. Defaults to 0.99. */
   rmspropAlpha: number
-  /** adamw, rmsprop. Defaults to 1e-8. */
+  /** adamw, rmsprop: added to the denominator. Defaults to 1e-8. */
   epsilon: number
   /** adamw: decoupled; rmsprop, sgd: added to the gradient. Defaults to 0. */
   weightDecay: number
-  /** rmsprop, sgd. Defaults to 0. */
+  /** rmsprop, sgd: share of the step before that is kept. Defaults to 0. */
   momentum: number
   /** Clip the gradient to this norm. Defaults to 0: no clipping. */
   maxNorm: number
   /** Parts that stay as they are. With tied embeddings, freezing either one freezes both. Defaults to none. */
   freeze: Freezable[]
-  /** Of the order of the data and of a new head. Defaults to 0. */
+  /** Decides the order of the data and a new head. Defaults to 0. */
   seed: number
   /** 'bf16': weights and activations; the master weights, the moments and every sum stay f32. Defaults to 'f32'. */
   dtype: DType
@@ -98,9 +99,9 @@ export interface TrainConduct {
   memoryLimit?: number
   /** Keep reference log-probabilities on disk. Defaults to true. */
   cache: boolean
-  /** Defaults to $XDG_CACHE_HOME/implex or ~/.cache/implex. */
+  /** Where they are kept. Defaults to $XDG_CACHE_HOME/implex or ~/.cache/implex. */
   cacheDir: string
-  /** Threads that tokenise. Defaults to 1. */
+  /** Threads that tokenize. Defaults to 1. */
   encodeThreads: number
   /** The time told to templates that ask for it. Defaults to now; a resumed run keeps the first one. */
   now: Date
@@ -108,7 +109,9 @@ export interface TrainConduct {
   signal?: AbortSignal
   /** Stops in good order: the step under way is finished, a checkpoint written, and the result has `interrupted`. */
   drain?: AbortSignal
+  /** Told of each optimizer step. */
   onStep?: (step: TrainStep) => void
+  /** Told of each evaluation. */
   onEvaluation?: (evaluation: TrainEvaluation) => void
   /** What the run is doing before the first step, in a few words. */
   onStage?: (stage: string) => void
@@ -116,40 +119,54 @@ export interface TrainConduct {
   onWarning: (message: string) => void
 }
 
+/** Everything but `kind` and `out` has a default. */
 export type TrainOptions = Partial<TrainSettings & TrainConduct> & { kind: TrainKind; out: string }
 
-/** One optimiser step. Rewards and losses are those before the update. */
+/** One optimizer step. Rewards and losses are those before the update. */
 export interface TrainStep {
   /** 1-based. */
   step: number
+  /** Steps of the whole run. */
   steps: number
   /** Epochs completed, as a fraction. */
   epoch: number
+  /** Epochs of the whole run. */
   epochs: number
-  /** Mean over the step's pairs. */
+  /** Mean over the step's pairs, in nats. */
   loss: number
-  /** Ties half; like the margin and the rewards absent for sft. */
+  /** Share of pairs with r⁺ > r⁻, ties half; like the margin and the rewards absent for sft. */
   accuracy?: number
+  /** Mean of r⁺ - r⁻. */
   margin?: number
+  /** Mean of r⁺. */
   chosenReward?: number
+  /** Mean of r⁻. */
   rejectedReward?: number
+  /** Learning rate of this step. */
   learningRate: number
-  /** Before clipping. */
+  /** Norm of the whole gradient before clipping. */
   gradientNorm: number
+  /** Pairs of this step. */
   pairs: number
-  /** Of all sequences, as if no prompt were shared. */
+  /** Tokens of all its sequences, as if no prompt were shared. */
   tokens: number
-  /** Of this step. */
+  /** Seconds that it took. */
   seconds: number
 }
 
 /** One data set evaluated during training. */
 export interface TrainEvaluation {
+  /** Name of the data set. */
   name: string
+  /** Steps taken before it. */
   step: number
+  /** Epochs completed before it. */
   epoch: number
+  /** Pairs, or for sft responses, of the set. */
   pairs: number
+  /** Mean of the training's own loss, in nats. */
   loss: number
+  /** See PairStatistics for this and the following ones; sft has `meanChosen` alone. */
   accuracy?: number
   tieShare?: number
   meanChosen: number
@@ -158,5 +175,6 @@ export interface TrainEvaluation {
   normalizedMargin?: number
   brier?: number
   ece?: number
+  /** Seconds that it took. */
   seconds: number
 }

@@ -31,7 +31,7 @@ export function exportsOf(entry: Entry): Export[] {
 
 /** The text of a top-level declaration, with its comments or without. @throws Error when the file has none of this name */
 export function declarationOf({ file, name }: Pick<Export, 'file' | 'name'>, comments = false): string {
-  const text = readFileSync(file, 'utf8')
+  const text = readFileSync(file, 'utf8').replace(/^\/\*\*[\s\S]*?\*\/\s*/, '') // what the file is for
   const found = topLevel(comments ? text : withoutComments(text)).find((one) => declaredName(one) === name)
   if (found === undefined) throw new Error(`${file} declares no ${name}`)
   return found

@@ -18,21 +18,28 @@ import type { RunFolder } from './run-folder.js'
 /** As JSON has it: null where a number would be NaN. */
 export type Recorded<T> = { [K in keyof T]: T[K] | null }
 
+/** A complete run: what it was and what came out. */
 export interface TrainSummary {
+  /** A TrainKind. */
   kind: string
   /** The checkpoint that was trained. */
   model: string
+  /** A TemplateSource. */
   template: string
   /** Where the explicit head came from. */
   head: 'given' | 'checkpoint' | 'random' | null
+  /** Pairs of the training data. */
   pairs: number
+  /** Rows left out because they are beyond the context. */
   skipped: number
+  /** Rows whose prompt was shortened. */
   truncated: number
   epochs: number
+  /** Optimizer steps of the whole run. */
   steps: number
-  /** Trained on, as if no prompt were shared. */
+  /** Tokens trained on, as if no prompt were shared. */
   tokens: number
-  /** Of the steps alone, over all processes of the run. */
+  /** Seconds of the steps alone, over all processes of the run. */
   seconds: number
   pairsPerSecond: number
   tokensPerSecond: number
@@ -42,12 +49,16 @@ export interface TrainSummary {
   evaluation: Record<string, Recorded<Omit<TrainEvaluation, 'name'>>>
   /** Estimated before the run, in bytes; `peakRss` is what the process that ended it took at most. */
   memory: Record<keyof MemoryEstimate | 'peakRss', number>
+  /** Reference log-probabilities found on disk, and not found there. */
   cacheHits: number
   cacheMisses: number
   device: string
+  /** Why `device: 'auto'` is not the GPU. */
   fallbackReason: string | null
   dtype: string
+  /** Kernel set of the engine: results are bit-identical under one of these. */
   kernels: string
+  /** Version of implex. */
   version: string
 }
 
