@@ -38,21 +38,22 @@ export function trainFlag(name: TrainOptionName, help?: string): Option {
   const { flag } = row
   if (flag === undefined) throw new Error(`the option ${name} has no flag`)
   const dashed = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-  const argument = flag.argument === undefined ? '' : ` ${flag.argument}`
+  const argument = flag[0] === '' ? '' : ` ${flag[0]}`
   const option = new Option(`--${row.default === true ? 'no-' : ''}${dashed}${argument}`, help ?? helpOf(row))
   const parse = parser(row.value.shape)
   if (parse === undefined) return option
-  const { unit } = flag
+  const { unit } = row
   return option.argParser(unit === undefined ? parse : (text) => (parse(text, undefined) as number) * unit)
 }
 
 /** Options of training that a file may hold. */
-export const TRAIN_FILE_OPTIONS = TRAIN_OPTION_ROWS.filter(([, { flag }]) => flag !== undefined && !flag.once).map(
+export const TRAIN_FILE_OPTIONS = TRAIN_OPTION_ROWS.filter(([, { flag, once }]) => flag !== undefined && !once).map(
   ([name]) => name,
 )
 
 function helpOf(row: OptionRow): string {
-  const { help, shown = defaultText(row.default) } = row.flag!
+  const help = row.flag![1]
+  const shown = row.shown ?? defaultText(row.default)
   if (shown === undefined) return help
   return help === '' ? `default: ${shown}` : `${help} (default: ${shown})`
 }

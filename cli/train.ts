@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type Command, Option } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
-import { TRAIN_OPTION_ROWS, type TrainOptionName } from '../lib/train/option-table.js'
+import { TRAIN_OPTION_GROUPS, type TrainOptionName } from '../lib/train/option-table.js'
 import type { TrainOptions } from '../lib/train/options.js'
 import { train, type TrainResult } from '../lib/train/train.js'
 import { EXIT, say, UsageError } from './exit.js'
@@ -42,9 +42,10 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .command('train')
     .description('Train a reward model on preference pairs, into a run folder.')
     .usage('--model DIR --kind KIND --data FILE --out RUN_DIR [options]')
-  for (const [name, { flag }] of TRAIN_OPTION_ROWS) {
-    if (flag === undefined) continue
-    for (const option of [...(OWN[name] ?? []), trainFlag(name)]) command.addOption(option.helpGroup(flag.group))
+  for (const [heading, rows] of Object.entries(TRAIN_OPTION_GROUPS)) {
+    for (const name of Object.keys(rows) as TrainOptionName[]) {
+      for (const option of [...(OWN[name] ?? []), trainFlag(name)]) command.addOption(option.helpGroup(heading))
+    }
   }
   command
     .addOption(new Option('--quiet', 'say nothing on stderr but warnings and errors').helpGroup('Running:'))

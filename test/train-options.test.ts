@@ -79,8 +79,8 @@ for (const [name, row] of TRAIN_OPTION_ROWS) {
       }
       assert.ok(line.includes(`\`${option.long}\``), line)
       assert.is(option.attributeName(), name)
-      assert.is(TRAIN_FILE_OPTIONS.includes(name), flag.once !== true)
-      if (row.default !== undefined && typeof row.default !== 'boolean' && flag.shown === undefined)
+      assert.is(TRAIN_FILE_OPTIONS.includes(name), row.once !== true)
+      if (row.default !== undefined && typeof row.default !== 'boolean' && row.shown === undefined)
         assert.match(option.description, /default: \S+/)
     }
 

@@ -39,80 +39,53 @@ export interface OptionRow<T = unknown> {
   optimizers?: readonly TrainSettings['optimizer'][]
   /** Where the engine takes the value as it is. */
   engine?: 'training' | 'optimizer'
-  /** Absent: an option of TypeScript alone. */
-  flag?: {
-    group: string
-    /** Names the value in --help; absent for a switch. */
-    argument?: string
-    help: string
-    /** The default in words, where the value itself does not say it. */
-    shown?: string
-    /** What the flag's number is multiplied by. */
-    unit?: number
-    /** An option of one call: no options file holds it. */
-    once?: true
-  }
+  /** What --help calls the value, '' for a switch, and what it says of the option. Absent: an option of TypeScript alone. */
+  flag?: readonly [argument: string, help: string]
+  /** The default in words, where the value itself does not say it. */
+  shown?: string
+  /** What the flag's number is multiplied by. */
+  unit?: number
+  /** An option of one call: no options file holds it. */
+  once?: true
 }
 
+/** `decides`: the option decides the result; the others change speed, memory, and what is told meanwhile. */
 type Rows = { [K in keyof TrainSettings]: OptionRow<TrainSettings[K]> & { decides: true } } & {
   [K in keyof TrainConduct]-?: OptionRow<NonNullable<TrainConduct[K]>> & { decides?: never }
 }
 
-const GENERAL = 'Options:'
-const LOSS = 'Reward and loss:'
-const OPTIMIZATION = 'Optimization:'
-const RUNNING = 'Running:'
+const GENERAL = {
+  kind: { decides: true, value: one(TRAIN_KINDS), flag: ['<kind>', 'explicit, implicit, generative or sft'] },
+  out: { value: folder, flag: ['<dir>', 'folder of the run; made if it is not there'] },
+  evaluation: { value: sets, make: () => ({}), flag: ['<name=file...>', 'data sets to evaluate during training'] },
+  evaluateEpochs: { decides: true, value: integer(1), default: 1, flag: ['<n>', 'epochs between evaluations'] },
+  resume: { value: boolean, default: false, flag: ['', 'go on from the last checkpoint in --out'], once: true },
+} as const satisfies Partial<Rows>
 
-/** `decides`: the option decides the result; the others change speed, memory, and what is told meanwhile. */
-export const TRAIN_OPTIONS = {
-  kind: {
-    decides: true,
-    value: one(TRAIN_KINDS),
-    flag: { group: GENERAL, argument: '<kind>', help: 'explicit, implicit, generative or sft' },
-  },
-  out: {
-    value: folder,
-    flag: { group: GENERAL, argument: '<dir>', help: 'folder of the run; made if it is not there' },
-  },
-  evaluation: {
-    value: sets,
-    make: () => ({}),
-    flag: { group: GENERAL, argument: '<name=file...>', help: 'data sets to evaluate during training' },
-  },
-  evaluateEpochs: {
-    decides: true,
-    value: integer(1),
-    default: 1,
-    flag: { group: GENERAL, argument: '<n>', help: 'epochs between evaluations' },
-  },
-  resume: {
-    value: boolean,
-    default: false,
-    flag: { group: GENERAL, help: 'go on from the last checkpoint in --out', once: true },
-  },
+const implicit = { decides: true, kinds: ['implicit'] } as const
+const pairwise = { decides: true, kinds: ['explicit', 'implicit'], engine: 'training' } as const
+const adamw = { decides: true, optimizers: ['adamw'] } as const
 
+const LOSS = {
   reference: {
-    decides: true,
+    ...implicit,
     value: text,
     default: 'initial',
-    kinds: ['implicit'],
-    flag: { group: LOSS, argument: '<dir>', help: 'implicit: initial, none or a checkpoint' },
+    flag: ['<dir>', 'implicit: initial, none or a checkpoint'],
   },
   beta: {
-    decides: true,
+    ...implicit,
     value: number(Number.MIN_VALUE),
     default: 0.01,
-    kinds: ['implicit'],
     engine: 'training',
-    flag: { group: LOSS, argument: '<number>', help: 'implicit: scale of the reward' },
+    flag: ['<number>', 'implicit: scale of the reward'],
   },
   lengthNormalized: {
-    decides: true,
+    ...implicit,
     value: boolean,
     default: false,
-    kinds: ['implicit'],
     engine: 'training',
-    flag: { group: LOSS, help: 'implicit: divide rewards by the tokens of the response' },
+    flag: ['', 'implicit: divide rewards by the tokens of the response'],
   },
   pool: {
     decides: true,
@@ -120,96 +93,49 @@ export const TRAIN_OPTIONS = {
     default: 'last',
     kinds: ['explicit'],
     engine: 'training',
-    flag: { group: LOSS, argument: '<where>', help: 'explicit: last token, or mean over the response' },
+    flag: ['<where>', 'explicit: last token, or mean over the response'],
   },
   head: {
     value: head,
     kinds: ['explicit'],
-    flag: {
-      group: LOSS,
-      argument: '<file>',
-      help: 'explicit: score.weight to start from',
-      shown: "the checkpoint's, else random",
-    },
+    flag: ['<file>', 'explicit: score.weight to start from'],
+    shown: "the checkpoint's, else random",
   },
   labelSmoothing: {
-    decides: true,
+    ...pairwise,
     value: number(0, 0.4999999),
     default: 0,
-    kinds: ['explicit', 'implicit'],
-    engine: 'training',
-    flag: { group: LOSS, argument: '<number>', help: 'share of labels taken to be wrong' },
+    flag: ['<number>', 'share of labels taken to be wrong'],
   },
-  centering: {
-    decides: true,
-    value: number(0),
-    default: 0,
-    kinds: ['explicit', 'implicit'],
-    engine: 'training',
-    flag: { group: LOSS, argument: '<number>', help: 'weight of (r+ + r-)^2 in the loss' },
-  },
+  centering: { ...pairwise, value: number(0), default: 0, flag: ['<number>', 'weight of (r+ + r-)^2 in the loss'] },
+} as const satisfies Partial<Rows>
 
-  epochs: {
-    decides: true,
-    value: integer(1, 1_000_000),
-    default: 5,
-    flag: { group: OPTIMIZATION, argument: '<n>', help: 'passes over the data' },
-  },
-  batchPairs: {
-    decides: true,
-    value: integer(1, 2 ** 20),
-    default: 32,
-    flag: { group: OPTIMIZATION, argument: '<n>', help: 'pairs per step' },
-  },
+const OPTIMIZATION = {
+  epochs: { decides: true, value: integer(1, 1_000_000), default: 5, flag: ['<n>', 'passes over the data'] },
+  batchPairs: { decides: true, value: integer(1, 2 ** 20), default: 32, flag: ['<n>', 'pairs per step'] },
   microBatchTokens: {
     decides: true,
     value: integer(1, 2 ** 24),
-    flag: { group: OPTIMIZATION, argument: '<n>', help: 'most tokens at once', shown: '4096 on the CPU' },
+    flag: ['<n>', 'most tokens at once'],
+    shown: '4096 on the CPU',
   },
-  learningRate: {
-    decides: true,
-    value: number(0),
-    default: 1e-6,
-    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
-  },
+  learningRate: { decides: true, value: number(0), default: 1e-6, flag: ['<number>', ''] },
   schedule: {
     decides: true,
     value: one(SCHEDULES),
     default: 'constant',
-    flag: { group: OPTIMIZATION, argument: '<name>', help: 'constant, linear or cosine' },
+    flag: ['<name>', 'constant, linear or cosine'],
   },
-  warmupSteps: {
-    decides: true,
-    value: steps,
-    default: 0,
-    flag: { group: OPTIMIZATION, argument: '<number>', help: 'steps, or below 1 a share of all' },
-  },
-  optimizer: {
-    decides: true,
-    value: one(OPTIMIZERS),
-    default: 'adamw',
-    flag: { group: OPTIMIZATION, argument: '<name>', help: 'adamw, rmsprop or sgd' },
-  },
-  adamBeta1: {
-    decides: true,
-    value: number(0, 0.9999999),
-    default: 0.9,
-    optimizers: ['adamw'],
-    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
-  },
-  adamBeta2: {
-    decides: true,
-    value: number(0, 0.9999999),
-    default: 0.999,
-    optimizers: ['adamw'],
-    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
-  },
+  warmupSteps: { decides: true, value: steps, default: 0, flag: ['<number>', 'steps, or below 1 a share of all'] },
+  optimizer: { decides: true, value: one(OPTIMIZERS), default: 'adamw', flag: ['<name>', 'adamw, rmsprop or sgd'] },
+  adamBeta1: { ...adamw, value: number(0, 0.9999999), default: 0.9, flag: ['<number>', ''] },
+  adamBeta2: { ...adamw, value: number(0, 0.9999999), default: 0.999, flag: ['<number>', ''] },
   rmspropAlpha: {
     decides: true,
     value: number(0, 0.9999999),
     default: 0.99,
     optimizers: ['rmsprop'],
-    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
+    flag: ['<number>', ''],
   },
   epsilon: {
     decides: true,
@@ -217,113 +143,78 @@ export const TRAIN_OPTIONS = {
     default: 1e-8,
     optimizers: ['adamw', 'rmsprop'],
     engine: 'optimizer',
-    flag: { group: OPTIMIZATION, argument: '<number>', help: 'adamw, rmsprop' },
+    flag: ['<number>', 'adamw, rmsprop'],
   },
-  weightDecay: {
-    decides: true,
-    value: number(0),
-    default: 0,
-    engine: 'optimizer',
-    flag: { group: OPTIMIZATION, argument: '<number>', help: '' },
-  },
+  weightDecay: { decides: true, value: number(0), default: 0, engine: 'optimizer', flag: ['<number>', ''] },
   momentum: {
     decides: true,
     value: number(0, 0.9999999),
     default: 0,
     optimizers: ['rmsprop', 'sgd'],
     engine: 'optimizer',
-    flag: { group: OPTIMIZATION, argument: '<number>', help: 'rmsprop, sgd' },
+    flag: ['<number>', 'rmsprop, sgd'],
   },
   maxNorm: {
     decides: true,
     value: number(0),
     default: 0,
-    flag: {
-      group: OPTIMIZATION,
-      argument: '<number>',
-      help: 'clip the gradient to this norm',
-      shown: '0, no clipping',
-    },
+    flag: ['<number>', 'clip the gradient to this norm'],
+    shown: '0, no clipping',
   },
   freeze: {
     decides: true,
     value: some(FREEZABLE),
     make: () => [],
-    flag: { group: OPTIMIZATION, argument: '<parts>', help: `some of ${FREEZABLE.join(', ')}` },
+    flag: ['<parts>', `some of ${FREEZABLE.join(', ')}`],
   },
-  seed: {
-    decides: true,
-    value: integer(0),
-    default: 0,
-    flag: { group: OPTIMIZATION, argument: '<n>', help: 'of the order of the data and of a new head' },
-  },
+  seed: { decides: true, value: integer(0), default: 0, flag: ['<n>', 'of the order of the data and of a new head'] },
+} as const satisfies Partial<Rows>
 
-  device: {
-    value: one(DEVICES),
-    default: 'auto',
-    flag: { group: RUNNING, argument: '<device>', help: 'auto, cpu or cuda' },
-  },
+const RUNNING = {
+  device: { value: one(DEVICES), default: 'auto', flag: ['<device>', 'auto, cpu or cuda'] },
   dtype: {
     decides: true,
     value: one(DTYPES),
     default: 'f32',
-    flag: { group: RUNNING, argument: '<type>', help: 'weights and activations: f32 or bf16' },
+    flag: ['<type>', 'weights and activations: f32 or bf16'],
   },
   recompute: {
     value: boolean,
     default: false,
     engine: 'training',
-    flag: { group: RUNNING, help: 'less memory, about a third more time' },
+    flag: ['', 'less memory, about a third more time'],
   },
-  template: {
-    decides: true,
-    value: text,
-    default: 'auto',
-    flag: { group: RUNNING, argument: '<name>', help: 'auto, default, none, or a .jinja file' },
-  },
+  template: { decides: true, value: text, default: 'auto', flag: ['<name>', 'auto, default, none, or a .jinja file'] },
   onLong: {
     decides: true,
     value: one(ON_LONG),
     default: 'error',
-    flag: { group: RUNNING, argument: '<what>', help: 'too long rows: error, skip or truncate-prompt' },
+    flag: ['<what>', 'too long rows: error, skip or truncate-prompt'],
   },
   checkpointSteps: {
     value: integer(0),
     default: 0,
-    flag: {
-      group: RUNNING,
-      argument: '<n>',
-      help: 'steps between checkpoints',
-      shown: 'each epoch, or 10 minutes',
-    },
+    flag: ['<n>', 'steps between checkpoints'],
+    shown: 'each epoch, or 10 minutes',
   },
   memoryLimit: {
     value: number(1),
-    flag: {
-      group: RUNNING,
-      argument: '<MiB>',
-      help: 'refuse a run that needs more',
-      shown: 'what is free',
-      unit: 2 ** 20,
-      once: true,
-    },
+    flag: ['<MiB>', 'refuse a run that needs more'],
+    shown: 'what is free',
+    unit: 2 ** 20,
+    once: true,
   },
-  encodeThreads: {
-    value: integer(1, 64),
-    default: 1,
-    flag: { group: RUNNING, argument: '<n>', help: 'threads that tokenize' },
-  },
+  encodeThreads: { value: integer(1, 64), default: 1, flag: ['<n>', 'threads that tokenize'] },
   cacheDir: {
     value: text,
     make: defaultCacheDir,
-    flag: { group: RUNNING, argument: '<dir>', help: 'for reference log-probabilities', shown: '~/.cache/implex' },
+    flag: ['<dir>', 'for reference log-probabilities'],
+    shown: '~/.cache/implex',
   },
-  cache: {
-    value: boolean,
-    default: true,
-    flag: { group: RUNNING, help: 'keep no reference log-probabilities' },
-  },
+  cache: { value: boolean, default: true, flag: ['', 'keep no reference log-probabilities'] },
+} as const satisfies Partial<Rows>
 
+const CODE = {
   now: { value: date, make: () => new Date() },
   signal: { value: signal },
   drain: { value: signal },
@@ -334,7 +225,17 @@ export const TRAIN_OPTIONS = {
     value: callback<TrainConduct['onWarning']>(),
     make: () => (message: string) => process.emitWarning(message, 'ImplexWarning'),
   },
-} as const satisfies Rows
+} as const satisfies Partial<Rows>
+
+export const TRAIN_OPTIONS = { ...GENERAL, ...LOSS, ...OPTIMIZATION, ...RUNNING, ...CODE } satisfies Rows
+
+/** Options with flags, under the headings of --help. */
+export const TRAIN_OPTION_GROUPS = {
+  'Options:': GENERAL,
+  'Reward and loss:': LOSS,
+  'Optimization:': OPTIMIZATION,
+  'Running:': RUNNING,
+}
 
 export type TrainOptionName = keyof typeof TRAIN_OPTIONS
 
