@@ -19,6 +19,8 @@ export type Shape =
 
 export interface Value<T> {
   shape: Shape
+  /** For the compiler alone, which does not compare what two functions assert. */
+  type?: T
   /** @throws TypeError, RangeError naming the option */
   check: (name: string, value: unknown) => asserts value is T
 }
