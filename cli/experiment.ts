@@ -32,7 +32,7 @@ const RUNS: Record<ExperimentName, (options: never) => Promise<ExperimentOutcome
 export function addExperiment(program: Command, finish: (status: number) => void): void {
   const group = program
     .command('experiment')
-    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalise worse.')
+    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalize worse.')
     .usage('NAME --out RUN_DIR [options]')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)

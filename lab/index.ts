@@ -17,7 +17,7 @@ export type {
   SetInfo,
   Shift,
 } from './experiments/result.js'
-export type { Json } from '../lib/train/runs/run-folder.js'
+export type { Json } from '../lib/core/same-run.js'
 export { type RewritesOptions, rewritesExperiment } from './experiments/rewrites/rewrites.js'
 export { type TheoryOptions, theoryExperiment } from './experiments/theory/theory.js'
 export { type ReportOptions, type ReportResult, writeReport } from './report/index.js'

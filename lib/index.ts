@@ -33,13 +33,8 @@ export {
 } from './models/language-model.js'
 export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
-export {
-  RewardModel,
-  type RewardModelOptions,
-  type Scores,
-  type ScoreOptions,
-  type ScoreStreamOptions,
-} from './models/reward-model.js'
+export { RewardModel } from './models/reward-model.js'
+export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'

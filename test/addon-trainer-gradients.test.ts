@@ -71,7 +71,7 @@ const slopes: Slope[] = [
     batch: pairBatch(pairs, 'implicit', { reference, margin }),
   },
   {
-    name: 'implicit, length-normalised, with reference',
+    name: 'implicit, length-normalized, with reference',
     checkpoint: { family: 'llama', attentionBias: true },
     options: optionsFor('implicit', { lengthNormalized: true, beta: 2 }),
     batch: pairBatch(pairs, 'implicit', { reference }),

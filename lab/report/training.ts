@@ -16,7 +16,7 @@ const COLUMNS = [
   ['accuracy', 'Accuracy'],
   ['loss', 'Loss'],
   ['meanMargin', 'Mean margin'],
-  ['normalizedMargin', 'Normalised margin'],
+  ['normalizedMargin', 'Normalized margin'],
   ['brier', 'Brier score'],
   ['ece', 'Calibration error'],
   ['pairs', 'Pairs'],

@@ -27,7 +27,7 @@ import type {
 } from './types.js'
 
 /** What both wrappers below have in common: signals are taken too, and errors are ImplexErrors with the caller's stack. */
-abstract class NativeHandle<N extends NativeModel | NativeTrainer> {
+abstract class NativeHandle<N extends NativeModel | NativeTrainer> implements Disposable {
   protected readonly native: N
   constructor(native: N) {
     this.native = native
@@ -49,6 +49,9 @@ abstract class NativeHandle<N extends NativeModel | NativeTrainer> {
   }
   dispose(): void {
     this.native.dispose()
+  }
+  [Symbol.dispose](): void {
+    this.dispose()
   }
 }
 

@@ -62,7 +62,7 @@ function check(
   const pieces = [
     `weights ${size(parts.weights)}`,
     `parameters and gradients ${size(parts.parameters)}`,
-    `the optimiser's moments ${size(parts.moments)}`,
+    `the optimizer's moments ${size(parts.moments)}`,
     parts.activations > parts.saving && largest
       ? `activations of a micro-batch of ${largest.tokens} tokens ${size(parts.activations)}`
       : `a copy of the model while it is saved ${size(parts.saving)}`,

@@ -8,7 +8,9 @@
  * resolveTrainOptions() would ask first.
  */
 import { defaultCacheDir } from '../data/reference-cache.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'
+import { ON_LONG } from '../data/encode.js'
+import { POOLS } from '../data/rewards.js'
+import { DEVICES, DTYPES } from '../native/device.js'
 import {
   boolean,
   callback,

@@ -16,7 +16,7 @@ export interface Opinion {
 export interface Item {
   topic: Topic
   prompt: string
-  /** Learnt in full, whoever's turn it is; the last turn ends the row. */
+  /** Learned in full, whoever's turn it is; the last turn ends the row. */
   response: Message[]
   /** Of statements whose truth nothing decides. The corpus has each as often with agreement as with disagreement. */
   opinions?: Opinion[]

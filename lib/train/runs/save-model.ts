@@ -4,11 +4,10 @@
  */
 import { join } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { decode } from '../../checkpoint/dtype.js'
 import { FAMILIES } from '../../checkpoint/families.js'
-import { readAt, readJsonFile, withRegularFile } from '../../core/files.js'
+import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
-import { HEAD_TENSOR } from '../../checkpoint/weights.js'
+import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import type { Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
@@ -62,7 +61,7 @@ async function savedConfig(
   padTokenId: number,
   { explicit, dtype }: SaveOptions,
 ): Promise<Record<string, unknown>> {
-  const config = await readConfigFile(path)
+  const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
   config.vocab_size = spec.vocabSize + spec.addedTokens
   const [name] = Array.isArray(config.architectures) ? config.architectures : []
   const body = typeof name === 'string' ? name.replace(/(ForCausalLM|ForSequenceClassification|Model)$/, '') : ''
@@ -82,13 +81,9 @@ async function savedConfig(
   return config
 }
 
-function readConfigFile(path: string): Promise<Record<string, unknown>> {
-  return readJsonFile(join(path, 'config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
-}
-
 async function generationConfig(path: string): Promise<Record<string, string>> {
   try {
-    const value = await readJsonFile(join(path, 'generation_config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
+    const value = await readJsonFile(join(path, 'generation_config.json'), 'ERR_CONFIG_INVALID')
     return { 'generation_config.json': `${JSON.stringify(value, null, 2)}\n` }
   } catch {
     return {} // absent or unreadable: nothing that a reward depends on
@@ -158,15 +153,6 @@ async function wholeTensor(
       stored.set(values.subarray(i * block, (i + 1) * block), (rows.start + i * rows.stride) * columns)
   }
   return stored
-}
-
-async function readWeight({ file, offset, bytes, dtype, tensor }: WeightSource): Promise<Float32Array> {
-  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
-  if (data.length < bytes) {
-    const message = `${file}: tensor "${tensor}" ends early: the file was cut during the run`
-    throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
-  }
-  return decode(data, dtype)
 }
 
 /** With `count` rows more, each the mean of those before: as the engine made them, summed in the same order. */

@@ -2,9 +2,8 @@
  * summary.json: what a complete run was and what came out; TrainSummary is the same in camelCase. Its last step and evaluations are read back from metrics.jsonl, so that they are
  * there also when the process that took the step did not live to tell.
  */
-import { readFile } from 'node:fs/promises'
 import { isPlainObject } from '../../core/arguments.js'
-import { fileError } from '../../core/files.js'
+import { readText } from '../../core/files.js'
 import { camelKeys, snakeKeys } from '../../core/keys.js'
 import type { OnDevice } from '../../native/device.js'
 import { nativeInfo, type Trainer } from '../../native/handles.js'
@@ -62,7 +61,7 @@ export interface TrainSummary {
   version: string
 }
 
-export async function summarise(parts: {
+export async function summarize(parts: {
   folder: RunFolder
   model: string
   settings: TrainSettings
@@ -131,15 +130,9 @@ function mapValues<T, U>(value: Record<string, T>, change: (item: T) => U): Reco
 }
 
 async function lastLines(path: string): Promise<Pick<TrainSummary, 'lastStep' | 'evaluation'>> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
   let lastStep: Record<string, unknown> | null = null
   const evaluation: Record<string, Record<string, unknown>> = {}
-  for (const line of text.split('\n')) {
+  for (const line of (await readText(path)).split('\n')) {
     if (line === '') continue
     const { evaluation: name, ...rest } = camelKeys(JSON.parse(line) as Record<string, unknown>)
     if (typeof name === 'string') evaluation[name] = rest
