@@ -87,7 +87,7 @@ function resolved({ file }: Export, text: string): string {
 }
 
 function inCell(doc: string): string {
-  return doc.replaceAll(/([^.:;])\n+/g, '$1. ').replaceAll(/\n+/g, ' ')
+  return doc.replaceAll(/([^.:;\n])\n+/g, '$1. ').replaceAll(/\n+/g, ' ')
 }
 
 /** What users see of an interface, a class or an object: nothing private. */
