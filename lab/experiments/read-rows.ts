@@ -8,7 +8,9 @@ import { describe, isPlainObject } from '../../lib/core/arguments.js'
 
 export interface FileRow {
   value: Record<string, unknown>
-  place: { index: number; line?: number }
+  /** Counted from 0, and the line of the file, from 1. */
+  index: number
+  line?: number
   /** For errors about this row. */
   fail(message: string): ImplexError
 }
@@ -26,7 +28,7 @@ export async function* readRows(file: string): AsyncGenerator<FileRow> {
       throw fail(`is not valid JSON: ${(error as Error).message}`)
     }
     if (!isPlainObject(value)) throw fail(`a row must be a JSON object, not ${describe(value)}`)
-    yield { value, place, fail }
+    yield { value, fail, ...place }
   }
 }
 

@@ -191,8 +191,10 @@ export interface NativeTrainMemory {
   /** f32 values and gradients. */
   parameters: number
   moments: number
-  /** One micro-batch's. */
+  /** One micro-batch's; 0 where no batch was asked about. */
   activations: number
+  /** The whole model in f32, which whoever saves it may hold at once. */
+  saving: number
 }
 
 /** Calls are worked off in order, with those of models in the same thread of JavaScript. A call that fails changes nothing else. */

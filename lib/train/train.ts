@@ -157,7 +157,6 @@ class Run {
     const largest = largestBatch(complete, allBatches(complete, sets))
     const memory = checkRunMemory(
       trainer,
-      spec,
       settings.dtype,
       largest,
       opened.device === 'cpu' ? available : Number.MAX_VALUE,

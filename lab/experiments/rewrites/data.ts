@@ -12,11 +12,11 @@ const STREAM = 21
 /** All pairs of a JSON Lines file. @throws ImplexError ERR_ROW_INVALID naming file and line, ERR_IO */
 export async function readPairs(file: string): Promise<PairRow[]> {
   const pairs: PairRow[] = []
-  for await (const { value, place, fail } of readRows(file)) {
+  for await (const { value, fail, index, line } of readRows(file)) {
     // What is wrong with a row is told now, and not in the middle of the second training.
     let shape: RowGroup['shape']
     try {
-      shape = parseRow(value, place.index, place.line).shape
+      shape = parseRow(value, index, line).shape
     } catch (error) {
       throw error instanceof ImplexError ? inFile(file, error) : error
     }

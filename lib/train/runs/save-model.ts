@@ -9,7 +9,7 @@ import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
 import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
-import type { Trainer } from '../../native/handles.js'
+import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
 import type { RowEncoder } from '../../text/text-encoder.js'
 import { savedText } from './saved-text.js'
@@ -142,7 +142,7 @@ async function wholeTensor(
   const stored = await readWeight(first)
   if (first.rows === undefined) {
     const grows = (first.role === 'embedding' || first.role === 'unembedding') && spec.addedTokens > 0
-    return grows ? withMeanRows(stored, spec.hiddenSize, spec.addedTokens) : stored
+    return grows ? withAddedRows(stored, first, spec.addedTokens) : stored
   }
   const columns = first.shape.length === 2 ? first.shape[1]! : 1
   for (const { role, rows } of parts) {
@@ -155,13 +155,11 @@ async function wholeTensor(
   return stored
 }
 
-/** With `count` rows more, each the mean of those before: as the engine made them, summed in the same order. */
-function withMeanRows(table: Float32Array, columns: number, count: number): Float32Array {
-  const sum = new Float64Array(columns)
-  for (let i = 0; i < table.length; i++) sum[i % columns]! += table[i]!
-  const grown = new Float32Array(table.length + count * columns)
+/** With `count` rows more, as the engine made them. */
+async function withAddedRows(table: Float32Array, source: WeightSource, count: number): Promise<Float32Array> {
+  const row = await meanRow(source)
+  const grown = new Float32Array(table.length + count * row.length)
   grown.set(table)
-  const mean = sum.map((value) => value / (table.length / columns))
-  for (let i = 0; i < count; i++) grown.set(mean, table.length + i * columns)
+  for (let i = 0; i < count; i++) grown.set(row, table.length + i * row.length)
   return grown
 }
