@@ -381,6 +381,19 @@ resuming('an aborted run leaves its last checkpoint', async () => {
   assert.is(steps[0], 4)
 })
 
+resuming('a complete run gives its summary back: camelCase in TypeScript, snake_case in its file', async () => {
+  const first = options({ evaluation: { my_set: TEST } })
+  const { summary } = await train(MODEL, ROWS, first)
+  const file = JSON.parse(readFileSync(join(first.out, 'summary.json'), 'utf8'))
+  const keys = (one: { last_step?: object; lastStep?: object; memory: object; evaluation: Record<string, object> }) =>
+    [one, one.last_step ?? one.lastStep, one.memory, one.evaluation['my_set']].flatMap((part) => Object.keys(part!))
+  assert.ok(keys(file).includes('normalized_margin') && keys(file).every((key) => /^[a-z_]+$/.test(key)))
+  assert.ok(keys(summary as never).includes('normalizedMargin'))
+  assert.ok(keys(summary as never).every((key) => /^[a-zA-Z]+$/.test(key)))
+  const again = await train(MODEL, ROWS, { ...first, resume: true })
+  assert.equal(again.summary, JSON.parse(JSON.stringify(summary)))
+})
+
 resuming('another run cannot take over a folder', async () => {
   const first = options()
   await train(MODEL, ROWS, first)
