@@ -113,7 +113,7 @@ for (const kind of ['explicit', 'implicit', 'generative', 'sft'] as const) {
     const { rewards } = await saved.score(TEST)
     const mean = (k: 0 | 1) => rewards.reduce((sum, pair) => sum + pair[k]!, 0) / rewards.length
     const last = evaluations.at(-1)!
-    assert.ok(Math.abs(mean(0) - (last.meanChosen as number)) < 1e-12)
+    assert.ok(Math.abs(mean(0) - (last['mean_chosen'] as number)) < 1e-12)
     assert.ok(Math.abs(mean(1) - (last['mean_rejected'] as number)) < 1e-12)
   })
 }
@@ -142,7 +142,7 @@ learning('another reference: the step-0 rewards are those of scoring', async () 
   using model = await RewardModel.open(MODEL, { kind: 'implicit', reference, beta: 0.1, device: 'cpu', cache: false })
   const { rewards } = await model.score(TEST)
   const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-  assert.ok(Math.abs(mean - (metricsOf(out)[0]!.meanChosen as number)) < 1e-12)
+  assert.ok(Math.abs(mean - (metricsOf(out)[0]!['mean_chosen'] as number)) < 1e-12)
 })
 
 learning('the same run twice has the same bytes; another seed has not', async () => {
