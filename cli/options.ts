@@ -5,7 +5,7 @@ import { InvalidArgumentError, Option } from 'commander'
 import { type OptionRow, TRAIN_OPTION_ROWS, TRAIN_OPTIONS, type TrainOptionName } from '../lib/train/option-table.js'
 import type { Shape } from '../lib/train/option-values.js'
 
-/** A flag with a fixed set of values; its description is expected to name them. */
+/** A flag with a fixed set of values. Its description should name them. */
 export function choice(flags: string, description: string, choices: readonly string[]): Option {
   return new Option(flags, description).argParser(oneOf(choices))
 }

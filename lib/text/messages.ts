@@ -18,7 +18,7 @@ export function responseMessages(response: string | readonly Message[]): Message
   return typeof response === 'string' ? [{ role: 'assistant', content: response }] : [...response]
 }
 
-/** True when there is nothing to score: no messages, or only white space in all of them. */
+/** Whether there is nothing to score: no messages, or only white space in all of them. */
 export function isBlank(text: string | readonly Message[]): boolean {
   if (typeof text === 'string') return text.trim() === ''
   return text.every((message) => message.content.trim() === '')

@@ -30,7 +30,7 @@ export async function readPairs(file: string): Promise<PairRow[]> {
       ...(typeof margin === 'number' ? { margin } : {}),
     })
   }
-  if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file}: it has no rows`, { path: file })
+  if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file} has no rows`, { path: file })
   return pairs
 }
 
@@ -42,7 +42,7 @@ export function sample(pairs: readonly PairRow[], count: number, seed: number, f
   if (pairs.length < count) {
     throw new ImplexError(
       'ERR_ROW_INVALID',
-      `${file}: it has ${pairs.length} pairs, too few for the ${count} asked for`,
+      `${file} has ${pairs.length} pairs, fewer than the ${count} that were requested`,
       {
         path: file,
       },
