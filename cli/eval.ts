@@ -14,15 +14,14 @@ import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { writeFileAtomic } from '../lib/core/atomic.js'
-import { snakeKeys } from '../lib/train/lines.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { choice, collectSets, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { collectSets } from './train.js'
 import { VERSION } from './version.js'
 
 interface EvalFlags {
@@ -151,7 +150,7 @@ async function run(flags: EvalFlags): Promise<number> {
   } finally {
     for (const { handle } of writers.values()) await handle.close().catch(() => {})
   }
-  const json = {
+  const json = snakeKeys({
     version: VERSION,
     kind: model.kind,
     model: model.path,
@@ -160,13 +159,13 @@ async function run(flags: EvalFlags): Promise<number> {
     pool: kind === 'explicit' ? model.pool : null,
     template: model.templateSource,
     device: model.device,
-    fallback_reason: model.fallbackReason ?? null,
+    fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
     kernels: model.kernels,
     resamples: flags.resamples ?? 1000,
     seed: flags.seed ?? 0,
     sets: Object.fromEntries(Object.entries(report).map(([name, one]) => [name, setJson(one, flags.data[name]!)])),
-  }
+  })
   if (places.json !== undefined) await writeFileAtomic(places.json, `${JSON.stringify(json, null, 2)}\n`)
   if (!flags.quiet) await stdoutWrite()(`${evaluationTable(report)}\n`)
   return EXIT.done

@@ -49,27 +49,27 @@ export interface ScoreSummary {
   errors: number
   skipped: number
   truncated: number
-  resumed_rows: number
+  resumedRows: number
   pairs: number
   accuracy: number | null
-  mean_margin: number | null
-  normalized_margin: number | null
+  meanMargin: number | null
+  normalizedMargin: number | null
   seconds: number
-  load_seconds: number
+  loadSeconds: number
   /** Rows with rewards, pairs or groups, per second. */
-  pairs_per_second: number
+  pairsPerSecond: number
   /** Tokens of all sequences as if no prompt were shared. */
-  tokens_per_second: number
+  tokensPerSecond: number
   kind: string
   model: string
   template: string
   device: string
-  fallback_reason: string | null
+  fallbackReason: string | null
   dtype: string
   kernels: string
-  reference_loaded: boolean
-  cache_hits: number
-  cache_misses: number
+  referenceLoaded: boolean
+  cacheHits: number
+  cacheMisses: number
   version: string
 }
 
@@ -80,36 +80,36 @@ export function summarize(tally: ScoreTally, model: RewardModel, seconds: number
     errors: tally.errors,
     skipped: tally.skipped,
     truncated: tally.truncated,
-    resumed_rows: tally.resumedRows,
+    resumedRows: tally.resumedRows,
     pairs: metrics.pairs,
     accuracy: finite(metrics.accuracy),
-    mean_margin: finite(metrics.meanMargin),
-    normalized_margin: finite(metrics.normalizedMargin),
+    meanMargin: finite(metrics.meanMargin),
+    normalizedMargin: finite(metrics.normalizedMargin),
     seconds,
-    load_seconds: loadSeconds,
-    pairs_per_second: tally.scoredRows / seconds,
-    tokens_per_second: tally.tokens / seconds,
+    loadSeconds,
+    pairsPerSecond: tally.scoredRows / seconds,
+    tokensPerSecond: tally.tokens / seconds,
     kind: model.kind,
     model: model.path,
     template: model.templateSource,
     device: model.device,
-    fallback_reason: model.fallbackReason ?? null,
+    fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
     kernels: model.kernels,
-    reference_loaded: model.referenceLoaded,
-    cache_hits: model.cacheStatistics.hits,
-    cache_misses: model.cacheStatistics.misses,
+    referenceLoaded: model.referenceLoaded,
+    cacheHits: model.cacheStatistics.hits,
+    cacheMisses: model.cacheStatistics.misses,
     version: VERSION,
   }
 }
 
 export function describeSummary(summary: ScoreSummary): string {
-  const rate = `${count(summary.pairs_per_second)} rows/s, ${count(summary.tokens_per_second)} tokens/s`
+  const rate = `${count(summary.pairsPerSecond)} rows/s, ${count(summary.tokensPerSecond)} tokens/s`
   const lines = [
     `${count(summary.rows)} rows in ${summary.seconds.toFixed(1)} s (${rate}) on ${summary.device} in ${summary.dtype}`,
   ]
   if (summary.accuracy !== null) {
-    const margins = `mean margin ${short(summary.mean_margin)}, normalized margin ${short(summary.normalized_margin)}`
+    const margins = `mean margin ${short(summary.meanMargin)}, normalized margin ${short(summary.normalizedMargin)}`
     lines.push(`accuracy ${short(summary.accuracy)}, ${margins}`)
   }
   const odd = (['errors', 'skipped', 'truncated'] as const).filter((key) => summary[key] > 0)

@@ -33,8 +33,9 @@ import {
   writeResumeFile,
 } from './resume.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { describeSummary, ScoreTally, summarize } from './score-summary.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { checkSameRun } from '../lib/core/same-run.js'
+import { describeSummary, ScoreTally, summarize } from './score-summary.js'
 import { VERSION } from './version.js'
 
 interface ScoreFlags {
@@ -165,7 +166,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   }
   if (resumable) await removeResumeFile(flags.out)
   const summary = summarize(tally, model, seconds, loadSeconds)
-  const text = `${JSON.stringify(summary, null, 2)}\n`
+  const text = `${JSON.stringify(snakeKeys(summary), null, 2)}\n`
   if (flags.summary === '-') await stdoutWrite()(text)
   else if (flags.summary !== undefined) await writeFileAtomic(flags.summary, text)
   if (!flags.quiet) say(describeSummary(summary))

@@ -28,7 +28,9 @@ export interface ScoredRow {
   id?: string | number
   /** 'pair': responses are [chosen, rejected]. */
   shape: 'pair' | 'group'
+  /** One for each response; none for a row with `error`. */
   rewards: number[]
+  /** Tokens of the prompt as it was read. */
   promptTokens: number
   /** Tokens of each response. */
   tokens: number[]

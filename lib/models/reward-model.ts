@@ -6,7 +6,6 @@ import { modelFingerprint } from '../checkpoint/fingerprint.js'
 import { checkString, invalidArgument } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
-import type { EncoderDescription } from '../data/encode-worker.js'
 import { referenceKey } from '../data/reference.js'
 import { ReferenceCache } from '../data/reference-cache.js'
 import {
@@ -23,6 +22,7 @@ import { rowSource } from '../data/sources.js'
 import type { DeviceName, DType, OnDevice } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
+import type { TemplateSource } from '../text/text-encoder.js'
 import { givenHead, hasHead, limitsOf, type OpenText, openText, openToScore } from './open.js'
 import {
   type ResolvedOptions,
@@ -51,7 +51,7 @@ export class RewardModel implements Disposable {
   readonly pool: Pool
   readonly onLong: OnLong
   /** Where the chat template came from. */
-  readonly templateSource: EncoderDescription['templateSource']
+  readonly templateSource: TemplateSource
   /** SHA-256 of tokenizer, template and added tokens. */
   readonly textFingerprint: string
   /** Most tokens of prompt and response together. */
@@ -181,7 +181,7 @@ export class RewardModel implements Disposable {
     const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
     const source = rowSource(rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
-    const cancel = createCancel()
+    const cancel = createCancel(signal)
     const abort = () => cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     const cache = await this.#openCache(source, signal)

@@ -52,7 +52,8 @@ export async function loadPairs(
   let ordinal = 0
   try {
     for await (const rows of pool.encode(source.chunks(), settings)) {
-      if (checks.signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the reading of the data was aborted')
+      if (checks.signal?.aborted)
+        throw new ImplexError('ERR_ABORTED', 'the reading of the data was aborted', { cause: checks.signal.reason })
       for (const row of rows) {
         if (row.error !== undefined) {
           if (settings.onLong !== 'skip' || row.error.code !== 'ERR_ROW_TOO_LONG') throw row.error
@@ -107,7 +108,7 @@ function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
 }
 
 function named(error: unknown, name: string): unknown {
-  if (!(error instanceof ImplexError) || error.path === name) return error
+  if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.path === name) return error
   return new ImplexError(error.code, `${name}: ${error.message}`, {
     cause: error,
     line: error.line,

@@ -32,7 +32,7 @@ import { type InitialHead, initialHead } from './head.js'
 import { TrainLoop } from './loop.js'
 import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.js'
 import { nativeOptions } from './native-options.js'
-import { type ResolvedOptions, resolveTrainOptions, type TrainOptions, type TrainSettings } from './options.js'
+import type { TrainOptions, TrainSettings } from './options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
 import { RunReferences } from './reference.js'
 import { checkSettings, describeRun } from './run-config.js'
@@ -40,7 +40,8 @@ import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
-import { summarize, type TrainSummary } from './runs/summary.js'
+import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
+import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
 
 export interface TrainResult {
@@ -52,7 +53,7 @@ export interface TrainResult {
   steps: number
   /** Folder of the trained model; absent when interrupted. */
   model?: string
-  /** As in summary.json; absent when interrupted. */
+  /** What summary.json holds, in camelCase; absent when interrupted. */
   summary?: TrainSummary
 }
 
@@ -97,8 +98,8 @@ class Run {
       data: pathOf(data),
       evaluation: Object.fromEntries(Object.entries(conduct.evaluation).map(([name, rows]) => [name, pathOf(rows)])),
     }
-    this.#cancel = createCancel()
     const { signal } = conduct
+    this.#cancel = createCancel(signal)
     if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the training was aborted', { cause: signal.reason })
     const abort = () => this.#cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
@@ -210,8 +211,9 @@ class Run {
 
   /** The result of a run that is complete already, once its settings are seen to be those asked for. */
   async #completeRun(folder: RunFolder, before: RunConfig): Promise<TrainResult | undefined> {
-    const summary = (await folder.readSummary()) as TrainSummary | undefined
-    if (summary === undefined) return undefined
+    const found = await folder.readSummary()
+    if (found === undefined) return undefined
+    const summary = summaryFromJson(found)
     checkSettings(folder.path, before.run, this.#options.settings)
     return { out: folder.path, interrupted: false, steps: summary.steps, model: folder.modelPath, summary }
   }
@@ -327,7 +329,7 @@ class Run {
       cacheHits: references.hits,
       cacheMisses: references.misses,
     })
-    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summary, null, 2)}\n`)
+    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
     return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
 }

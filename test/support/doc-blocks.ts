@@ -10,6 +10,7 @@ import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
 import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
+import { apiText } from './api-doc.js'
 import { implex } from './cli.js'
 import { BOUNDS, errorTable, type Measure } from './golden.js'
 import { repositoryRoot } from './shared.js'
@@ -47,6 +48,7 @@ export function replaceBlock(text: string, name: string, by: string): string {
 /** What the block of this name should be; undefined for a name that is not known. */
 export async function generate(name: string): Promise<string | undefined> {
   const [what, argument] = name.split(' ') as [string, string?]
+  if (what === 'api') return apiText(argument!)
   if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what === 'speed') return speedTable()

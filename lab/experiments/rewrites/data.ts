@@ -2,8 +2,7 @@
  * Data sets of section 5.2 of arXiv 2507.07981: one to train on, others that ask for the same preference under another wording, another
  * language or in another domain.
  */
-import type { PairRow } from '../../../lib/data/rows.js'
-import { parseRow } from '../../../lib/data/rows.js'
+import { type PairRow, parseRow, type RowGroup } from '../../../lib/data/rows.js'
 import { ImplexError } from '../../../lib/core/errors.js'
 import { Random } from '../../../lib/core/random.js'
 import { inFile, readRows } from '../read-rows.js'
@@ -15,12 +14,13 @@ export async function readPairs(file: string): Promise<PairRow[]> {
   const pairs: PairRow[] = []
   for await (const { value, fail, index, line } of readRows(file)) {
     // What is wrong with a row is told now, and not in the middle of the second training.
+    let shape: RowGroup['shape']
     try {
-      if (parseRow(value, index, line).shape !== 'pair') throw fail('has "responses"; a pair is needed here')
+      shape = parseRow(value, index, line).shape
     } catch (error) {
-      if (!(error instanceof ImplexError)) throw error
-      throw error.path === undefined ? inFile(file, error) : error
+      throw error instanceof ImplexError ? inFile(file, error) : error
     }
+    if (shape !== 'pair') throw fail('has "responses"; a pair is needed here')
     const { prompt, chosen, rejected, id, margin } = value as unknown as PairRow
     pairs.push({
       ...(id === undefined ? {} : { id }),
