@@ -14,7 +14,7 @@ import { SCHEDULES } from '../lib/train/schedule.js'
 import { train, type TrainResult } from '../lib/train/train.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
-import { choice, integer } from './options.js'
+import { borderOption, choice, headAtOption, integer } from './options.js'
 import { checkOptionNames, readOptionsFile } from './options-file.js'
 import { count } from './score-summary.js'
 import { TrainProgress } from './train-progress.js'
@@ -49,6 +49,7 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .option('--length-normalized', 'implicit: divide rewards by the tokens of the response')
     .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
     .option('--head <file>', "explicit: score.weight to start from (default: the checkpoint's, else random)")
+    .addOption(headAtOption())
     .option('--label-smoothing <number>', 'share of labels taken to be wrong (default: 0)', number)
     .option('--centering <number>', 'weight of (r+ + r-)^2 in the loss (default: 0)', number)
     .optionsGroup('Optimization:')
@@ -73,6 +74,7 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
     .option('--recompute', 'less memory, about a third more time')
     .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .addOption(borderOption())
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
     .option('--checkpoint-steps <n>', 'steps between checkpoints (default: each epoch, or 10 minutes)', integer(0))
     .option('--log-steps <n>', 'steps between lines where stderr is no terminal', integer(1), 10)
@@ -151,9 +153,9 @@ async function gather(
 /** Names of options that a file may hold. */
 const OPTION_NAMES = new Set(
   (
-    'model kind data out evaluation evaluateEpochs reference beta lengthNormalized pool head labelSmoothing centering epochs batchPairs ' +
+    'model kind data out evaluation evaluateEpochs reference beta lengthNormalized pool head headAt labelSmoothing centering epochs batchPairs ' +
     'microBatchTokens learningRate schedule warmupSteps optimizer adamBeta1 adamBeta2 rmspropAlpha epsilon weightDecay momentum maxNorm ' +
-    'freeze seed device dtype recompute template onLong checkpointSteps encodeThreads cacheDir cache'
+    'freeze seed device dtype recompute template border onLong checkpointSteps encodeThreads cacheDir cache'
   ).split(' '),
 )
 

@@ -16,6 +16,9 @@ export interface EncoderDescription {
   vocabularySize: number
   fingerprint: string
   bosTokenId?: number
+  padTokenId?: number
+  /** The id that ends a response under the template. */
+  terminator?: number
   /** Generative kind only. */
   yesTokenId?: number
 }
@@ -43,6 +46,8 @@ try {
     vocabularySize: encoder.vocabularySize,
     fingerprint: encoder.fingerprint,
     ...(encoder.bosTokenId === undefined ? {} : { bosTokenId: encoder.bosTokenId }),
+    ...(encoder.padTokenId === undefined ? {} : { padTokenId: encoder.padTokenId }),
+    ...(encoder.terminator === undefined ? {} : { terminator: encoder.terminator }),
     ...(options.kind === 'generative' ? { yesTokenId: encoder.yesTokenId } : {}),
   }
   send({ ready })

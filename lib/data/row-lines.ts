@@ -12,6 +12,8 @@ export interface RowFacts {
   error: boolean
   skipped: boolean
   truncated: boolean
+  borderDiffers: boolean
+  promptParted: boolean
 }
 
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
@@ -20,7 +22,11 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
     const { code, message, line } = row.error
     return JSON.stringify({ ...head, error: { code, message, line }, ...(row.skipped ? { skipped: true } : {}) })
   }
-  const tail = row.truncated ? { truncated: true } : {}
+  const tail = {
+    ...(row.truncated ? { truncated: true } : {}),
+    ...(row.borderDiffers ? { border_differs: true } : {}),
+    ...(row.promptParted ? { prompt_parted: true } : {}),
+  }
   if (row.shape === 'group') {
     return JSON.stringify({
       ...head,
@@ -73,6 +79,8 @@ export function factsOf(row: ScoredRow): RowFacts {
     error: row.error !== undefined && row.skipped !== true,
     skipped: row.skipped === true,
     truncated: row.truncated === true,
+    borderDiffers: row.borderDiffers === true,
+    promptParted: row.promptParted === true,
   }
 }
 
@@ -84,9 +92,17 @@ export function parseFacts(line: string): RowFacts | undefined {
   } catch {
     return undefined
   }
-  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped, truncated } = row ?? {}
+  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped } = row ?? {}
   if (typeof index !== 'number') return undefined
-  const facts = { index, responses: 0, error: false, skipped: skipped === true, truncated: truncated === true }
+  const facts = {
+    index,
+    responses: 0,
+    error: false,
+    skipped: skipped === true,
+    truncated: row.truncated === true,
+    borderDiffers: row.border_differs === true,
+    promptParted: row.prompt_parted === true,
+  }
   if (error !== undefined) return { ...facts, error: skipped !== true }
   if (typeof chosen === 'number' && typeof rejected === 'number')
     return { ...facts, responses: 2, pair: [chosen, rejected] }

@@ -54,13 +54,13 @@ export function checkRow(
   response: string | readonly Message[],
   embeddingRows: number,
 ): void {
-  const promptIds = encoder.encodePrompt(prompt)
-  const responseIds = encoder.encodeResponse(prompt, response)
+  const { ids, border } = encoder.encodeConversation(prompt, response, 'whole')
+  const [promptIds, responseIds] = [ids.subarray(0, border), ids.subarray(border)]
   if (promptIds.length === 0)
     throw failed('the prompt has no tokens, so nothing predicts the first token of a response')
   checkBos(encoder, promptIds, responseIds)
   checkTerminator(encoder, responseIds)
-  checkRange(sequenceIds(promptIds, responseIds), embeddingRows)
+  checkRange(ids, embeddingRows)
 }
 
 function failed(message: string): ImplexError {

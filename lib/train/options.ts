@@ -18,6 +18,8 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
+import { type Border, BORDERS } from '../checkpoint/trained-with.js'
+import { HEAD_PLACES, type HeadPlaceName } from '../models/head-place.js'
 import { SCHEDULES, type Schedule } from './schedule.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
@@ -86,6 +88,10 @@ export interface TrainSettings {
   dtype: DType
   /** 'auto', 'default', 'none' or the path of a Jinja file; see RewardModelOptions. Defaults to 'auto'. */
   template: string
+  /** explicit, implicit, sft: see RewardModelOptions. Defaults to what implex trained the checkpoint with, if it did, else to 'whole'. */
+  border: Border
+  /** explicit, pool 'last': see RewardModelOptions. Defaults to what a head's checkpoint says, and for a new head to 'last'. */
+  headAt: HeadPlaceName
   /** Rows beyond the model's context; see RewardModelOptions. Defaults to 'error'. */
   onLong: OnLong
   /** Evaluate after every so many epochs, and before the first; the last epoch always. Defaults to 1. */
@@ -175,8 +181,11 @@ export interface TrainEvaluation {
   seconds: number
 }
 
+type Later = 'microBatchTokens' | 'border' | 'headAt'
+
 export interface ResolvedOptions {
-  settings: Omit<TrainSettings, 'microBatchTokens'> & { microBatchTokens?: number }
+  /** Without what the device or the checkpoint decides. */
+  settings: Omit<TrainSettings, Later> & Partial<Pick<TrainSettings, Later>>
   conduct: TrainConduct
 }
 
@@ -191,7 +200,7 @@ export function resolveTrainOptions(options: TrainOptions): ResolvedOptions {
 }
 
 function resolveSettings(options: TrainOptions): Settings {
-  const { kind, microBatchTokens } = options
+  const { kind, microBatchTokens, border, headAt } = options
   checkOneOf('kind', kind, TRAIN_KINDS)
   const settings = {
     kind,
@@ -221,6 +230,8 @@ function resolveSettings(options: TrainOptions): Settings {
     onLong: options.onLong ?? 'error',
     evaluateEpochs: options.evaluateEpochs ?? 1,
     ...(microBatchTokens === undefined ? {} : { microBatchTokens }),
+    ...(border === undefined ? {} : { border }),
+    ...(headAt === undefined ? {} : { headAt }),
   } satisfies Settings
 
   checkString('reference', settings.reference)
@@ -249,6 +260,8 @@ function resolveSettings(options: TrainOptions): Settings {
   checkInteger('seed', settings.seed, 0)
   checkOneOf('dtype', settings.dtype, DTYPES)
   checkString('template', settings.template)
+  if (border !== undefined) checkOneOf('border', border, BORDERS)
+  if (headAt !== undefined) checkOneOf('headAt', headAt, HEAD_PLACES)
   checkOneOf('onLong', settings.onLong, ON_LONG)
   checkInteger('evaluateEpochs', settings.evaluateEpochs, 1)
 
@@ -277,6 +290,8 @@ const APPLIES: Partial<Record<keyof TrainSettings, { holds: (s: Settings) => boo
   beta: implicit,
   lengthNormalized: implicit,
   pool: { holds: (s) => s.kind === 'explicit', whose: 'the explicit kind' },
+  headAt: { holds: (s) => s.kind === 'explicit' && s.pool === 'last', whose: 'the explicit kind with pool last' },
+  border: { holds: (s) => s.kind !== 'generative', whose: 'the explicit, implicit and sft kinds' },
   labelSmoothing: pairwise,
   centering: pairwise,
   adamBeta1: adamw,

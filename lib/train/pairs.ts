@@ -2,7 +2,7 @@
  * The data of a training in memory: every row read, checked and tokenized before the first step, so that a bad row costs no hours.
  */
 import { createHash, type Hash } from 'node:crypto'
-import type { EncodedRow, EncodeSettings } from '../data/encode.js'
+import { type EncodedRow, type EncodeSettings, promptOf } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import { rowError } from '../data/rows.js'
 import type { RowSource } from '../data/rows.js'
@@ -24,6 +24,10 @@ export interface PairSet {
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** Rows to which the other rule for the border gives other ids. */
+  borderDiffers: number
+  /** Rows whose prompt's text does not begin the conversation's. */
+  promptParted: number
   /** SHA-256 of all token ids and margins in order. */
   fingerprint: string
 }
@@ -34,7 +38,7 @@ export interface PairChecks {
   /** Token that may stand once, at a prompt's start. */
   bosTokenId?: number
   eosTokenId?: number
-  /** Token that ends every response. */
+  /** Token that ends every response, as far as it is scored. */
   terminator?: number
   signal?: AbortSignal
 }
@@ -49,7 +53,15 @@ export async function loadPairs(
   settings: EncodeSettings,
   checks: PairChecks,
 ): Promise<PairSet> {
-  const set: PairSet = { name: source.name, pairs: [], skipped: 0, truncated: 0, fingerprint: '' }
+  const set: PairSet = {
+    name: source.name,
+    pairs: [],
+    skipped: 0,
+    truncated: 0,
+    borderDiffers: 0,
+    promptParted: 0,
+    fingerprint: '',
+  }
   const hash = createHash('sha256')
   let ordinal = 0
   try {
@@ -64,6 +76,8 @@ export async function loadPairs(
         if (row.shape !== 'pair') checkSingle(row, checks)
         if (settings.kind !== 'generative') checkSequences(row, checks)
         if (row.truncated) set.truncated++
+        if (row.borderDiffers) set.borderDiffers++
+        if (row.promptParted) set.promptParted++
         digest(hash, row)
         set.pairs.push({ ...row, ordinal })
         ordinal += row.responses.length
@@ -101,7 +115,7 @@ function checkSequences(row: TrainPair | EncodedRow, { bosTokenId, eosTokenId, t
           'remove it from the data or the template',
       )
     }
-    if (row.responses.some((response) => response[0] === bosTokenId))
+    if (row.responses.some((response, k) => response[0] === bosTokenId && promptOf(row, k).length > 0))
       throw failed(
         `a response begins with the beginning-of-sequence token (id ${bosTokenId}), which belongs before the prompt`,
       )
@@ -115,8 +129,8 @@ function checkSequences(row: TrainPair | EncodedRow, { bosTokenId, eosTokenId, t
   }
 }
 
-function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
-  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length)))
+function digest(hash: Hash, { prompt, promptLengths = [], responses, margin }: EncodedRow): void {
+  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length), ...promptLengths))
   for (const ids of [prompt, ...responses]) hash.update(ids)
   hash.update(Float64Array.of(margin ?? 0))
 }
