@@ -40,11 +40,11 @@ export async function headPlace(
   head: 'own' | 'new' | { file?: string },
 ): Promise<HeadPlace> {
   const pad = checkpoint.padTokenId ?? text.padTokenId
-  if (wanted !== undefined) return placeOf(wanted, pad)
+  if (wanted !== undefined) return placeOf(wanted, pad, text)
   if (head === 'new') return { headAt: 'last' }
   const told = head === 'own' ? checkpoint.padTokenId : await padBeside(head.file)
-  if (told !== undefined) return placeOf('last-non-pad', told)
-  if (pad === undefined || pad !== text.terminator) return placeOf('last-non-pad', checkpoint.padTokenId)
+  if (told !== undefined) return placeOf('last-non-pad', told, text)
+  if (pad === undefined || pad !== text.terminator) return { headAt: 'last' }
   const why =
     head === 'own'
       ? `its config.json names no pad_token_id, and its tokenizer pads with token ${pad}, which also ends a response`
@@ -57,8 +57,10 @@ export async function headPlace(
   )
 }
 
-function placeOf(headAt: HeadPlaceName, padTokenId: number | undefined): HeadPlace {
-  return headAt === 'last' || padTokenId === undefined ? { headAt: 'last' } : { headAt, padTokenId }
+/** A conversation that ends with another token than the padding has none at its end: both places are one. */
+function placeOf(headAt: HeadPlaceName, padTokenId: number | undefined, { terminator }: TextTokens): HeadPlace {
+  const one = padTokenId === undefined || (terminator !== undefined && terminator !== padTokenId)
+  return headAt === 'last' || one ? { headAt: 'last' } : { headAt, padTokenId }
 }
 
 /** `pad_token_id` of the checkpoint that a file with a head is part of, or that it is. */
