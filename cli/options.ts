@@ -16,7 +16,7 @@ export function choice(flags: string, description: string, choices: readonly str
 export function borderOption(): Option {
   return choice(
     '--border <rule>',
-    'tokenise prompt and response whole or separate (default: as trained, else whole)',
+    'tokenize prompt and response whole or separate (default: as trained, else whole)',
     BORDERS,
   )
 }

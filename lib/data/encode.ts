@@ -135,8 +135,11 @@ function responseSequences(
     if (one.border === one.ids.length)
       throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
     if (one.border === 0 && kind === 'implicit') {
-      const message = 'the conversation has no token in common with its prompt, so nothing predicts its first one'
-      throw rowError('ERR_ROW_INVALID', `${responseName(group, k)}: ${message}`, group)
+      throw new ImplexError(
+        'ERR_TEMPLATE_INVALID',
+        `${responseName(group, k)}: the chat template renders the conversation unlike its prompt from the first token on, so nothing ` +
+          'predicts that token; give another template',
+      )
     }
     return one
   })

@@ -1,12 +1,12 @@
 /**
  * The ids of a conversation, and where its prompt ends in them.
  *
- * `whole`: the conversation's text is tokenised in one piece, as transformers and TRL do; the prompt ends where the ids of the conversation
+ * `whole`: the conversation's text is tokenized in one piece, as transformers and TRL do; the prompt ends where the ids of the conversation
  * and of the prompt's text part. A token may reach over the border of the two texts, and then it belongs to the response.
- * `separate`: the prompt's text and what follows it are tokenised apart, as the code of arXiv 2507.07981 does.
+ * `separate`: the prompt's text and what follows it are tokenized apart, as the code of arXiv 2507.07981 does.
  *
  * The two give the same ids unless the tokenizer joins or changes what stands at the border. A conversation whose text does not begin with
- * the prompt's has no border of texts: it is tokenised whole under both rules.
+ * the prompt's has no border of texts: it is tokenized whole under both rules.
  */
 import type { Border } from '../checkpoint/trained-with.js'
 import type { Section } from './added-tokens.js'
@@ -15,7 +15,7 @@ import type { Tokenizer } from './tokenizer.js'
 /** For a checkpoint that does not say what it was trained with. */
 export const DEFAULT_BORDER: Border = 'whole'
 
-/** A text with its ids, kept so that a longer one that begins alike need not be tokenised from its start. */
+/** A text with its ids, kept so that a longer one that begins alike need not be tokenized from its start. */
 export interface EncodedText {
   text: string
   ids: Int32Array
