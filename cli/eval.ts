@@ -9,6 +9,8 @@ import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
+import type { Border } from '../lib/checkpoint/trained-with.js'
+import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
@@ -19,7 +21,7 @@ import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { choice, collectSets, integer, positiveNumber } from './options.js'
+import { borderOption, choice, collectSets, headAtOption, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
 import { VERSION } from './version.js'
@@ -32,6 +34,8 @@ interface EvalFlags {
   head?: string
   beta?: number
   pool?: 'last' | 'mean'
+  headAt?: HeadPlaceName
+  border?: Border
   template?: string
   out?: string
   rewards?: string
@@ -66,7 +70,9 @@ export function addEval(program: Command, finish: (status: number) => void): voi
         POOLS,
       ),
     )
+    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .addOption(borderOption())
     .option('--out <path>', 'write the results as JSON to this file; in a folder, also write every reward')
     .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl in this folder')
     .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
@@ -109,13 +115,16 @@ shows the interval of the accuracy, the JSON all of them.
 async function run(flags: EvalFlags): Promise<number> {
   using interrupt = new Interrupt('stopping')
   const places = await placesOf(flags)
-  const { kind, reference, head, beta, pool, device, dtype, template, onLong, cache, cacheDir, encodeThreads } = flags
+  const { kind, reference, head, headAt, beta, pool, border, device, dtype, template, onLong } = flags
+  const { cache, cacheDir, encodeThreads } = flags
   using model = await RewardModel.open(flags.model, {
     kind,
     reference,
     head,
+    headAt,
     beta,
     pool,
+    border,
     device,
     dtype,
     template,
@@ -158,6 +167,9 @@ async function run(flags: EvalFlags): Promise<number> {
     beta: kind === 'implicit' ? model.beta : null,
     pool: kind === 'explicit' ? model.pool : null,
     template: model.templateSource,
+    border: model.border ?? null,
+    headAt: model.headAt ?? null,
+    padTokenId: model.padTokenId ?? null,
     device: model.device,
     fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
@@ -174,7 +186,7 @@ async function run(flags: EvalFlags): Promise<number> {
 /** JSON has no NaN, so NaN becomes null. */
 function setJson({ estimates, ...counts }: Evaluation, file: string): Record<string, unknown> {
   const statistics = Object.fromEntries(STATISTICS.map((name) => [name, estimates[name]]))
-  return { file: resolve(file), ...counts, ...snakeKeys(statistics) }
+  return { file: resolve(file), ...snakeKeys(counts), ...snakeKeys(statistics) }
 }
 
 /**

@@ -4,6 +4,8 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { type OptionRow, TRAIN_OPTION_ROWS, TRAIN_OPTIONS, type TrainOptionName } from '../lib/train/option-table.js'
 import type { Shape } from '../lib/train/option-values.js'
+import { BORDERS } from '../lib/checkpoint/trained-with.js'
+import { HEAD_PLACES } from '../lib/models/head-place.js'
 
 /** A flag with a fixed set of values. Its description should name them. */
 export function choice(flags: string, description: string, choices: readonly string[]): Option {
@@ -15,6 +17,22 @@ function oneOf(choices: readonly string[]): (text: string) => string {
     if (choices.includes(text)) return text
     throw new InvalidArgumentError(`It must be one of ${choices.join(', ')}.`)
   }
+}
+
+export function borderOption(): Option {
+  return choice(
+    '--border <rule>',
+    'tokenize prompt and response whole or separate (default: as trained, else whole)',
+    BORDERS,
+  )
+}
+
+export function headAtOption(): Option {
+  return choice(
+    '--head-at <token>',
+    "explicit: last or last-non-pad (default: as the head's checkpoint says)",
+    HEAD_PLACES,
+  )
 }
 
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {

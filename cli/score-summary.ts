@@ -13,6 +13,8 @@ export class ScoreTally {
   errors = 0
   skipped = 0
   truncated = 0
+  borderDiffers = 0
+  promptParted = 0
   /** Responses scored; the next one's ordinal. */
   responses = 0
   /** Rows taken over from an earlier run, whose time is not known. */
@@ -34,12 +36,14 @@ export class ScoreTally {
     this.resumedRows++
   }
 
-  #count({ pair, responses, error, skipped, truncated }: RowFacts): void {
+  #count({ pair, responses, error, skipped, truncated, borderDiffers, promptParted }: RowFacts): void {
     this.rows++
     this.responses += responses
     if (error) this.errors++
     if (skipped) this.skipped++
     if (truncated) this.truncated++
+    if (borderDiffers) this.borderDiffers++
+    if (promptParted) this.promptParted++
     if (pair !== undefined) this.metrics.add(...pair)
   }
 }
@@ -49,6 +53,9 @@ export interface ScoreSummary {
   errors: number
   skipped: number
   truncated: number
+  /** Rows to which the other rule for the border gives other ids; whose conversation does not begin with the prompt. */
+  borderDiffers: number
+  promptParted: number
   resumedRows: number
   pairs: number
   accuracy: number | null
@@ -63,6 +70,10 @@ export interface ScoreSummary {
   kind: string
   model: string
   template: string
+  /** How prompt and response are parted; where the head is read, and the padding token that this goes by. */
+  border: string | null
+  headAt: string | null
+  padTokenId: number | null
   device: string
   fallbackReason: string | null
   dtype: string
@@ -80,6 +91,8 @@ export function summarize(tally: ScoreTally, model: RewardModel, seconds: number
     errors: tally.errors,
     skipped: tally.skipped,
     truncated: tally.truncated,
+    borderDiffers: tally.borderDiffers,
+    promptParted: tally.promptParted,
     resumedRows: tally.resumedRows,
     pairs: metrics.pairs,
     accuracy: finite(metrics.accuracy),
@@ -92,6 +105,9 @@ export function summarize(tally: ScoreTally, model: RewardModel, seconds: number
     kind: model.kind,
     model: model.path,
     template: model.templateSource,
+    border: model.border ?? null,
+    headAt: model.headAt ?? null,
+    padTokenId: model.padTokenId ?? null,
     device: model.device,
     fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
@@ -114,6 +130,16 @@ export function describeSummary(summary: ScoreSummary): string {
   }
   const odd = (['errors', 'skipped', 'truncated'] as const).filter((key) => summary[key] > 0)
   if (odd.length > 0) lines.push(odd.map((key) => `${count(summary[key])} ${key}`).join(', '))
+  if (summary.borderDiffers > 0) {
+    const [rule, other] = summary.border === 'whole' ? ['in one piece', 'separate'] : ['apart', 'whole']
+    lines.push(
+      `${count(summary.borderDiffers)} rows have other tokens with --border ${other}: prompt and response were tokenized ${rule}`,
+    )
+  }
+  if (summary.promptParted > 0)
+    lines.push(`${count(summary.promptParted)} rows: the conversation does not begin with the rendered prompt`)
+  if (summary.headAt === 'last-non-pad')
+    lines.push(`head read at the last token that is not pad_token_id ${summary.padTokenId}, as the checkpoint says`)
   return lines.join('\n        ')
 }
 

@@ -12,6 +12,8 @@ import { fileError, systemCode } from '../lib/core/files.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
 import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
+import type { Border } from '../lib/checkpoint/trained-with.js'
+import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
 import { RewardModel } from '../lib/models/reward-model.js'
@@ -20,7 +22,7 @@ import { Lock } from '../lib/native/lock.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { borderOption, choice, headAtOption, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import {
   readResumeFile,
@@ -46,6 +48,8 @@ interface ScoreFlags {
   head?: string
   beta?: number
   pool?: 'last' | 'mean'
+  headAt?: HeadPlaceName
+  border?: Border
   template?: string
   out: string
   summary?: string
@@ -82,7 +86,9 @@ export function addScore(program: Command, finish: (status: number) => void): vo
         POOLS,
       ),
     )
+    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .addOption(borderOption())
     .option('--out <file>', 'file for the rewards; - writes to standard output', '-')
     .option('--summary <file>', 'write a summary of the run as JSON to this file')
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
@@ -252,6 +258,9 @@ async function identify(flags: ScoreFlags, model: RewardModel, data: string | un
     kind: model.kind,
     beta: model.beta,
     pool: model.pool,
+    border: model.border ?? null,
+    'head-at': model.headAt ?? null,
+    'pad-token-id': model.padTokenId ?? null,
     'on-long': model.onLong,
     logprobs: flags.logprobs === true,
     device: model.device,

@@ -194,7 +194,8 @@ cli('the table holds long names and extreme numbers', () => {
     [1e9, -1e9],
     [-1e9, 1e9],
   ])
-  const one = { rows: 2, pairs: 1_000_000, errors: 0, skipped: 0, truncated: 0, estimates: rewards.estimates(20, 0) }
+  const counts = { rows: 2, pairs: 1_000_000, errors: 0, skipped: 0, truncated: 0, borderDiffers: 0, promptParted: 0 }
+  const one = { ...counts, estimates: rewards.estimates(20, 0) }
   const table = evaluationTable({
     ['a-name-that-goes-on-and-on']: one,
     b: { ...one, estimates: new PairRewards().estimates(0, 0) },

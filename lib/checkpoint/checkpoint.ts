@@ -11,6 +11,7 @@ import { isFolder, printable, quoted } from '../core/files.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 import type { ModelSpec, StoredDtype } from '../native/spec.js'
 import { readTensors } from './tensors.js'
+import { type Border, trainedWith } from './trained-with.js'
 import { HEAD_TENSOR, matchWeights, readWeight, storedDtype } from './weights.js'
 
 export interface Checkpoint {
@@ -27,6 +28,8 @@ export interface Checkpoint {
   /** The first one if the config lists several. */
   eosTokenId?: number
   bosTokenId?: number
+  /** How prompt and response were parted when implex trained it; absent where that is not recorded. */
+  border?: Border
 }
 
 const MAX_ADDED_TOKENS = 1 << 16
@@ -69,6 +72,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     ...tokenId(config, 'pad_token_id', 'padTokenId', architecture.vocabSize),
     ...tokenId(config, 'eos_token_id', 'eosTokenId', architecture.vocabSize),
     ...tokenId(config, 'bos_token_id', 'bosTokenId', architecture.vocabSize),
+    ...trainedWith(config),
   }
 }
 

@@ -17,6 +17,9 @@ export interface EncoderDescription {
   fingerprint: string
   bosTokenId?: number
   eosTokenId?: number
+  padTokenId?: number
+  /** The id that ends a response under the template. */
+  terminator?: number
   /** Generative kind only. */
   yesTokenId?: number
 }
@@ -45,6 +48,8 @@ try {
     fingerprint: encoder.fingerprint,
     bosTokenId: encoder.bosTokenId,
     eosTokenId: encoder.eosTokenId,
+    padTokenId: encoder.padTokenId,
+    terminator: encoder.terminator,
     yesTokenId: options.kind === 'generative' ? encoder.yesTokenId : undefined,
   }
   send({ ready })

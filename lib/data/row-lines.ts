@@ -12,6 +12,8 @@ export interface RowFacts {
   error: boolean
   skipped: boolean
   truncated: boolean
+  borderDiffers: boolean
+  promptParted: boolean
 }
 
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
@@ -20,13 +22,14 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
     const { code, message, line } = row.error
     return JSON.stringify({ ...head, error: { code, message, line }, skipped: row.skipped })
   }
+  const tail = { truncated: row.truncated, border_differs: row.borderDiffers, prompt_parted: row.promptParted }
   if (row.shape === 'group') {
     return JSON.stringify({
       ...head,
       rewards: row.rewards,
       prompt_tokens: row.promptTokens,
       tokens: row.tokens,
-      truncated: row.truncated,
+      ...tail,
       ...(tokenLogprobs
         ? {
             logprobs: row.logprobs,
@@ -46,7 +49,7 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
     prompt_tokens: row.promptTokens,
     chosen_tokens: row.tokens[0],
     rejected_tokens: row.tokens[1],
-    truncated: row.truncated,
+    ...tail,
     ...(tokenLogprobs
       ? {
           chosen_logprob: row.logprobs![0],
@@ -70,6 +73,8 @@ export function factsOf(row: ScoredRow): RowFacts {
     error: row.error !== undefined && row.skipped !== true,
     skipped: row.skipped === true,
     truncated: row.truncated === true,
+    borderDiffers: row.borderDiffers === true,
+    promptParted: row.promptParted === true,
   }
 }
 
@@ -81,9 +86,17 @@ export function parseFacts(line: string): RowFacts | undefined {
   } catch {
     return undefined
   }
-  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped, truncated } = row ?? {}
+  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped } = row ?? {}
   if (typeof index !== 'number') return undefined
-  const facts = { index, responses: 0, error: false, skipped: skipped === true, truncated: truncated === true }
+  const facts = {
+    index,
+    responses: 0,
+    error: false,
+    skipped: skipped === true,
+    truncated: row.truncated === true,
+    borderDiffers: row.border_differs === true,
+    promptParted: row.prompt_parted === true,
+  }
   if (error !== undefined) return { ...facts, error: skipped !== true }
   if (typeof chosen === 'number' && typeof rejected === 'number')
     return { ...facts, responses: 2, pair: [chosen, rejected] }

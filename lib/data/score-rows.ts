@@ -5,7 +5,7 @@
 import { ImplexError } from '../core/errors.js'
 import { BatchBuilder, type BatchItem } from './pack.js'
 import { checkBeginning, type SequenceEnds } from './beginning.js'
-import type { EncodedRow } from './encode.js'
+import { type EncodedRow, promptOf } from './encode.js'
 import { Wakeup } from './encode-pool.js'
 import type { Slot } from './reference.js'
 import type { BatchScorer, Scored } from './rewards.js'
@@ -30,9 +30,9 @@ export interface ScoredRow {
   shape: 'pair' | 'group'
   /** One for each response; none for a row with `error`. */
   rewards: number[]
-  /** Tokens of the prompt as it was read. */
+  /** Tokens of the prompt, as far as some response follows it. */
   promptTokens: number
-  /** Tokens of each response. */
+  /** Tokens of each response, up to where the head is read. */
   tokens: number[]
   /** implicit: ln π and ln π_ref of each response. */
   logprobs?: number[]
@@ -50,6 +50,10 @@ export interface ScoredRow {
   responseTokens?: { ids: Int32Array; texts: string[] }[]
   /** The prompt lost its oldest tokens (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
+  /** The other rule for the border of prompt and response gives other ids. */
+  borderDiffers?: boolean
+  /** The prompt's text does not begin the conversation's; what the two begin with in common counts as the prompt. */
+  promptParted?: boolean
   /** The row is beyond the context and `onLong` is 'skip'; `error` says how long it is. */
   skipped?: boolean
   /** Why the row has no rewards; only under `onError: 'skip'` or `onLong: 'skip'`. */
@@ -229,6 +233,8 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
     promptTokens: row.prompt.length,
     tokens: row.responses.map((response) => response.length),
     ...(row.truncated ? { truncated: true } : {}),
+    ...(row.borderDiffers ? { borderDiffers: true } : {}),
+    ...(row.promptParted ? { promptParted: true } : {}),
     ...(first.logprob === undefined ? {} : { logprobs: scored.map(({ logprob }) => logprob!) }),
     ...(first.referenceLogprob === undefined ? {} : { referenceLogprobs: scored.map((s) => s.referenceLogprob!) }),
     ...(first.tokenLogprobs === undefined ? {} : { tokenLogprobs: scored.map((s) => s.tokenLogprobs!) }),
@@ -252,13 +258,14 @@ function notFinite(row: EncodedRow): ImplexError {
 
 async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: BatchScorer): Promise<void> {
   const [first] = items as [BatchItem<OpenSlot>]
-  const { prompt, responses } = first.slot.row
-  if (items.length === 1 || prompt.length + responses[first.k]!.length > SELF_CHECK_TOKENS) return
+  const { row } = first.slot
+  const tokens = promptOf(row, first.k).length + row.responses[first.k]!.length
+  if (items.length === 1 || tokens > SELF_CHECK_TOKENS) return
   const [alone] = (await score([first])) as [Scored]
   if (Object.is(alone.reward, scored[0]!.reward)) return
   throw new ImplexError(
     'ERR_SELF_CHECK',
-    `row ${first.slot.row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
+    `row ${row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
       'rewards must not depend on the batch, so this is a bug in the engine; please report it with the output of implex doctor',
   )
 }

@@ -12,6 +12,9 @@ export interface WireRow {
   shape: 'pair' | 'group'
   margin?: number
   truncated?: boolean
+  promptLengths?: number[]
+  borderDiffers?: boolean
+  promptParted?: boolean
   texts?: string[][]
   /** Tokens of the prompt and of each response, in the order in which they lie in the chunk. */
   lengths: number[]

@@ -35,6 +35,10 @@ export interface Evaluation {
   /** Rows beyond the context (`onLong: 'skip'`). */
   skipped: number
   truncated: number
+  /** Pairs to which the other rule for the border of prompt and response gives other ids. */
+  borderDiffers: number
+  /** Pairs whose conversation's text does not begin with the prompt's. */
+  promptParted: number
   /**
    * See PairStatistics. The loss is the Bradley-Terry loss; for the generative kind it is NaN: its loss needs p("No"), and a reward is p("Yes").
    */
@@ -80,7 +84,7 @@ async function evaluateSet(
   onRow: (row: ScoredRow) => void | Promise<void>,
 ): Promise<Evaluation> {
   const rewards = new PairRewards()
-  const counts = { rows: 0, pairs: 0, errors: 0, skipped: 0, truncated: 0 }
+  const counts = { rows: 0, pairs: 0, errors: 0, skipped: 0, truncated: 0, borderDiffers: 0, promptParted: 0 }
   const stream = model.scoreStream(source, {
     onError,
     batchTokens,
@@ -97,6 +101,8 @@ async function evaluateSet(
       rewards.add(chosen, rejected, model.kind === 'generative' ? Number.NaN : undefined)
       counts.pairs++
       if (row.truncated) counts.truncated++
+      if (row.borderDiffers) counts.borderDiffers++
+      if (row.promptParted) counts.promptParted++
     }
     await onRow(row)
   }

@@ -5,6 +5,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
 import { checkString, invalidArgument } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
+import type { Border } from '../checkpoint/trained-with.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
 import { referenceKey } from '../data/reference.js'
 import { ReferenceCache } from '../data/reference-cache.js'
@@ -23,6 +24,8 @@ import type { DeviceName, DType, OnDevice } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import type { TemplateSource } from '../text/text-encoder.js'
+import { DEFAULT_BORDER } from '../text/conversation.js'
+import { type HeadPlace, type HeadPlaceName, headPlace, type TextTokens } from './head-place.js'
 import { givenHead, hasHead, limitsOf, type OpenText, openText, openToScore } from './open.js'
 import {
   type ResolvedOptions,
@@ -34,7 +37,10 @@ import {
   type ScoreStreamOptions,
 } from './reward-options.js'
 
-type Parts = OpenText & OnDevice<Model>
+interface Parts extends OpenText, OnDevice<Model> {
+  border?: Border
+  place?: HeadPlace
+}
 
 /** Open one with `RewardModel.open`. Calls may overlap; the engine works on one batch after the other. */
 export class RewardModel implements Disposable {
@@ -49,6 +55,12 @@ export class RewardModel implements Disposable {
   readonly kernels: string
   readonly beta: number
   readonly pool: Pool
+  /** How prompt and response are parted; absent for the generative kind. */
+  readonly border?: Border
+  /** Where the head is read; absent without pool 'last'. */
+  readonly headAt?: HeadPlaceName
+  /** With headAt 'last-non-pad': the padding token. */
+  readonly padTokenId?: number
   readonly onLong: OnLong
   /** Where the chat template came from. */
   readonly templateSource: TemplateSource
@@ -81,8 +93,10 @@ export class RewardModel implements Disposable {
     try {
       const { checkpoint } = text
       const head = await resolveHead(checkpoint, resolved)
+      const border = kind === 'generative' ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
+      const place = await resolvePlace(checkpoint, resolved, text.pool.description)
       const opened = await openToScore(checkpoint, { use: kind, who: `the ${kind} kind`, head }, resolved, signal)
-      return new RewardModel({ ...text, ...opened }, resolved)
+      return new RewardModel({ ...text, ...opened, border, place }, resolved)
     } catch (error) {
       text.pool.close()
       throw error
@@ -99,6 +113,9 @@ export class RewardModel implements Disposable {
     this.kernels = model.kernels
     this.beta = options.beta
     this.pool = options.pool
+    this.border = parts.border
+    this.headAt = parts.place?.headAt
+    this.padTokenId = parts.place?.padTokenId
     this.onLong = options.onLong
     this.templateSource = pool.description.templateSource
     this.textFingerprint = pool.description.fingerprint
@@ -142,6 +159,8 @@ export class RewardModel implements Disposable {
       rows: scored,
       skipped: scored.filter((row) => row.skipped).length,
       truncated: scored.filter((row) => row.truncated).length,
+      borderDiffers: scored.filter((row) => row.borderDiffers).length,
+      promptParted: scored.filter((row) => row.promptParted).length,
     }
   }
 
@@ -188,6 +207,8 @@ export class RewardModel implements Disposable {
     const scorer = this.#scorer(cancel, cache, resolved)
     const settings: EncodeSettings = {
       kind: this.kind,
+      border: this.border ?? DEFAULT_BORDER,
+      padTokenId: this.padTokenId,
       onLong: this.onLong,
       ...limitsOf(this.#parts.checkpoint, this.#parts.reference),
       tokenTexts: resolved.responseTokens,
@@ -260,6 +281,7 @@ export class RewardModel implements Disposable {
       dtype: this.dtype,
       device: this.device,
       kernels: this.kernels,
+      border: this.border ?? DEFAULT_BORDER,
       onLong: this.onLong,
       contextLength: this.contextLength,
     })
@@ -279,4 +301,15 @@ async function resolveHead(checkpoint: Checkpoint, { kind, head }: ResolvedOptio
       'or score with kind "implicit", which needs none',
     { path },
   )
+}
+
+/** Where the head is read; undefined without one that is read at a single token. */
+async function resolvePlace(
+  checkpoint: Checkpoint,
+  { kind, pool, head, headAt }: ResolvedOptions,
+  text: TextTokens,
+): Promise<HeadPlace | undefined> {
+  if (kind !== 'explicit' || pool !== 'last') return undefined
+  const from = head === undefined ? 'own' : { file: typeof head === 'string' ? head : undefined }
+  return headPlace(headAt, checkpoint, text, from)
 }

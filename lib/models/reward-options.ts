@@ -11,11 +11,13 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
+import { type Border, BORDERS } from '../checkpoint/trained-with.js'
 import { ON_LONG, type OnLong, REWARD_KINDS, type RewardKind } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
 import { POOLS, type Pool } from '../data/rewards.js'
 import { ON_ERROR, type OnError, type ScoredRow } from '../data/score-rows.js'
 import { DEVICES, type DeviceName, defaultBatchTokens, DTYPES, type DType } from '../native/device.js'
+import { HEAD_PLACES, type HeadPlaceName } from './head-place.js'
 
 export interface RewardModelOptions {
   /**
@@ -31,6 +33,18 @@ export interface RewardModelOptions {
   pool?: Pool
   /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
   head?: string | Float32Array
+  /**
+   * explicit, pool 'last': where the head is read: at the 'last' token, or at the last that is not the checkpoint's padding token
+   * ('last-non-pad'), as transformers and TRL do; the two differ where the padding token ends a response. Defaults to what the head's
+   * checkpoint says; a head of which no checkpoint says it is an error where it matters.
+   */
+  headAt?: HeadPlaceName
+  /**
+   * explicit, implicit: 'whole' tokenizes a conversation in one piece, as TRL does, and the prompt ends where its ids and the
+   * conversation's part; 'separate' tokenizes prompt and response apart, as the paper's code does. Defaults to what implex trained the
+   * checkpoint with, if it did, else to 'whole'.
+   */
+  border?: Border
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
   device?: 'auto' | DeviceName
   /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
@@ -93,10 +107,14 @@ export interface Scores {
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** Rows to which the other rule for the border of prompt and response gives other ids. */
+  borderDiffers: number
+  /** Rows whose conversation's text does not begin with the prompt's. */
+  promptParted: number
 }
 
-export type ResolvedOptions = Required<Omit<RewardModelOptions, 'reference' | 'head' | 'signal'>> &
-  Pick<RewardModelOptions, 'reference' | 'head' | 'signal'>
+type Optional = 'reference' | 'head' | 'headAt' | 'border' | 'signal'
+export type ResolvedOptions = Required<Omit<RewardModelOptions, Optional>> & Pick<RewardModelOptions, Optional>
 
 export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   checkObject('options', options)
@@ -105,6 +123,8 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     kind,
     reference,
     head,
+    headAt,
+    border,
     now = new Date(),
     cache = true,
     cacheDir = defaultCacheDir(),
@@ -135,6 +155,15 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
       throw invalidArgument('head', 'a path or a Float32Array', head)
     if (kind !== 'explicit') throw outOfRange('head', 'left out: only the explicit kind has a head', head)
   }
+  if (headAt !== undefined) {
+    checkOneOf('headAt', headAt, HEAD_PLACES)
+    if (kind !== 'explicit' || pool !== 'last')
+      throw outOfRange('headAt', "left out: it is for the explicit kind with pool 'last' only", headAt)
+  }
+  if (border !== undefined) {
+    checkOneOf('border', border, BORDERS)
+    if (kind === 'generative') throw outOfRange('border', 'left out: a verification prompt is one text', border)
+  }
   return {
     kind,
     beta,
@@ -150,6 +179,8 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     onWarning,
     reference,
     head,
+    headAt,
+    border,
     signal,
   }
 }

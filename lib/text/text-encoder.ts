@@ -1,14 +1,14 @@
 /**
- * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer.
- *
- * A row's sequence is encodePrompt(prompt) followed by encodeResponse(prompt, response). The two are tokenized apart, so no token reaches
- * over the border and the prompt's ids begin the sequence whatever the response. No special tokens are added: the template writes them.
+ * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer. How a row's sequence is made
+ * of the texts of its prompt and of the whole conversation is in conversation.ts. No special tokens are added: the template writes them.
  */
 import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkOneOf, checkString, invalidArgument } from '../core/arguments.js'
 import { ChatTemplate } from './chat-template.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import { type Conversation, type EncodedText, encodeConversation, encodeText } from './conversation.js'
 import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
 import { readTemplateFile, readTextConfig } from './template-source.js'
 import { Tokenizer } from './tokenizer.js'
@@ -103,6 +103,7 @@ export class RowEncoder {
   readonly vocabularySize: number
   readonly bosTokenId?: number
   readonly eosTokenId?: number
+  readonly padTokenId?: number
   /** The id that ends a response under the template; undefined when the template ends a response in no token of its own. */
   readonly terminator?: number
   /** sha256 (hex) of all that decides ids: tokenizer.json, template, special and added tokens, and the date if the template tells it. */
@@ -110,6 +111,7 @@ export class RowEncoder {
 
   private readonly specialTokens: Readonly<Record<string, string>>
   private readonly folder: string
+  private encodedPrompt: EncodedText | undefined
   /** The prompt rendered last: a row's responses follow one another. */
   private last: { messages: readonly Message[]; text: string } | undefined
 
@@ -133,6 +135,8 @@ export class RowEncoder {
     const eos = this.specialId('eos_token')
     if (bos !== undefined) this.bosTokenId = bos
     if (eos !== undefined) this.eosTokenId = eos
+    const pad = this.specialId('pad_token')
+    if (pad !== undefined) this.padTokenId = pad
     const terminator = this.probe()
     if (terminator !== undefined) this.terminator = terminator
     this.fingerprint = createHash('sha256')
@@ -164,34 +168,30 @@ export class RowEncoder {
     return text
   }
 
-  /**
-   * What the whole conversation's text has after the prompt's.
-   * Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused, or the conversation does not start with the prompt).
-   */
-  renderResponse(prompt: Text, response: Text): string {
+  /** The text of the whole conversation. Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused). */
+  renderConversation(prompt: Text, response: Text): string {
     if (isBlank(response))
       throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
-    if (this.template === undefined) return plainText(response) + (this.specialTokens['eos_token'] ?? '')
-    const before = this.renderPrompt(prompt)
-    const whole = this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
-    if (!whole.startsWith(before)) {
-      throw new ImplexError(
-        'ERR_TEMPLATE_INVALID',
-        'the chat template does not render a conversation as its prompt and then the rest: the whole starts with ' +
-          `${excerpt(whole, before)} where the prompt has ${excerpt(before, whole)}; give another template`,
-      )
-    }
-    return whole.slice(before.length)
+    if (this.template === undefined)
+      return this.renderPrompt(prompt) + plainText(response) + (this.specialTokens['eos_token'] ?? '')
+    return this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
   }
 
-  /** int32[tokens] of renderPrompt. */
+  /** int32[tokens] of renderPrompt; not to be changed. */
   encodePrompt(prompt: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderPrompt(prompt)))
+    return this.promptText(prompt).ids
   }
 
-  /** int32[tokens] of renderResponse. */
-  encodeResponse(prompt: Text, response: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderResponse(prompt, response)))
+  /** The ids of renderConversation under a rule for the border, and where the prompt ends in them. */
+  encodeConversation(prompt: Text, response: Text, border: Border): Conversation {
+    const text = this.renderConversation(prompt, response)
+    return encodeConversation(this.tokenizer, this.promptText(prompt), text, border)
+  }
+
+  private promptText(prompt: Text): EncodedText {
+    const text = this.renderPrompt(prompt)
+    if (this.encodedPrompt?.text !== text) this.encodedPrompt = encodeText(this.tokenizer, text)
+    return this.encodedPrompt
   }
 
   /** int32[tokens] of the user turn that asks whether `response` is a correct answer to `prompt`, up to where "Yes" or "No" follows. */
@@ -244,10 +244,8 @@ export class RowEncoder {
   private probe(): number | undefined {
     const prompt: Message[] = [{ role: 'user', content: PROBE }]
     let whole: string
-    let response: string
     try {
-      response = this.renderResponse(prompt, PROBE)
-      whole = this.renderPrompt(prompt) + response
+      whole = this.renderConversation(prompt, PROBE)
     } catch (error) {
       // A template may want other roles than these two; rows tell.
       if (error instanceof ImplexError && error.code === 'ERR_TEMPLATE_INVALID') return undefined
@@ -268,7 +266,7 @@ export class RowEncoder {
         )
       }
     }
-    const tail = response.slice(response.lastIndexOf(PROBE) + PROBE.length)
+    const tail = whole.slice(whole.lastIndexOf(PROBE) + PROBE.length)
     const ids = this.tokenizer.encode(tail)
     // A tail of ordinary text would be tokenized together with the response before it: no fixed last token.
     return ids.some((id) => this.tokenizer.isAdded(id)) ? ids.at(-1) : undefined
@@ -307,11 +305,4 @@ function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
   return (
     a.length === b.length && a.every((message, i) => message.role === b[i]?.role && message.content === b[i]?.content)
   )
-}
-
-/** `text` from shortly before where it parts from `other`. */
-function excerpt(text: string, other: string): string {
-  let i = 0
-  while (i < text.length && text[i] === other[i]) i++
-  return JSON.stringify(text.slice(Math.max(0, i - 20), i + 40))
 }

@@ -28,6 +28,8 @@ import {
 } from './option-values.js'
 import type { Value } from './option-values.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainConduct, type TrainKind, type TrainSettings } from './options.js'
+import { BORDERS } from '../checkpoint/trained-with.js'
+import { HEAD_PLACES } from '../models/head-place.js'
 import { SCHEDULES } from './schedule.js'
 
 export interface OptionRow<T = unknown> {
@@ -102,6 +104,13 @@ const LOSS = {
     kinds: ['explicit'],
     flag: ['<file>', 'explicit: score.weight to start from'],
     shown: "the checkpoint's, else random",
+  },
+  headAt: {
+    decides: true,
+    value: one(HEAD_PLACES),
+    kinds: ['explicit'],
+    flag: ['<token>', 'explicit: last or last-non-pad'],
+    shown: "as the head's checkpoint says",
   },
   labelSmoothing: {
     ...pairwise,
@@ -187,6 +196,13 @@ const RUNNING = {
     flag: ['', 'less memory, about a third more time'],
   },
   template: { decides: true, value: text, default: 'auto', flag: ['<name>', 'auto, default, none, or a .jinja file'] },
+  border: {
+    decides: true,
+    value: one(BORDERS),
+    kinds: ['explicit', 'implicit', 'sft'],
+    flag: ['<rule>', 'tokenize prompt and response whole or separate'],
+    shown: 'as trained, else whole',
+  },
   onLong: {
     decides: true,
     value: one(ON_LONG),

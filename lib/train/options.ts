@@ -5,6 +5,8 @@ import type { OnLong } from '../data/encode.js'
 import type { TrainData } from '../data/sources.js'
 import type { DeviceName, DType } from '../native/device.js'
 import type { Schedule } from './schedule.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import type { HeadPlaceName } from '../models/head-place.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
 export type TrainKind = (typeof TRAIN_KINDS)[number]
@@ -73,6 +75,10 @@ export interface TrainSettings {
   dtype: DType
   /** 'auto', 'default', 'none' or the path of a Jinja file; see RewardModelOptions. Defaults to 'auto'. */
   template: string
+  /** explicit, implicit, sft: see RewardModelOptions. Defaults to what implex trained the checkpoint with, if it did, else to 'whole'. */
+  border: Border
+  /** explicit, pool 'last': see RewardModelOptions. Defaults to what a head's checkpoint says, and for a new head to 'last'. */
+  headAt: HeadPlaceName
   /** Rows beyond the model's context; see RewardModelOptions. Defaults to 'error'. */
   onLong: OnLong
   /** Evaluate after every so many epochs, and before the first; the last epoch always. Defaults to 1. */

@@ -25,6 +25,10 @@ export interface PairSet {
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** Rows to which the other rule for the border gives other ids. */
+  borderDiffers: number
+  /** Rows whose prompt's text does not begin the conversation's. */
+  promptParted: number
   /** SHA-256 of all token ids and margins in order. */
   fingerprint: string
 }
@@ -32,7 +36,7 @@ export interface PairSet {
 export interface PairChecks extends SequenceEnds {
   /** sft: a row may have `responses` with the one that is learned, in place of a pair. */
   single?: boolean
-  /** Token that ends every response. */
+  /** Token that ends every response, as far as it is scored. */
   terminator?: number
   signal?: AbortSignal
 }
@@ -47,7 +51,15 @@ export async function loadPairs(
   settings: EncodeSettings,
   checks: PairChecks,
 ): Promise<PairSet> {
-  const set: PairSet = { name: source.name, pairs: [], skipped: 0, truncated: 0, fingerprint: '' }
+  const set: PairSet = {
+    name: source.name,
+    pairs: [],
+    skipped: 0,
+    truncated: 0,
+    borderDiffers: 0,
+    promptParted: 0,
+    fingerprint: '',
+  }
   const hash = createHash('sha256')
   let ordinal = 0
   try {
@@ -64,6 +76,8 @@ export async function loadPairs(
         checkBeginning(row, checks)
         if (settings.kind !== 'generative') checkEnds(row, checks)
         if (row.truncated) set.truncated++
+        if (row.borderDiffers) set.borderDiffers++
+        if (row.promptParted) set.promptParted++
         digest(hash, row)
         set.pairs.push({ ...row, ordinal })
         ordinal += row.responses.length
@@ -101,8 +115,8 @@ function checkEnds(row: EncodedRow, { terminator }: PairChecks): void {
   }
 }
 
-function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
-  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length)))
+function digest(hash: Hash, { prompt, promptLengths = [], responses, margin }: EncodedRow): void {
+  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length), ...promptLengths))
   for (const ids of [prompt, ...responses]) hash.update(ids)
   hash.update(Float64Array.of(margin ?? 0))
 }

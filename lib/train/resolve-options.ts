@@ -13,8 +13,11 @@ import {
 } from './option-table.js'
 import type { TrainConduct, TrainOptions, TrainSettings } from './options.js'
 
+type Later = 'microBatchTokens' | 'border' | 'headAt'
+
 export interface ResolvedOptions {
-  settings: Omit<TrainSettings, 'microBatchTokens'> & { microBatchTokens?: number }
+  /** Without what the device or the checkpoint decides. */
+  settings: Omit<TrainSettings, Later> & Partial<Pick<TrainSettings, Later>>
   conduct: TrainConduct
 }
 
@@ -44,7 +47,9 @@ export function resolveTrainOptions(options: TrainOptions): ResolvedOptions {
     if (given[name] !== undefined && !applies(row, settings))
       throw outOfRange(name, `left out: it is for ${whose(row)} only`, given[name])
   }
-  const { kind, freeze } = settings
+  const { kind, freeze, headAt, pool } = settings
+  if (headAt !== undefined && pool !== 'last')
+    throw outOfRange('headAt', 'left out: it is for the explicit kind with pool last only', headAt)
   if (freeze.includes('all-but-head') && kind !== 'explicit')
     throw outOfRange('freeze', `without "all-but-head": the ${kind} kind has no head`, 'all-but-head')
   return { settings, conduct: { ...conduct, out: resolve(conduct.out) } }

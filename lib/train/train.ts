@@ -43,6 +43,9 @@ import { saveModel } from './runs/save-model.js'
 import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
 import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import { type HeadPlace, headPlace } from '../models/head-place.js'
+import { DEFAULT_BORDER } from '../text/conversation.js'
 
 export interface TrainResult {
   /** Folder of the run. */
@@ -123,14 +126,16 @@ class Run {
 
     this.#stage('opening the checkpoint')
     const { checkpoint, reference, encoder, pool } = await this.#openText(now)
-    const encoding = encodeSettings(settings, checkpoint, reference)
+    const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
+    const place = await this.#headPlace(checkpoint, encoder, head)
+    const border = settings.border ?? checkpoint.border ?? DEFAULT_BORDER
+    const encoding = encodeSettings(settings, border, place, checkpoint, reference)
     this.#stage('reading the data')
     const sets = await this.#loadSets(pool, encoder, encoding)
     pool.close()
     const early: TrainResult = { out: folder.path, interrupted: true, steps: 0 }
     if (this.#drained) return early
 
-    const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const spec = weightsFor(checkpoint.spec, settings.kind, head?.weight !== undefined)
     const native = nativeOptions(this.#options, encoder, head)
     const estimated =
@@ -153,7 +158,7 @@ class Run {
     const { model: trainer } = opened
     this.#closing.push(() => trainer.dispose())
     const microBatchTokens = settings.microBatchTokens ?? defaultBatchTokens(opened.device)
-    const complete: TrainSettings = { ...settings, microBatchTokens }
+    const complete: TrainSettings = { ...settings, border, headAt: place?.headAt ?? 'last', microBatchTokens }
     const largest = largestBatch(complete, allBatches(complete, sets))
     const memory = checkRunMemory(
       trainer,
@@ -193,6 +198,7 @@ class Run {
       encoder,
       settings: complete,
       head,
+      place,
       opened,
       sets,
       references,
@@ -229,9 +235,24 @@ class Run {
     return { ...opened, encoder: await RowEncoder.load(text) }
   }
 
+  /** Where the head is read; undefined without one that is read at a single token. */
+  async #headPlace(
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    head: InitialHead | undefined,
+  ): Promise<HeadPlace | undefined> {
+    const { settings, conduct } = this.#options
+    if (head === undefined || settings.pool !== 'last') return undefined
+    const given = { file: typeof conduct.head === 'string' ? conduct.head : undefined }
+    const from = { checkpoint: 'own', random: 'new', given } as const
+    return headPlace(settings.headAt, checkpoint, encoder, from[head.origin])
+  }
+
   async #loadSets(pool: EncodePool, encoder: RowEncoder, encoding: EncodeSettings): Promise<Sets> {
     const { settings, conduct } = this.#options
-    const { bosTokenId, eosTokenId, terminator } = encoder
+    const { bosTokenId, eosTokenId } = encoder
+    // A head that is read before the terminator makes its row end there.
+    const terminator = encoder.terminator === encoding.padTokenId ? undefined : encoder.terminator
     const single = settings.kind === 'sft'
     const checks = { single, bosTokenId, eosTokenId, terminator, signal: conduct.signal }
     const data = await loadPairs(this.#source, pool, encoding, checks)
@@ -259,6 +280,7 @@ class Run {
           weights: await modelFingerprint(checkpoint, cacheDir, signal),
           text: encoder.fingerprint,
           dtype: settings.dtype,
+          border: encoding.border,
           onLong: encoding.onLong,
           contextLength: encoding.contextLength,
         }
@@ -300,13 +322,15 @@ class Run {
     encoder: RowEncoder
     settings: TrainSettings
     head: InitialHead | undefined
+    place: HeadPlace | undefined
     opened: OnDevice<Trainer>
     sets: Sets
     references: RunReferences
     loop: TrainLoop
     memory: MemoryEstimate
   }): Promise<TrainResult> {
-    const { folder, trainer, checkpoint, encoder, settings, head, opened, sets, references, loop, memory } = parts
+    const { folder, trainer, checkpoint, encoder, settings, head, place, opened, sets, references, loop, memory } =
+      parts
     const { spec } = checkpoint
     this.#stage('saving the model')
     const explicit = settings.kind === 'explicit'
@@ -315,6 +339,8 @@ class Run {
       explicit,
       dtype: settings.dtype,
       head: weight,
+      border: settings.kind === 'generative' ? undefined : settings.border,
+      padTokenId: place?.padTokenId,
     })
     const summary = await summarize({
       folder,
@@ -326,6 +352,7 @@ class Run {
       opened,
       memory,
       head: head?.origin,
+      place,
       cacheHits: references.hits,
       cacheMisses: references.misses,
     })
@@ -347,10 +374,18 @@ function startOf({ seed }: TrainSettings): RunPosition {
 
 function encodeSettings(
   { kind, onLong }: ResolvedOptions['settings'],
+  border: Border,
+  place: HeadPlace | undefined,
   checkpoint: Checkpoint,
   reference: Checkpoint | undefined,
 ): EncodeSettings {
-  return { kind: kind === 'sft' ? 'implicit' : kind, onLong, ...limitsOf(checkpoint, reference) }
+  return {
+    kind: kind === 'sft' ? 'implicit' : kind,
+    border,
+    padTokenId: place?.padTokenId,
+    onLong,
+    ...limitsOf(checkpoint, reference),
+  }
 }
 
 /** Every micro-batch of the run and of its evaluations: the order of the data is known before the first step. */

@@ -8,6 +8,8 @@ import { camelKeys, snakeKeys } from '../../core/keys.js'
 import type { OnDevice } from '../../native/device.js'
 import { nativeInfo, type Trainer } from '../../native/handles.js'
 import type { TemplateSource } from '../../text/text-encoder.js'
+import type { Border } from '../../checkpoint/trained-with.js'
+import type { HeadPlace, HeadPlaceName } from '../../models/head-place.js'
 import type { MemoryEstimate } from '../memory.js'
 import type { TrainEvaluation, TrainSettings, TrainStep } from '../options.js'
 import type { PairSet } from '../pairs.js'
@@ -33,6 +35,13 @@ export interface TrainSummary {
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** How prompt and response are parted; rows to which the other rule gives other ids, and whose prompt does not begin the conversation. */
+  border: Border | null
+  border_differs: number
+  prompt_parted: number
+  /** Where the head is read, and the padding token that this goes by. */
+  head_at: HeadPlaceName | null
+  pad_token_id: number | null
   epochs: number
   /** Optimizer steps of the whole run. */
   steps: number
@@ -70,12 +79,13 @@ export async function summarize(parts: {
   templateSource: TemplateSource
   opened: OnDevice<Trainer>
   memory: MemoryEstimate
+  place?: HeadPlace
   head?: 'given' | 'checkpoint' | 'random'
   cacheHits: number
   cacheMisses: number
 }): Promise<TrainSummary> {
   const { folder, settings, position, data, opened, memory } = parts
-  const { pairs, skipped, truncated } = data
+  const { pairs, skipped, truncated, borderDiffers, promptParted } = data
   return {
     kind: settings.kind,
     model: parts.model,
@@ -84,6 +94,11 @@ export async function summarize(parts: {
     pairs: pairs.length,
     skipped,
     truncated,
+    border: settings.kind === 'generative' ? null : settings.border,
+    border_differs: borderDiffers,
+    prompt_parted: promptParted,
+    head_at: parts.place?.headAt ?? null,
+    pad_token_id: parts.place?.padTokenId ?? null,
     epochs: settings.epochs,
     steps: position.step,
     tokens: position.tokens,
