@@ -101,8 +101,8 @@ function run(suite: Suite, flags: BenchFlags, signal: AbortSignal): Promise<Benc
     quick,
     signal,
     ...progress,
-    ...(data === undefined ? {} : { data }),
-    ...(folder === undefined ? {} : { folder }),
+    data,
+    folder,
   }
   return suite === 'score' ? scoreSuite(options) : trainSuite(options)
 }

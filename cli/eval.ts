@@ -134,9 +134,9 @@ async function run(flags: EvalFlags): Promise<number> {
     report = await evaluate(model, flags.data, {
       onError: flags.onError,
       signal: interrupt.signal,
-      ...(flags.resamples === undefined ? {} : { resamples: flags.resamples }),
-      ...(flags.seed === undefined ? {} : { seed: flags.seed }),
-      ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+      resamples: flags.resamples,
+      seed: flags.seed,
+      batchTokens: flags.batchTokens,
       onRow: async (name, row) => {
         tally.rows++
         for (const tokens of row.tokens) tally.tokens += row.promptTokens + tokens
@@ -193,8 +193,8 @@ async function placesOf({ out, rewards }: EvalFlags): Promise<{ json?: string; r
     }
   }
   return {
-    ...(out === undefined ? {} : { json: folder ? join(out, 'evaluation.json') : out }),
-    ...(rewardsFolder === undefined ? {} : { rewards: rewardsFolder }),
+    json: folder && out !== undefined ? join(out, 'evaluation.json') : out,
+    rewards: rewardsFolder,
   }
 }
 

@@ -1,19 +1,13 @@
 /**
  * Reads a command's options from a JSON file or from a run's config.json, without the part `run`.
  */
-import { readFile } from 'node:fs/promises'
-import { fileError } from '../lib/core/files.js'
+import { readText } from '../lib/core/files.js'
 import { isPlainObject } from '../lib/core/arguments.js'
 import { UsageError } from './exit.js'
 
 /** @throws UsageError if the file is not a JSON object; ImplexError ERR_IO if it cannot be read */
 export async function readOptionsFile(file: string): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    throw fileError(file, 'read', error)
-  }
+  const text = await readText(file)
   let value: unknown
   try {
     value = JSON.parse(text)

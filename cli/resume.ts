@@ -77,7 +77,7 @@ export async function reopenOutput(out: string, tally: ScoreTally): Promise<File
         throw new ImplexError(
           'ERR_RESUME_MISMATCH',
           `${out}: line ${line} is not the line that this run wrote for row ${tally.rows}; start again with --force`,
-          { path: out, ...(line === undefined ? {} : { line }) },
+          { path: out, line },
         )
       }
       tally.addResumed(facts)

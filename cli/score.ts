@@ -183,7 +183,7 @@ async function scoreAll(
 ): Promise<number> {
   const source = readJsonl(flags.data, {
     skipRows: tally.rows,
-    ...(flags.limit === undefined ? {} : { limit: flags.limit }),
+    limit: flags.limit,
   })
   const size = await sizeOf(flags.data)
   using _ = new Progress(
@@ -195,7 +195,7 @@ async function scoreAll(
     tokenLogprobs: flags.logprobs === true,
     firstOrdinal: tally.responses,
     drain,
-    ...(flags.batchTokens === undefined ? {} : { batchTokens: flags.batchTokens }),
+    batchTokens: flags.batchTokens,
   })
   const start = performance.now()
   for await (const row of stream) {
@@ -279,7 +279,7 @@ function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unkno
   const next = resumable ? `\nThe output so far is kept. To continue, repeat the command with --resume${skip}` : ''
   return new ImplexError(error.code, `${place}${error.message}${next}`, {
     cause: error,
-    ...(error.line && { line: error.line }),
+    line: error.line,
   })
 }
 

@@ -153,6 +153,6 @@ function withAdvice(error: unknown, out: string): unknown {
   return new ImplexError(
     error.code,
     `${error.message}\nThe last checkpoint is kept. Continue with: implex train --out ${shellWord(out)} --resume`,
-    { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
+    { cause: error, path: error.path },
   )
 }

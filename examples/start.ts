@@ -42,8 +42,8 @@ export async function startExperiment({ out = FOLDER, print, progress, drain, se
     resume: existsSync(join(out, 'config.json')),
     cache: false,
     onStage: progress,
-    ...(drain && { drain }),
-    ...(seeds && { seeds }),
+    drain,
+    seeds,
   })
   if (interrupted) return false
   const page = join(out, 'report.html')

@@ -58,7 +58,7 @@ test('a profile lists what takes time in any case, and the rest', () => {
     name,
     samples: [1],
     work: {},
-    ...(profile && { profile }),
+    profile,
   })
   const { head, rows } = profileRows(
     [

@@ -74,7 +74,7 @@ async function pathsOf(models: readonly string[]): Promise<Paths> {
   const { pairs, folder } = await readPairs({
     pairs: pairCount,
     folder: flags.folder,
-    ...(flags.data === undefined ? {} : { data: flags.data }),
+    data: flags.data,
   })
   const made = new Map<string, { model: string; reference: string; head: string }>()
   for (const name of models) {

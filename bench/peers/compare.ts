@@ -45,7 +45,7 @@ async function prepare(): Promise<{ paths: Paths; counts: Record<string, number>
   const { pairs, folder } = await readPairs({
     pairs: Math.max(small, large),
     folder: flags.folder,
-    ...(flags.data === undefined ? {} : { data: flags.data }),
+    data: flags.data,
   })
   const models = new Map<string, { model: string; reference: string; head: string }>()
   const sizes = [...Object.keys(counts).map((name) => SIZES[name as keyof typeof SIZES]), LARGE_VOCABULARY]

@@ -97,7 +97,7 @@ export async function kernelSuite(options: KernelSuiteOptions): Promise<BenchCas
         dtype,
         ...timing,
         samples: isLong(shape) ? Math.min(7, timing.samples) : timing.samples,
-        ...(cancel && { cancel }),
+        cancel,
       })
       const item: BenchCase = {
         name: shape.op === 'copy' ? name : `${dtype} ${name}`,

@@ -1,11 +1,11 @@
 /**
  * What a benchmark leaves: a JSON file with its samples and all that decides them, so that two can be compared later.
  */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { availableParallelism, loadavg, totalmem } from 'node:os'
 import { type Gpu, gpus } from './gpu.js'
 import { commitOf } from './commit.js'
-import { fileError } from '../../lib/core/files.js'
+import { fileError, readText } from '../../lib/core/files.js'
 import { isPlainObject } from '../../lib/core/arguments.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { nativeInfo } from '../../lib/native/handles.js'
@@ -100,12 +100,7 @@ export async function writeResult(path: string, result: BenchResult): Promise<vo
 
 /** @throws ImplexError ERR_IO; also for a file that is no result of a benchmark */
 export async function readResult(path: string): Promise<BenchResult> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
+  const text = await readText(path)
   let value: unknown
   try {
     value = JSON.parse(text)

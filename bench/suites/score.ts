@@ -41,7 +41,7 @@ export async function scoreSuite(options: ModelSuiteOptions): Promise<BenchCase[
           pairs,
           model,
           samples,
-          ...(signal && { signal }),
+          signal,
         }))
           add(item)
       }
@@ -91,7 +91,7 @@ async function scoreCases({ size, dtype, kind, rows, pairs, model, samples, sign
     ...(kind === 'explicit' ? { head: model.head } : { reference: model.reference }),
   })
   using rewardModel = opened
-  const whole = () => rewardModel.score(pairs, signal === undefined ? {} : { signal })
+  const whole = () => rewardModel.score(pairs, { signal })
   cases.push({ name: `${name} text`, samples: await timed(samples, whole, signal), work })
   return cases
 }

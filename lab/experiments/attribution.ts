@@ -23,8 +23,9 @@ export async function explain(
       indices.map((i) => rows[i]!),
       {
         responseTokens: true,
-        ...(kind === 'implicit' ? { tokenLogprobs: true } : { tokenRewards: true }),
-        ...(signal && { signal }),
+        tokenLogprobs: kind === 'implicit',
+        tokenRewards: kind === 'explicit',
+        signal,
       },
     )
     for (const [i, row] of scored.entries()) {

@@ -8,7 +8,7 @@ import { PairRewards, type PairStatistics, quantile } from '../../lib/evaluate/s
 import { Random, STREAMS } from '../../lib/core/random.js'
 import type { Comparison, ExperimentKind, Shift } from './result.js'
 
-export const COMPARED = ['accuracy', 'normalizedMargin', 'meanMargin', 'brier', 'ece'] as const
+const COMPARED = ['accuracy', 'normalizedMargin', 'meanMargin', 'brier', 'ece'] as const
 
 /** Rewards of one member on one set. */
 export interface SetRewards {

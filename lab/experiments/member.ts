@@ -59,12 +59,12 @@ export async function runMember(
     template: settings.template,
     evaluation: sets,
     checkpointSteps: stepsPerEpoch * evaluateEpochs,
-    ...(kind === 'implicit' ? { beta: settings.beta } : {}),
-    ...(kind === 'explicit' ? { pool: settings.pool } : {}),
-    ...(microBatchTokens === undefined ? {} : { microBatchTokens }),
-    ...(signal && { signal }),
-    ...(drain && { drain }),
-    ...(onStep && { onStep }),
+    beta: kind === 'implicit' ? settings.beta : undefined,
+    pool: kind === 'explicit' ? settings.pool : undefined,
+    microBatchTokens,
+    signal,
+    drain,
+    onStep,
   })
   if (trained.interrupted) return undefined
   const { model: path, summary } = trained as Required<typeof trained>
@@ -73,9 +73,10 @@ export async function runMember(
     ...common,
     kind,
     template: settings.template,
-    ...(kind === 'implicit' ? { reference: base, beta: settings.beta } : {}),
-    ...(kind === 'explicit' ? { pool: settings.pool } : {}),
-    ...(signal && { signal }),
+    reference: kind === 'implicit' ? base : undefined,
+    beta: kind === 'implicit' ? settings.beta : undefined,
+    pool: kind === 'explicit' ? settings.pool : undefined,
+    signal,
   })
   const evaluation = await writeRewards(model, sets, join(folder, 'rewards'), context)
   const attributions =
@@ -108,7 +109,7 @@ async function writeRewards(
   const sources = Object.fromEntries(Object.entries(sets).map(([name, file]) => [name, readJsonl(file)]))
   const report = await evaluate(model, sources, {
     resamples: 0,
-    ...(signal && { signal }),
+    signal,
     onRow: (name, row) => {
       lines.get(name)!.push(formatRow(row, false))
     },

@@ -172,11 +172,11 @@ function resolveConduct(options: ExperimentOptions): ExperimentConduct {
   }
   return {
     ...conduct,
-    ...(microBatchTokens === undefined ? {} : { microBatchTokens }),
-    ...(signal === undefined ? {} : { signal }),
-    ...(drain === undefined ? {} : { drain }),
-    ...(onStage === undefined ? {} : { onStage }),
-    ...(onStep === undefined ? {} : { onStep }),
+    microBatchTokens,
+    signal,
+    drain,
+    onStage,
+    onStep,
   }
 }
 

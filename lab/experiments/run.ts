@@ -132,7 +132,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
       throw new ImplexError(
         error.code,
         `${error.message}; or leave this kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
-        { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
+        { cause: error, path: error.path },
       )
     }
   }
@@ -156,7 +156,7 @@ async function checkData(
           readJsonl(dataOf(name)),
           pool,
           { kind, onLong: settings.onLong, contextLength, vocabularySize: spec.vocabSize },
-          conduct.signal === undefined ? {} : { signal: conduct.signal },
+          { signal: conduct.signal },
         )
       }
     } finally {

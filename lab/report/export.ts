@@ -33,7 +33,7 @@ export async function exportFigures(
 }
 
 /** Replaces CSS properties by colors, because programs other than browsers do not know them. */
-export function standaloneSvg(figure: Figure): string {
+function standaloneSvg(figure: Figure): string {
   const color = (name: string) => COLORS[name as keyof typeof COLORS][0]
   const style = `svg{font-family:${FONTS}}\n${FIGURE_STYLE}`.replace(/var\(--(\w+)\)/g, (_, name: string) =>
     color(name),

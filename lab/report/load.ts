@@ -3,9 +3,8 @@
  * Whatever is wrong with a folder is ERR_RUN_INVALID and names the file, and the line where there are lines.
  */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { fileError, isFolder, printable } from '../../lib/core/files.js'
+import { isFolder, printable, readText } from '../../lib/core/files.js'
 import { readJsonl } from '../../lib/data/jsonl.js'
 import { type AttributionLine, EXPERIMENTS, type ExperimentResult, RESULT_FORMAT } from '../experiments/result.js'
 import { ImplexError } from '../../lib/core/errors.js'
@@ -133,12 +132,7 @@ function nameOf(path: string): string {
 }
 
 async function readObject(file: string): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    throw fileError(file, 'read', error)
-  }
+  const text = await readText(file)
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -201,5 +195,5 @@ function unfinishedExperiment(path: string, experiment: unknown): ImplexError {
 }
 
 function invalid(path: string, message: string, line?: number): ImplexError {
-  return new ImplexError('ERR_RUN_INVALID', `${path}: ${message}`, { path, ...(line === undefined ? {} : { line }) })
+  return new ImplexError('ERR_RUN_INVALID', `${path}: ${message}`, { path, line })
 }

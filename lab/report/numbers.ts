@@ -3,7 +3,7 @@
  */
 import { html, type Markup } from './html.js'
 
-export const ABSENT = 'n/a'
+const ABSENT = 'n/a'
 
 /** Formats a share or a statistic of the order of one with three places. */
 export function fixed(value: number | null | undefined, places = 3): string {

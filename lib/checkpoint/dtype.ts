@@ -21,14 +21,14 @@ function bitsFloat(bits: number): number {
 }
 
 /** NaN stays NaN; overflow becomes infinity. */
-export function toBf16(value: number): number {
+function toBf16(value: number): number {
   const bits = floatBits(value)
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) / 0x10000) & 0xffff
 }
 
 /** NaN stays NaN; overflow becomes infinity; subnormals are kept. */
-export function toF16(value: number): number {
+function toF16(value: number): number {
   const bits = floatBits(value)
   const sign = (bits >>> 16) & 0x8000
   const magnitude = bits & 0x7fffffff

@@ -16,6 +16,7 @@ export interface EncoderDescription {
   vocabularySize: number
   fingerprint: string
   bosTokenId?: number
+  eosTokenId?: number
   /** Generative kind only. */
   yesTokenId?: number
 }
@@ -42,8 +43,9 @@ try {
     addedTokens: encoder.addedTokens.length,
     vocabularySize: encoder.vocabularySize,
     fingerprint: encoder.fingerprint,
-    ...(encoder.bosTokenId === undefined ? {} : { bosTokenId: encoder.bosTokenId }),
-    ...(options.kind === 'generative' ? { yesTokenId: encoder.yesTokenId } : {}),
+    bosTokenId: encoder.bosTokenId,
+    eosTokenId: encoder.eosTokenId,
+    yesTokenId: options.kind === 'generative' ? encoder.yesTokenId : undefined,
   }
   send({ ready })
 } catch (error) {

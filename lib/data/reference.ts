@@ -1,8 +1,7 @@
 /**
  * Reference log-probabilities of responses: from the cache where it has them, else from the reference, and then into the cache.
  */
-import type { Model } from '../native/handles.js'
-import { nativeInfo } from '../native/handles.js'
+import { type Model, nativeInfo } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import type { EncodedRow } from './encode.js'
 import { type BatchItem, nativeBatch, perItem } from './pack.js'

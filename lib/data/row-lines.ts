@@ -15,19 +15,18 @@ export interface RowFacts {
 }
 
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
-  const head = { ...(row.id === undefined ? {} : { id: row.id }), index: row.index }
+  const head = { id: row.id, index: row.index } // JSON leaves out what is undefined
   if (row.error !== undefined) {
     const { code, message, line } = row.error
-    return JSON.stringify({ ...head, error: { code, message, line }, ...(row.skipped ? { skipped: true } : {}) })
+    return JSON.stringify({ ...head, error: { code, message, line }, skipped: row.skipped })
   }
-  const tail = row.truncated ? { truncated: true } : {}
   if (row.shape === 'group') {
     return JSON.stringify({
       ...head,
       rewards: row.rewards,
       prompt_tokens: row.promptTokens,
       tokens: row.tokens,
-      ...tail,
+      truncated: row.truncated,
       ...(tokenLogprobs
         ? {
             logprobs: row.logprobs,
@@ -47,7 +46,7 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
     prompt_tokens: row.promptTokens,
     chosen_tokens: row.tokens[0],
     rejected_tokens: row.tokens[1],
-    ...tail,
+    truncated: row.truncated,
     ...(tokenLogprobs
       ? {
           chosen_logprob: row.logprobs![0],
@@ -56,10 +55,8 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
           rejected_reference_logprob: row.referenceLogprobs?.[1],
           chosen_token_logprobs: [...row.tokenLogprobs![0]!],
           rejected_token_logprobs: [...row.tokenLogprobs![1]!],
-          ...(row.referenceTokenLogprobs && {
-            chosen_reference_token_logprobs: [...row.referenceTokenLogprobs[0]!],
-            rejected_reference_token_logprobs: [...row.referenceTokenLogprobs[1]!],
-          }),
+          chosen_reference_token_logprobs: row.referenceTokenLogprobs && [...row.referenceTokenLogprobs[0]!],
+          rejected_reference_token_logprobs: row.referenceTokenLogprobs && [...row.referenceTokenLogprobs[1]!],
         }
       : {}),
   })

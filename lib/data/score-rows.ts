@@ -4,6 +4,7 @@
  */
 import { ImplexError } from '../core/errors.js'
 import { BatchBuilder, type BatchItem } from './pack.js'
+import { checkBeginning, type SequenceEnds } from './beginning.js'
 import type { EncodedRow } from './encode.js'
 import { Wakeup } from './encode-pool.js'
 import type { Slot } from './reference.js'
@@ -55,15 +56,14 @@ export interface ScoredRow {
   error?: ImplexError
 }
 
-export interface ScoreRowsOptions {
+/** The tokens are those that the first row is checked for. */
+export interface ScoreRowsOptions extends SequenceEnds {
   batchTokens: number
   onError: OnError
   /** Rows beyond the context come out with `skipped` whatever `onError` says. */
   skipLong: boolean
   /** Ordinal of the first response, where rows before were scored in an earlier run. */
   firstOrdinal?: number
-  /** Token that must not stand twice at the start of the first row. */
-  bosTokenId?: number
   /** Score the first response again in a batch of its own and compare the bits, if the row is short. */
   selfCheck?: boolean
   /** Ends the stream with ERR_ABORTED. */
@@ -105,7 +105,7 @@ export async function* scoreRows(
     if (ended) return
     if (row.error === undefined && !sawRow) {
       sawRow = true
-      checkBos(row, options.bosTokenId)
+      checkBeginning(row, options)
     }
     const slot: OpenSlot = { row, ordinal, scored: [], open: row.responses.length }
     ordinal += slot.open
@@ -248,15 +248,6 @@ function stops(row: { error?: ImplexError }, { onError, skipLong }: ScoreRowsOpt
 
 function notFinite(row: EncodedRow): ImplexError {
   return rowError('ERR_INTERNAL', 'the reward of this row is not finite; with dtype bf16, try f32', row)
-}
-
-function checkBos({ prompt }: EncodedRow, bosTokenId: number | undefined): void {
-  if (bosTokenId === undefined || prompt[0] !== bosTokenId || prompt[1] !== bosTokenId) return
-  throw new ImplexError(
-    'ERR_SELF_CHECK',
-    `the first prompt begins with two beginning-of-sequence tokens (id ${bosTokenId}): the template adds one and the text has another; ` +
-      'remove it from the data or the template',
-  )
 }
 
 async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: BatchScorer): Promise<void> {

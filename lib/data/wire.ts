@@ -54,7 +54,7 @@ export function packRows(encoded: EncodedRow[]): WireChunk {
       at += ids.length
       lengths.push(ids.length)
     }
-    return { ...rest, lengths, ...(error === undefined ? {} : { error: packError(error) }) }
+    return { ...rest, lengths, error: error && packError(error) }
   })
   return { rows, tokens }
 }
@@ -67,7 +67,7 @@ export function unpackRows({ rows, tokens }: WireChunk): EncodedRow[] {
       return tokens.subarray(at - length, at)
     })
     const [prompt = new Int32Array(0), ...responses] = parts
-    return { ...rest, prompt, responses, ...(error === undefined ? {} : { error: unpackError(error) }) }
+    return { ...rest, prompt, responses, error: error && unpackError(error) }
   })
 }
 
@@ -75,12 +75,8 @@ export function packError(error: unknown): WireError {
   if (!(error instanceof ImplexError)) {
     return { code: 'ERR_INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
   }
-  return {
-    code: error.code,
-    message: error.message,
-    ...(error.line === undefined ? {} : { line: error.line }),
-    ...(error.path === undefined ? {} : { path: error.path }),
-  }
+  const { code, message, line, path } = error
+  return { code, message, line, path }
 }
 
 export function unpackError({ code, message, ...options }: WireError): ImplexError {

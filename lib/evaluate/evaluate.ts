@@ -83,8 +83,8 @@ async function evaluateSet(
   const counts = { rows: 0, pairs: 0, errors: 0, skipped: 0, truncated: 0 }
   const stream = model.scoreStream(source, {
     onError,
-    ...(batchTokens === undefined ? {} : { batchTokens }),
-    ...(signal === undefined ? {} : { signal }),
+    batchTokens,
+    signal,
   })
   for await (const row of stream) {
     counts.rows++
@@ -107,7 +107,7 @@ function inSet(error: unknown, name: string, source: RowSource): unknown {
   if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.path === source.name) return error
   return new ImplexError(error.code, `data set ${name} (${source.name}): ${error.message}`, {
     cause: error,
-    ...(error.line === undefined ? {} : { line: error.line }),
-    ...(error.path === undefined ? {} : { path: error.path }),
+    line: error.line,
+    path: error.path,
   })
 }

@@ -194,7 +194,7 @@ export class RewardModel implements Disposable {
     }
     const check = selfCheck && !this.#selfChecked
     if (check) this.#selfChecked = true
-    const { bosTokenId } = this.#parts.pool.description
+    const { bosTokenId, eosTokenId } = this.#parts.pool.description
     try {
       yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings), scorer, {
         batchTokens,
@@ -203,6 +203,7 @@ export class RewardModel implements Disposable {
         firstOrdinal,
         selfCheck: check,
         bosTokenId,
+        eosTokenId,
         signal,
         drain,
       })

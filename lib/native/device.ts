@@ -73,7 +73,7 @@ async function onDevice<T>(
 ): Promise<OnDevice<T>> {
   const onCpu = async (fallbackReason?: string): Promise<OnDevice<T>> => {
     const model = await open({ device: 'cpu', dtype })
-    return { model, device: 'cpu', ...(fallbackReason === undefined ? {} : { fallbackReason }) }
+    return { model, device: 'cpu', fallbackReason }
   }
   if (device === 'cpu') return onCpu()
 

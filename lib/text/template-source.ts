@@ -36,7 +36,7 @@ export async function readTextConfig(folder: string): Promise<TextConfig> {
   const jinja = path.join(folder, 'chat_template.jinja')
   const text = await readIfPresent(jinja)
   const template = text === undefined ? configTemplate(config['chat_template'], file) : { text, origin: jinja }
-  return { specialTokens, ...(template === undefined ? {} : { template }) }
+  return { specialTokens, template }
 }
 
 /** Reads a template that the user names. @throws ImplexError ERR_TEMPLATE_INVALID if it cannot be read */

@@ -14,7 +14,7 @@ export interface BatchShape {
 }
 
 /** Which of a pair's responses go through the model. */
-export function usedResponses(kind: TrainKind, { responses }: TrainPair): Int32Array[] {
+function usedResponses(kind: TrainKind, { responses }: TrainPair): Int32Array[] {
   return kind === 'sft' ? responses.slice(0, 1) : responses
 }
 

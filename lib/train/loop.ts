@@ -35,9 +35,6 @@ export class TrainLoop {
   readonly #steps: number
   #position: RunPosition
   #checkpointedAt = performance.now()
-  /** The last step and evaluations of this process. */
-  lastStep: TrainStep | undefined
-  readonly evaluations = new Map<string, TrainEvaluation>()
 
   constructor(parts: LoopParts, position: RunPosition) {
     this.#parts = parts
@@ -114,7 +111,7 @@ export class TrainLoop {
     }
     const seconds = (performance.now() - start) / 1000
     const tokens = pairs.reduce((sum, one) => sum + sequenceTokens(settings.kind, one), 0)
-    this.lastStep = {
+    const done: TrainStep = {
       step: step + 1,
       steps: this.#steps,
       epoch: epoch + (pair + pairs.length) / this.#parts.data.pairs.length,
@@ -126,14 +123,14 @@ export class TrainLoop {
       tokens,
       seconds,
     }
-    await log.line(stepLine(this.lastStep))
+    await log.line(stepLine(done))
     this.#position = {
       ...this.#position,
       metricsBytes: log.bytes,
       seconds: this.#position.seconds + seconds,
       tokens: this.#position.tokens + tokens,
     }
-    conduct.onStep?.(this.lastStep)
+    conduct.onStep?.(done)
   }
 
   /** Evaluates every data set. @returns false when the drain signal came first; nothing is written then */
@@ -156,7 +153,6 @@ export class TrainLoop {
     }
     for (const one of done) {
       await log.line(evaluationLine(one))
-      this.evaluations.set(one.name, one)
       conduct.onEvaluation?.(one)
     }
     this.#position = { ...this.#position, metricsBytes: log.bytes }
@@ -179,10 +175,7 @@ export class TrainLoop {
 }
 
 /** Steps of the whole run: each epoch's last one takes the pairs that are left. */
-export function totalSteps(
-  { epochs, batchPairs }: Pick<TrainSettings, 'epochs' | 'batchPairs'>,
-  pairs: number,
-): number {
+function totalSteps({ epochs, batchPairs }: Pick<TrainSettings, 'epochs' | 'batchPairs'>, pairs: number): number {
   return epochs * Math.ceil(pairs / batchPairs)
 }
 

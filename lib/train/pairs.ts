@@ -2,6 +2,7 @@
  * The data of a training in memory: every row read, checked and tokenized before the first step, so that a bad row costs no hours.
  */
 import { createHash, type Hash } from 'node:crypto'
+import { checkBeginning, rowPlace, type SequenceEnds } from '../data/beginning.js'
 import type { EncodedRow, EncodeSettings } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import { rowError } from '../data/rows.js'
@@ -28,12 +29,9 @@ export interface PairSet {
   fingerprint: string
 }
 
-export interface PairChecks {
+export interface PairChecks extends SequenceEnds {
   /** sft: a row may have `responses` with the one that is learned, in place of a pair. */
   single?: boolean
-  /** Token that may stand once, at a prompt's start. */
-  bosTokenId?: number
-  eosTokenId?: number
   /** Token that ends every response. */
   terminator?: number
   signal?: AbortSignal
@@ -63,7 +61,8 @@ export async function loadPairs(
           continue
         }
         if (row.shape !== 'pair') checkSingle(row, checks)
-        if (settings.kind !== 'generative') checkSequences(row, checks)
+        checkBeginning(row, checks)
+        if (settings.kind !== 'generative') checkEnds(row, checks)
         if (row.truncated) set.truncated++
         digest(hash, row)
         set.pairs.push({ ...row, ordinal })
@@ -90,28 +89,14 @@ function checkSingle(row: EncodedRow, { single }: PairChecks): void {
   throw rowError('ERR_ROW_INVALID', needed, row)
 }
 
-/** What of a row every kind but the generative relies on; its prompt's ids are a prefix of both sequences by construction. */
-function checkSequences(row: TrainPair | EncodedRow, { bosTokenId, eosTokenId, terminator }: PairChecks): void {
-  const place = row.line === undefined ? `row ${row.index}` : `line ${row.line}`
-  const failed = (message: string) => new ImplexError('ERR_SELF_CHECK', `${place}: ${message}`)
-  // Some models use one token for both ends of a text.
-  if (bosTokenId !== undefined && bosTokenId !== eosTokenId) {
-    if (row.prompt[0] === bosTokenId && row.prompt[1] === bosTokenId) {
-      throw failed(
-        `the prompt begins with two beginning-of-sequence tokens (id ${bosTokenId}): the template adds one and the text has another; ` +
-          'remove it from the data or the template',
-      )
-    }
-    if (row.responses.some((response) => response[0] === bosTokenId))
-      throw failed(
-        `a response begins with the beginning-of-sequence token (id ${bosTokenId}), which belongs before the prompt`,
-      )
-  }
+/** A reward is read at the token that ends a response: never at one that was cut off. Verification prompts end in no such token. */
+function checkEnds(row: EncodedRow, { terminator }: PairChecks): void {
   if (terminator === undefined) return
   const other = row.responses.find((response) => response.at(-1) !== terminator)
   if (other !== undefined) {
-    throw failed(
-      `a response ends with token ${other.at(-1)}, but the template ends a response with token ${terminator}, which is what the reward is read from`,
+    throw new ImplexError(
+      'ERR_SELF_CHECK',
+      `${rowPlace(row)}: a response ends with token ${other.at(-1)}, but the template ends a response with token ${terminator}, which is what the reward is read from`,
     )
   }
 }
@@ -126,13 +111,13 @@ function named(error: unknown, name: string): unknown {
   if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.path === name) return error
   return new ImplexError(error.code, `${name}: ${error.message}`, {
     cause: error,
-    ...(error.line === undefined ? {} : { line: error.line }),
-    ...(error.path === undefined ? {} : { path: error.path }),
+    line: error.line,
+    path: error.path,
   })
 }
 
 /** How a message names a pair: by line where there is one, and by the row's own id. */
 export function pairName({ index, line, id }: EncodedRow): string {
-  const place = line === undefined ? `row ${index}` : `line ${line}`
+  const place = rowPlace({ index, line })
   return id === undefined ? place : `${place} (id ${JSON.stringify(id)})`
 }

@@ -162,15 +162,8 @@ class Run {
       opened.device === 'cpu' ? available : Number.MAX_VALUE,
     )
 
-    const texts = { ...sets, text: encoder.fingerprint }
-    const config = await describeRun(this.#paths, complete, conduct, {
-      ...texts,
-      checkpoint,
-      reference,
-      head,
-      opened,
-      now,
-    })
+    const parts = { checkpoint, reference, text: encoder.fingerprint, ...sets, head, opened, now }
+    const config = await describeRun(this.#paths, complete, conduct, parts)
     if (folder.config === undefined) await folder.writeConfig(config)
     else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
     await folder.clean()
@@ -256,21 +249,22 @@ class Run {
   ): Promise<RunReferences> {
     const { settings, conduct } = this.#options
     const { cache, cacheDir, onWarning, signal } = conduct
-    const needed = settings.kind === 'implicit' && settings.reference !== 'none'
+    const kept = settings.kind === 'implicit' && settings.reference !== 'none' && cache
     const all = [
       { set: sets.data, source: this.#source },
       ...this.#evaluationSources.map(([name, source]) => ({ set: sets.evaluation.get(name)!, source })),
     ]
-    const key = needed &&
-      cache && {
-        weights: await modelFingerprint(checkpoint, cacheDir, signal),
-        text: encoder.fingerprint,
-        dtype: settings.dtype,
-        onLong: encoding.onLong,
-        contextLength: encoding.contextLength,
-      }
+    const key = kept
+      ? {
+          weights: await modelFingerprint(checkpoint, cacheDir, signal),
+          text: encoder.fingerprint,
+          dtype: settings.dtype,
+          onLong: encoding.onLong,
+          contextLength: encoding.contextLength,
+        }
+      : undefined
     const stop = () => this.#drained
-    return new RunReferences({ sets: all, key: key || undefined, cacheDir, onWarning, cancel: this.#cancel, stop })
+    return new RunReferences({ sets: all, key, cacheDir, onWarning, cancel: this.#cancel, stop })
   }
 
   /** A reference of its own is loaded, read out and let go of before the model to be trained is loaded. */

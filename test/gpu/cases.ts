@@ -24,7 +24,7 @@ export const passed = (suite: string, name: string, worst?: number): GpuCase => 
   suite,
   name,
   outcome: 'passed',
-  ...(worst === undefined ? {} : { worst }),
+  worst,
 })
 export const failed = (suite: string, name: string, detail: string): GpuCase => ({
   suite,

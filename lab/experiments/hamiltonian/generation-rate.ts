@@ -40,7 +40,7 @@ export async function generationRate(
   const prompts = pairs.map(({ row }) => row.prompt)
   const examples: GenerationExample[] = []
   const settings = { maxNewTokens, seed, batchSize, temperature: 1, topP: 1, topK: 0, samples: 1 }
-  for await (const [generation] of model.stream(prompts, { ...settings, ...(signal && { signal }) })) {
+  for await (const [generation] of model.stream(prompts, { ...settings, signal })) {
     const { text, finish } = generation!
     const { graph, row } = pairs[examples.length]!
     const example = { prompt: row.prompt, text, finish, correct: verifyCycle(graph, text) }

@@ -74,11 +74,11 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
       dtype: settings.dtype,
       template: settings.template,
       now,
-      ...(conduct.signal && { signal: conduct.signal }),
+      signal: conduct.signal,
     })
     return await generationRate(opened, test.slice(0, generations), {
       maxNewTokens: MAX_NEW_TOKENS,
-      ...(conduct.signal && { signal: conduct.signal }),
+      signal: conduct.signal,
     })
   }
   const rows = (pairs: readonly HamiltonianPair[]) => pairs.map(({ row }) => row)

@@ -4,7 +4,7 @@
 import type { Message } from '../../../lib/text/messages.js'
 import { Random } from '../../../lib/core/random.js'
 
-export const TOPICS = ['opinions', 'dialogues', 'personas', 'stories', 'arithmetic', 'graphs', 'verification'] as const
+const TOPICS = ['opinions', 'dialogues', 'personas', 'stories', 'arithmetic', 'graphs', 'verification'] as const
 export type Topic = (typeof TOPICS)[number]
 
 /** A general statement, and whether the one who replies to it agrees. */

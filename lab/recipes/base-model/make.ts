@@ -58,9 +58,9 @@ export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promi
     device: 'cpu',
     evaluation: { 'held-out': heldOut },
     checkpointSteps: CHECKPOINT_STEPS,
-    ...(drain === undefined ? {} : { drain }),
-    ...(onStage === undefined ? {} : { onStage }),
-    ...(onStep === undefined ? {} : { onStep }),
+    drain,
+    onStage,
+    onStep,
   })
   const { model, summary } = result
   if (model === undefined || summary === undefined) return false

@@ -17,21 +17,21 @@ import { ImplexError } from '../../core/errors.js'
 import { isPlainObject } from '../../core/arguments.js'
 import { isTemporary, writeFileAtomic } from '../../core/atomic.js'
 import { Checkpoints } from './checkpoints.js'
-import { checkSameRun, differences, type Json } from '../../core/same-run.js'
+import { checkSameRun, differences, type Facts } from '../../core/same-run.js'
 import { Lock } from '../../native/lock.js'
 
 /** What config.json holds under "run". */
 export interface RunFacts {
   /** Where these differ, a resumed run would be another run. */
-  decisive: Record<string, Json>
+  decisive: Facts
   /** Where these differ, results may differ in their last bits. */
-  environment: Record<string, Json>
+  environment: Facts
   /** The time told to templates, ISO 8601. */
   now: string
 }
 
 export interface RunConfig {
-  options: Record<string, Json>
+  options: Facts
   run: RunFacts
 }
 

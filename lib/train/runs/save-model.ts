@@ -113,7 +113,7 @@ async function gatherTensors(
       name: savedName(tensor, role, family.prefix, family.embedding),
       shape: [rows + added, ...columns],
       data,
-      ...(dtype === 'bf16' && shape.length === 2 ? { dtype: 'bf16' as const } : {}),
+      dtype: dtype === 'bf16' && shape.length === 2 ? 'bf16' : undefined,
     })
   }
   if (explicit) {
