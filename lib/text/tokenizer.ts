@@ -46,6 +46,8 @@ export class Tokenizer {
   private cache = new Map<string, readonly number[]>()
   /** Ids lie in [0, size). */
   readonly size: number
+  /** Told of every text that is encoded, with its ids; what it throws is the encoding's error. */
+  watch: ((text: string, ids: readonly number[]) => void) | undefined
 
   /** `file` is for messages. ERR_TOKENIZER_INVALID when a pattern is beyond the library. */
   constructor(spec: TokenizerSpec, file: string) {
@@ -83,6 +85,7 @@ export class Tokenizer {
       if ('id' in section) ids.push(section.id)
       else this.encodeSection(section.text, section.start === 0, ids)
     }
+    this.watch?.(text, ids)
     return ids
   }
 
