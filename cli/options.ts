@@ -25,3 +25,8 @@ export function positiveNumber(text: string): number {
   if (value > 0 && Number.isFinite(value)) return value
   throw new InvalidArgumentError('It must be a number above 0.')
 }
+
+/** A label of a head: its number or its name. */
+export function label(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text
+}

@@ -29,8 +29,10 @@ export interface RewardModelOptions {
   beta?: number
   /** explicit: the head at the last token, or its mean over the response's tokens. Defaults to 'last'. */
   pool?: Pool
-  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
+  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds one. Defaults to the checkpoint's own. */
   head?: string | Float32Array
+  /** explicit: which label of a head of several is the reward, by index or by its name in `id2label`. */
+  label?: number | string
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
   device?: 'auto' | DeviceName
   /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
@@ -95,8 +97,8 @@ export interface Scores {
   truncated: number
 }
 
-export type ResolvedOptions = Required<Omit<RewardModelOptions, 'reference' | 'head' | 'signal'>> &
-  Pick<RewardModelOptions, 'reference' | 'head' | 'signal'>
+export type ResolvedOptions = Required<Omit<RewardModelOptions, 'reference' | 'head' | 'label' | 'signal'>> &
+  Pick<RewardModelOptions, 'reference' | 'head' | 'label' | 'signal'>
 
 export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   checkObject('options', options)
@@ -105,6 +107,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     kind,
     reference,
     head,
+    label,
     now = new Date(),
     cache = true,
     cacheDir = defaultCacheDir(),
@@ -135,6 +138,11 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
       throw invalidArgument('head', 'a path or a Float32Array', head)
     if (kind !== 'explicit') throw outOfRange('head', 'left out: only the explicit kind has a head', head)
   }
+  if (label !== undefined) {
+    if (typeof label !== 'string') checkInteger('label', label, 0)
+    if (kind !== 'explicit') throw outOfRange('label', 'left out: only the explicit kind has a head', label)
+    if (head instanceof Float32Array) throw outOfRange('label', 'left out: the head that is given is one row', label)
+  }
   return {
     kind,
     beta,
@@ -150,6 +158,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     onWarning,
     reference,
     head,
+    label,
     signal,
   }
 }
