@@ -1,5 +1,4 @@
-/** Settings of a checkpoint that contradict its files, change nothing, or are looked up in another file. */
-import { readFileSync, writeFileSync } from 'node:fs'
+/** Settings of a checkpoint that contradict its files, change nothing. */
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -107,40 +106,6 @@ ids('outside of the vocabulary: the next one that is in it, or none', async () =
   assert.equal(await open({ ...none, eos_token_id: [5000, 1, 2] }), [1, undefined, undefined])
   assert.equal(await open({ ...none, eos_token_id: 512 }), [undefined, undefined, undefined])
   assert.equal(await open({ eos_token_id: -1, pad_token_id: 512, bos_token_id: 511 }), [undefined, undefined, 511])
-})
-
-function rewrite(folder: string, file: string, change: (json: Record<string, unknown>) => void): void {
-  const path = join(folder, file)
-  const json = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>
-  change(json)
-  writeFileSync(path, JSON.stringify(json))
-}
-
-const pad = async (folder: string) => {
-  const { padTokenId, padTokenSource } = await openCheckpoint(folder)
-  return [padTokenId, padTokenSource]
-}
-
-ids('the pad token: the config’s, else the one that the tokenizer names', async () => {
-  assert.equal(await pad(await folderOf({ config: { pad_token_id: 1 } })), [1, 'config.json'])
-  assert.equal(await pad(await folderOf({ config: { pad_token_id: -1 } })), [undefined, undefined])
-  const folder = await folderOf({ config: { pad_token_id: null } })
-  const fromTokenizer = [4, 'tokenizer_config.json']
-  assert.equal(await pad(folder), fromTokenizer)
-  rewrite(folder, 'tokenizer_config.json', (json) => (json['pad_token'] = { content: '<|pad|>', lstrip: false }))
-  assert.equal(await pad(folder), fromTokenizer)
-  // An ordinary entry of the vocabulary.
-  rewrite(folder, 'tokenizer.json', (json) => (json['added_tokens'] = []))
-  assert.equal(await pad(folder), fromTokenizer)
-  rewrite(folder, 'tokenizer_config.json', (json) => (json['added_tokens_decoder'] = { 7: { content: '<|pad|>' } }))
-  assert.equal(await pad(folder), [7, 'tokenizer_config.json'])
-  for (const token of [null, '<|absent|>', 5]) {
-    rewrite(folder, 'tokenizer_config.json', (json) => (json['pad_token'] = token))
-    assert.equal(await pad(folder), [undefined, undefined])
-  }
-  // Who reads the tokenizer says what is wrong with it.
-  writeFileSync(join(folder, 'tokenizer_config.json'), '{')
-  assert.equal(await pad(folder), [undefined, undefined])
 })
 
 ids.run()

@@ -12,7 +12,6 @@ import { bytesPerElement } from './dtype.js'
 import { FAMILIES } from './families.js'
 import { isFolder, quoted } from '../core/files.js'
 import { checkPlain, findHeads, HEAD_FILE, type HeadSource, onlyHead } from './heads.js'
-import { tokenizerPadToken } from './pad-token.js'
 import { readFinite } from './reward-head.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 import type { ModelSpec, StoredDtype } from '../native/spec.js'
@@ -35,10 +34,8 @@ export interface Checkpoint {
   unread: string[]
   /** What was decided about the files that a user may want to know; each a sentence. */
   notes: string[]
-  /** The token that fills up short rows in training. */
+  /** Of config.json, by which transformers reads heads: what the tokenizer pads with is for the text's side to say. */
   padTokenId?: number
-  /** Where that was found: transformers reads heads by the config's; `tokenizer_config.json` counts where the config has none. */
-  padTokenSource?: 'config.json' | 'tokenizer_config.json'
   /** The first one if the config lists several. */
   eosTokenId?: number
   bosTokenId?: number
@@ -93,22 +90,10 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     heads,
     unread,
     notes,
-    ...(await padToken(config, folder, vocabSize)),
+    ...tokenId(config, 'pad_token_id', 'padTokenId', vocabSize),
     ...tokenId(config, 'eos_token_id', 'eosTokenId', vocabSize),
     ...tokenId(config, 'bos_token_id', 'bosTokenId', vocabSize),
   }
-}
-
-async function padToken(
-  config: Config,
-  folder: string,
-  vocabSize: number,
-): Promise<Pick<Checkpoint, 'padTokenId' | 'padTokenSource'>> {
-  const { padTokenId } = tokenId(config, 'pad_token_id', 'padTokenId', vocabSize)
-  if (padTokenId !== undefined) return { padTokenId, padTokenSource: 'config.json' }
-  if (config.has('pad_token_id')) return {} // a number that stands for none
-  const id = await tokenizerPadToken(folder)
-  return id === undefined || id >= vocabSize ? {} : { padTokenId: id, padTokenSource: 'tokenizer_config.json' }
 }
 
 /** With the tensors of a head that lies beside the weights. */
