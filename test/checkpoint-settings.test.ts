@@ -1,4 +1,4 @@
-/** Settings of a checkpoint that contradict its files, change nothing. */
+/** Settings of a checkpoint that contradict its files, or change nothing. */
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
