@@ -34,7 +34,7 @@ export interface Checkpoint {
   unread: string[]
   /** What was decided about the files that a user may want to know; each a sentence. */
   notes: string[]
-  /** Of config.json, by which transformers reads heads: what the tokenizer pads with is for the text's side to say. */
+  /** The config's, by which transformers reads heads. What the tokenizer pads with is for the text's side to say. */
   padTokenId?: number
   /** The first one if the config lists several. */
   eosTokenId?: number

@@ -40,7 +40,7 @@ export interface HeadLayer {
 export interface HeadSource {
   form: HeadForm
   layers: HeadLayer[]
-  /** Of the last layer: labels to choose from, where there are several. */
+  /** How many the last layer has: labels to choose from if there are several. */
   outputs: number
   /** Their names, where the config has them. */
   labels: string[]

@@ -15,7 +15,7 @@ export interface RewardHead {
   weight?: Float32Array
   /** Comes on top of what the engine gives. */
   bias: number
-  /** Of a head of several layers: the reward for a hidden state after the final norm. */
+  /** Gives the reward for a hidden state after the final norm, if the head has several layers. */
   ofHidden?: (hidden: ArrayLike<number>) => number
   /** SHA-256 of the numbers; absent for the checkpoint's own row without a bias. */
   digest?: string
