@@ -21,7 +21,7 @@ import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { borderOption, choice, collectSets, headAtOption, integer, positiveNumber } from './options.js'
+import { borderOption, choice, collectSets, headAtOption, integer, label, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
 import { VERSION } from './version.js'
@@ -32,6 +32,7 @@ interface EvalFlags {
   data: Record<string, string>
   reference?: string
   head?: string
+  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
   headAt?: HeadPlaceName
@@ -62,7 +63,8 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .requiredOption('--data <name=file...>', 'named sets of pairs as JSON Lines', collectSets)
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
+    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
+    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
     .addOption(
       choice(
         '--pool <where>',
@@ -122,6 +124,7 @@ async function run(flags: EvalFlags): Promise<number> {
     reference,
     head,
     headAt,
+    label: flags.label,
     beta,
     pool,
     border,

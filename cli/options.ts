@@ -118,3 +118,8 @@ export function collectSets(text: string, sets: Record<string, string> = {}): Re
   if (Object.hasOwn(sets, name)) throw new InvalidArgumentError(`The name ${name} is there twice.`)
   return { ...sets, [name]: text.slice(at + 1) }
 }
+
+/** A label of a head: its number or its name. */
+export function label(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text
+}

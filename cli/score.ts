@@ -3,11 +3,9 @@
  */
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
-import { createHash } from 'node:crypto'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { writeFileAtomic } from '../lib/core/atomic.js'
-import { readHead } from '../lib/checkpoint/checkpoint.js'
 import { fileError, systemCode } from '../lib/core/files.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
@@ -22,7 +20,7 @@ import { Lock } from '../lib/native/lock.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { borderOption, choice, headAtOption, integer, positiveNumber } from './options.js'
+import { borderOption, choice, headAtOption, integer, label, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import {
   readResumeFile,
@@ -46,6 +44,7 @@ interface ScoreFlags {
   data: string
   reference?: string
   head?: string
+  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
   headAt?: HeadPlaceName
@@ -78,7 +77,8 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .requiredOption('--data <file>', 'rows as JSON Lines; - reads standard input')
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
+    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
+    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
     .addOption(
       choice(
         '--pool <where>',
@@ -246,14 +246,13 @@ async function unfinishedRun({ out, resume, force }: ScoreFlags): Promise<Resume
 /** Everything that determines the bytes of a written line. --on-error, --limit, --batch-tokens and the cache do not. */
 async function identify(flags: ScoreFlags, model: RewardModel, data: string | undefined): Promise<RunIdentity> {
   const { checkpoint, referenceCheckpoint } = model
-  const head = flags.head === undefined ? null : await readHead(flags.head, checkpoint.spec.hiddenSize)
   return {
     version: VERSION,
     numerics: NUMERICS_VERSION,
     data: data ?? null,
     model: await sampleCheckpoint(checkpoint),
     reference: referenceCheckpoint === undefined ? null : await sampleCheckpoint(referenceCheckpoint),
-    head: head === null ? null : createHash('sha256').update(head).digest('hex'),
+    head: model.headDigest ?? null,
     template: model.textFingerprint,
     kind: model.kind,
     beta: model.beta,

@@ -138,7 +138,7 @@ stories('greedy text is that of the reference', async () => {
   const path = sharedPath('models/stories260K')
   if (path === undefined) return skip('no models/stories260K in the shared folder')
   using model = await LanguageModel.open(path, { device: 'cpu', template: 'none' })
-  const [[one]] = await model.generate(['Once upon a time'], { temperature: 0, maxNewTokens: 24 })
+  const [[one]] = await model.generate(['<s>Once upon a time'], { temperature: 0, maxNewTokens: 24 })
   assert.is(one!.text, ', there was a little girl named Lily. She loved to play outside in the p')
 })
 

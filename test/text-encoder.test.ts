@@ -109,12 +109,13 @@ choice('special_tokens_map.json names what tokenizer_config.json does not', asyn
   assert.is(encoder.eosTokenId, 1)
 })
 
-choice('none: bos and the raw prompt; the raw response and eos', async () => {
+choice('none: the raw prompt; the raw response and eos', async () => {
   const encoder = await load(folder(), { template: 'none' })
   assert.is(encoder.templateSource, 'none')
-  assert.is(encoder.renderPrompt(' hi '), '<|bos|> hi ')
+  assert.is(encoder.renderPrompt(' hi '), ' hi ')
   assert.is(responseText(encoder, ' hi ', ' yes'), ' yes<|end|>')
-  assert.is(encoder.renderPrompt([{ role: 'user', content: 'x' }]), '<|bos|>x')
+  assert.is(responseText(encoder, ' hi ', ' yes<|end|>'), ' yes<|end|>')
+  assert.is(encoder.renderPrompt([{ role: 'user', content: 'x' }]), 'x')
   assert.is(encoder.terminator, 1)
   const two: Message[] = [
     { role: 'user', content: 'x' },
@@ -206,7 +207,7 @@ rows('a list of messages that the caller changes afterwards is rendered anew', a
 
 rows('special tokens in a text are special tokens', async () => {
   const encoder = await load(folder(), { template: 'none' })
-  assert.equal(list(encoder.encodePrompt('<|end|><|role|>')), [0, 1, 2])
+  assert.equal(list(encoder.encodePrompt('<|end|><|role|>')), [1, 2])
 })
 
 rows('a response of several messages becomes a transcript in the verification prompt', async () => {
@@ -330,7 +331,7 @@ bad('a special token that is an ordinary entry of the vocabulary is cut out all 
   json.added_tokens = []
   const path = folderOf({ 'tokenizer.json': json, 'tokenizer_config.json': { bos_token: '<s>', eos_token: '</s>' } })
   const encoder = await load(path, { template: 'none' })
-  assert.is(encoder.encodePrompt('abc')[0], 1)
+  assert.is(encoder.encodePrompt('<s>abc')[0], 1)
   assert.is(responseIds(encoder, 'abc', 'x').at(-1), 2)
 })
 

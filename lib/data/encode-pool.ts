@@ -36,10 +36,13 @@ export class EncodePool {
     this.description = description
   }
 
-  /** What differs between the encoder's tokenizer and that of the checkpoint at `path`; undefined when nothing does. */
+  /**
+   * What differs between the encoder's tokenizer and that of the checkpoint at `path`; undefined when nothing does. From then on a row with
+   * a token that the two do not share is an error.
+   */
   async compareWith(path: string): Promise<string | undefined> {
-    const reply = await this.#workers[0]!.request({ compareWith: path })
-    return 'difference' in reply ? reply.difference : undefined
+    const [reply] = await Promise.all(this.#workers.map((worker) => worker.request({ compareWith: path })))
+    return reply !== undefined && 'difference' in reply ? reply.difference : undefined
   }
 
   /** Encoded rows in input order. Ending the iteration early stops the reading; an error of the source comes after its last rows. */

@@ -61,7 +61,9 @@ async function answer(encoder: RowEncoder, request: EncodeRequest): Promise<void
   const { id } = request
   try {
     if ('compareWith' in request) {
-      send({ id, difference: await compareTokenizers(options.path, request.compareWith) })
+      const { difference, check } = await compareTokenizers(options.path, request.compareWith, encoder.markers)
+      if (check !== undefined) encoder.watch(check)
+      send({ id, difference })
       return
     }
     const encoded = request.rows.map((row) => encodeRow(encoder, unpackPrepared(row), request.settings))

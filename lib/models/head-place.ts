@@ -35,13 +35,13 @@ export interface TextTokens {
  */
 export async function headPlace(
   wanted: HeadPlaceName | undefined,
-  checkpoint: Pick<Checkpoint, 'path' | 'padTokenId'>,
+  checkpoint: Pick<Checkpoint, 'path' | 'padTokenId' | 'heads'>,
   text: TextTokens,
   head: 'own' | 'new' | { file?: string },
 ): Promise<HeadPlace> {
   const pad = checkpoint.padTokenId ?? text.padTokenId
   if (wanted !== undefined) return placeOf(wanted, pad, text)
-  if (head === 'new') return { headAt: 'last' }
+  if (head === 'new' || (head === 'own' && checkpoint.heads[0]?.form.readAt === 'last')) return { headAt: 'last' }
   const told = head === 'own' ? checkpoint.padTokenId : await padBeside(head.file)
   if (told !== undefined) return placeOf('last-non-pad', told, text)
   if (pad === undefined || pad !== text.terminator) return { headAt: 'last' }

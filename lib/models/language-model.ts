@@ -28,7 +28,7 @@ export interface LanguageModelOptions {
   device?: 'auto' | DeviceName
   /** Defaults to 'f32'. */
   dtype?: DType
-  /** How prompts are rendered: 'auto', 'default', 'none' (bos and the raw prompt) or the path of a Jinja file. Defaults to 'auto'. */
+  /** How prompts are rendered: 'auto', 'default', 'none' (the raw prompt) or the path of a Jinja file. Defaults to 'auto'. */
   template?: string
   /** The time told to templates that ask for it. Defaults to now. */
   now?: Date

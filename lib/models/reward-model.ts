@@ -3,7 +3,8 @@
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
-import { checkString, invalidArgument } from '../core/arguments.js'
+import type { RewardHead } from '../checkpoint/reward-head.js'
+import { checkString, invalidArgument, outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
 import type { Border } from '../checkpoint/trained-with.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
@@ -11,11 +12,13 @@ import { referenceKey } from '../data/reference.js'
 import { ReferenceCache } from '../data/reference-cache.js'
 import {
   type BatchScorer,
+  hiddenScorer,
   implicitScorer,
   type Pool,
   readoutOf,
   readoutScorer,
   tokenRewardScorer,
+  withBias,
 } from '../data/rewards.js'
 import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
@@ -26,7 +29,7 @@ import type { NativeCancel } from '../native/types.js'
 import type { TemplateSource } from '../text/text-encoder.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
 import { type HeadPlace, type HeadPlaceName, headPlace, type TextTokens } from './head-place.js'
-import { givenHead, hasHead, limitsOf, type OpenText, openText, openToScore } from './open.js'
+import { limitsOf, openHead, type OpenText, openText, openToScore } from './open.js'
 import {
   type ResolvedOptions,
   type RewardModelOptions,
@@ -38,6 +41,7 @@ import {
 } from './reward-options.js'
 
 interface Parts extends OpenText, OnDevice<Model> {
+  head?: RewardHead
   border?: Border
   place?: HeadPlace
 }
@@ -92,11 +96,15 @@ export class RewardModel implements Disposable {
     const text = await openText({ path, template, kind, now }, encodeThreads, resolved.reference)
     try {
       const { checkpoint } = text
-      const head = await resolveHead(checkpoint, resolved)
+      for (const one of [checkpoint, text.reference]) one?.notes.forEach(resolved.onWarning)
+      const head = kind === 'explicit' ? await openHead(checkpoint, resolved) : undefined
+      checkPool(head, resolved.pool)
+      const use = head?.ofHidden === undefined ? kind : 'hidden'
+      const who = `the ${kind} kind`
       const border = kind === 'generative' ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
       const place = await resolvePlace(checkpoint, resolved, text.pool.description)
-      const opened = await openToScore(checkpoint, { use: kind, who: `the ${kind} kind`, head }, resolved, signal)
-      return new RewardModel({ ...text, ...opened, border, place }, resolved)
+      const opened = await openToScore(checkpoint, { use, who, head: head?.weight }, resolved, signal)
+      return new RewardModel({ ...text, ...opened, head, border, place }, resolved)
     } catch (error) {
       text.pool.close()
       throw error
@@ -138,6 +146,11 @@ export class RewardModel implements Disposable {
   /** The reference's checkpoint, if there is one. */
   get referenceCheckpoint(): Checkpoint | undefined {
     return this.#parts.reference
+  }
+
+  /** SHA-256 of a head that the checkpoint's own row alone is not; undefined for that, and for the other kinds. */
+  get headDigest(): string | undefined {
+    return this.#parts.head?.digest
   }
 
   get disposed(): boolean {
@@ -249,8 +262,14 @@ export class RewardModel implements Disposable {
       const load = reference && (() => this.#loadReference(reference))
       return implicitScorer({ policy: model, beta: this.beta, reference: load, cache, tokenLogprobs, cancel })
     }
-    if (tokenRewards) return tokenRewardScorer(model, this.pool, cancel)
-    return readoutScorer(model, readoutOf(this.kind, this.pool, pool.description.yesTokenId), cancel)
+    const { ofHidden, bias = 0 } = this.#parts.head ?? {}
+    if (ofHidden !== undefined) {
+      if (tokenRewards) throw outOfRange('tokenRewards', 'false for a head of several layers', true)
+      return hiddenScorer(model, ofHidden, cancel)
+    }
+    if (tokenRewards) return withBias(tokenRewardScorer(model, this.pool, cancel), bias)
+    const readout = readoutOf(this.kind, this.pool, pool.description.yesTokenId)
+    return withBias(readoutScorer(model, readout, cancel), bias)
   }
 
   #loadReference(checkpoint: Checkpoint): Promise<Model> {
@@ -289,18 +308,11 @@ export class RewardModel implements Disposable {
   }
 }
 
-/** The head to set; undefined when the checkpoint's own is to be used, or none is needed. */
-async function resolveHead(checkpoint: Checkpoint, { kind, head }: ResolvedOptions): Promise<Float32Array | undefined> {
-  if (kind !== 'explicit') return undefined
-  if (head !== undefined) return givenHead(checkpoint, head)
-  if (hasHead(checkpoint)) return undefined
-  const { path } = checkpoint
-  throw new ImplexError(
-    'ERR_TENSOR_MISSING',
-    `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
-      'or score with kind "implicit", which needs none',
-    { path },
-  )
+/** The engine's mean over tokens is that of a row. */
+function checkPool(head: RewardHead | undefined, pool: Pool): void {
+  if (head?.ofHidden !== undefined && pool !== 'last') {
+    throw outOfRange('pool', '"last" for a head of several layers', pool)
+  }
 }
 
 /** Where the head is read; undefined without one that is read at a single token. */

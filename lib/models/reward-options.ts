@@ -31,7 +31,7 @@ export interface RewardModelOptions {
   beta?: number
   /** explicit: the head at the last token, or its mean over the response's tokens. Defaults to 'last'. */
   pool?: Pool
-  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
+  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds one. Defaults to the checkpoint's own. */
   head?: string | Float32Array
   /**
    * explicit, pool 'last': where the head is read: at the 'last' token, or at the last that is not the checkpoint's padding token
@@ -45,6 +45,8 @@ export interface RewardModelOptions {
    * checkpoint with, if it did, else to 'whole'.
    */
   border?: Border
+  /** explicit: which label of a head of several is the reward, by index or by its name in `id2label`. */
+  label?: number | string
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
   device?: 'auto' | DeviceName
   /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
@@ -113,7 +115,7 @@ export interface Scores {
   promptParted: number
 }
 
-type Optional = 'reference' | 'head' | 'headAt' | 'border' | 'signal'
+type Optional = 'reference' | 'head' | 'headAt' | 'label' | 'border' | 'signal'
 export type ResolvedOptions = Required<Omit<RewardModelOptions, Optional>> & Pick<RewardModelOptions, Optional>
 
 export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
@@ -125,6 +127,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     head,
     headAt,
     border,
+    label,
     now = new Date(),
     cache = true,
     cacheDir = defaultCacheDir(),
@@ -164,6 +167,11 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     checkOneOf('border', border, BORDERS)
     if (kind === 'generative') throw outOfRange('border', 'left out: a verification prompt is one text', border)
   }
+  if (label !== undefined) {
+    if (typeof label !== 'string') checkInteger('label', label, 0)
+    if (kind !== 'explicit') throw outOfRange('label', 'left out: only the explicit kind has a head', label)
+    if (head instanceof Float32Array) throw outOfRange('label', 'left out: the head that is given is one row', label)
+  }
   return {
     kind,
     beta,
@@ -181,6 +189,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     head,
     headAt,
     border,
+    label,
     signal,
   }
 }

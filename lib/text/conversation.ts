@@ -43,6 +43,7 @@ export function encodeText(tokenizer: Tokenizer, text: string): EncodedText {
     tokenizer.encodeSection(section, ids)
     return start
   })
+  tokenizer.watch?.(text, ids)
   return { text, ids: Int32Array.from(ids), sections, starts }
 }
 
@@ -82,6 +83,7 @@ function continueText(tokenizer: Tokenizer, before: EncodedText, text: string) {
   }
   const kept = before.starts[shared] ?? before.ids.length
   const ids = concat(before.ids.subarray(0, kept), tail)
+  tokenizer.watch?.(text, ids)
   let common = kept
   while (common < before.ids.length && common < ids.length && before.ids[common] === ids[common]) common++
   return { ids, common, apart }

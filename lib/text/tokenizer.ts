@@ -50,6 +50,8 @@ export class Tokenizer {
   private readonly looksBack: boolean
   /** Ids lie in [0, size). */
   readonly size: number
+  /** Told of every text that is encoded, with its ids; what it throws is the encoding's error. */
+  watch: ((text: string, ids: ArrayLike<number>) => void) | undefined
 
   /** `file` is for messages. ERR_TOKENIZER_INVALID when a pattern is beyond the library. */
   constructor(spec: TokenizerSpec, file: string) {
@@ -88,6 +90,7 @@ export class Tokenizer {
   encode(text: string): number[] {
     const ids: number[] = []
     for (const section of this.sections(text)) this.encodeSection(section, ids)
+    this.watch?.(text, ids)
     return ids
   }
 

@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
+import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
 import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
@@ -52,11 +53,21 @@ export async function generate(name: string): Promise<string | undefined> {
   if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what === 'speed') return speedTable()
+  if (what === 'heads') return headTable()
   if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()
   const cases = { texts: BAD_TEXTS, rows: BAD_ROWS, commands: BAD_COMMANDS }[argument ?? '']
   return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
+}
+
+function headTable(): string {
+  const rows = HEAD_FORMS.map(({ layers, readAt, savedBy }) => {
+    const names = layers.map((name) => `\`${name}\``).join(', ')
+    const place = readAt === 'last' ? 'the last token' : 'the last token that is not `pad_token_id`'
+    return `| ${names} | ${place} | ${savedBy} |`
+  })
+  return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
 }
 
 async function helpText(command: string[]): Promise<string> {
