@@ -40,7 +40,7 @@ export {
   type ScoreOptions,
   type ScoreStreamOptions,
 } from './models/reward-model.js'
-export type { Message } from './text/messages.js'
+export type { Message, TemplateInputs, TextPart } from './text/messages.js'
 export type { TrainSummary } from './train/runs/summary.js'
 export type { TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'
 export { train, type TrainResult } from './train/train.js'

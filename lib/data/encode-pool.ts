@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { ImplexError } from '../core/errors.js'
+import { contentText } from '../text/messages.js'
 import type { TextEncoderOptions } from '../text/text-encoder.js'
 import type { EncodedRow, EncodeSettings, PreparedRow } from './encode.js'
 import type { EncodeReply, EncoderDescription, EncodeRequest } from './encode-worker.js'
@@ -212,7 +213,7 @@ function groupCharacters({ prompt, responses }: RowGroup): number {
   let characters = 0
   for (const text of [prompt, ...responses]) {
     if (typeof text === 'string') characters += text.length
-    else for (const message of text) characters += message.content.length
+    else for (const message of text) characters += contentText(message).length
   }
   return characters
 }

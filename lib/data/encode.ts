@@ -103,12 +103,12 @@ interface Sequences {
 }
 
 function responseSequences(encoder: RowEncoder, group: RowGroup): Sequences {
-  const prompt = encoder.encodePrompt(group.prompt)
+  const prompt = encoder.encodePrompt(group.prompt, group.inputs)
   if (prompt.length === 0) {
     throw rowError('ERR_ROW_INVALID', 'the prompt is empty, so nothing predicts the first token of a response', group)
   }
   const responses = group.responses.map((response, k) => {
-    const ids = encoder.encodeResponse(group.prompt, response)
+    const ids = encoder.encodeResponse(group.prompt, response, group.inputs)
     if (ids.length === 0) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
     return ids
   })

@@ -11,7 +11,7 @@
  */
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
-import type { Message } from '../text/messages.js'
+import { type Message, sameTurn, type TemplateInputs } from '../text/messages.js'
 
 export type Text = string | Message[]
 
@@ -42,6 +42,8 @@ export interface RowGroup {
   prompt: Text
   /** For a pair: [chosen, rejected]. */
   responses: Text[]
+  /** What the template is given besides messages; absent where the row has nothing of the kind. */
+  inputs?: TemplateInputs
   margin?: number
 }
 
@@ -156,7 +158,7 @@ function join(prompt: Text, responses: Text[]): { prompt: Text; responses: Text[
     (response) =>
       typeof response !== 'string' &&
       response.length > messages.length &&
-      messages.every((message, i) => same(message, response[i]!)),
+      messages.every((message, i) => sameTurn(message, response[i]!)),
   )
   return {
     prompt: messages,
@@ -170,14 +172,10 @@ function splitConversations(
 ): { prompt: Message[]; responses: [Message[], Message[]] } {
   const limit = Math.min(chosen.length, rejected.length) - 1
   let shared = 0
-  while (shared < limit && same(chosen[shared]!, rejected[shared]!)) shared++
+  while (shared < limit && sameTurn(chosen[shared]!, rejected[shared]!)) shared++
   if (shared === 0) throw fail('"chosen" and "rejected" share no first message, so there is no prompt; give "prompt"')
   if (chosen[shared]!.role !== 'assistant' || rejected[shared]!.role !== 'assistant') {
     throw fail(`"chosen" and "rejected" part at message ${shared}, which is not the assistant's; give "prompt"`)
   }
   return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] }
-}
-
-function same(a: Message, b: Message): boolean {
-  return a.role === b.role && a.content === b.content
 }

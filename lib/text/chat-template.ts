@@ -3,7 +3,7 @@
  */
 import { Environment, Interpreter, Template } from '@huggingface/jinja'
 import { ImplexError } from '../core/errors.js'
-import type { Message } from './messages.js'
+import type { Message, TemplateInputs } from './messages.js'
 import { redirectStrips, stripFunctions } from './python-strip.js'
 import { strftime } from './strftime.js'
 
@@ -39,9 +39,9 @@ export class ChatTemplate {
   }
 
   /** ERR_TEMPLATE_INVALID when the template raises (raise_exception) or fails. */
-  render(messages: readonly Message[], addGenerationPrompt: boolean): string {
+  render(messages: readonly Message[], addGenerationPrompt: boolean, inputs: TemplateInputs = {}): string {
     try {
-      const result: { value: string } = new Interpreter(this.environment(messages, addGenerationPrompt)).run(
+      const result: { value: string } = new Interpreter(this.environment(messages, addGenerationPrompt, inputs)).run(
         this.template.parsed,
       )
       return result.value
@@ -51,8 +51,15 @@ export class ChatTemplate {
     }
   }
 
-  private environment(messages: readonly Message[], addGenerationPrompt: boolean): Environment {
+  private environment(
+    messages: readonly Message[],
+    addGenerationPrompt: boolean,
+    { tools, documents, chatTemplateKwargs }: TemplateInputs,
+  ): Environment {
     const environment = new Environment(this.globals)
+    if (tools !== undefined) environment.set('tools', tools)
+    if (documents !== undefined) environment.set('documents', documents)
+    for (const [name, value] of Object.entries(chatTemplateKwargs ?? {})) environment.set(name, value)
     environment.set('messages', messages)
     environment.set('add_generation_prompt', addGenerationPrompt)
     return environment

@@ -9,7 +9,18 @@ import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkOneOf, checkString, invalidArgument } from '../core/arguments.js'
 import { ChatTemplate } from './chat-template.js'
-import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
+import {
+  copyJson,
+  isBlank,
+  type Message,
+  plainText,
+  promptMessages,
+  responseMessages,
+  sameInputs,
+  sameTurns,
+  type TemplateInputs,
+  transcript,
+} from './messages.js'
 import { readTemplateFile, readTextConfig } from './template-source.js'
 import { Tokenizer } from './tokenizer.js'
 import { parseTokenizer, readTokenizerFile, type TokenizerSpec } from './tokenizer-json.js'
@@ -111,7 +122,7 @@ export class RowEncoder {
   private readonly specialTokens: Readonly<Record<string, string>>
   private readonly folder: string
   /** The prompt rendered last: a row's responses follow one another. */
-  private last: { messages: readonly Message[]; text: string } | undefined
+  private last: { messages: readonly Message[]; inputs: TemplateInputs | undefined; text: string } | undefined
 
   private constructor(
     private readonly tokenizer: Tokenizer,
@@ -155,12 +166,14 @@ export class RowEncoder {
   }
 
   /** The prompt's text, with what opens the assistant's turn. ERR_TEMPLATE_INVALID when the template refuses it. */
-  renderPrompt(prompt: Text): string {
+  renderPrompt(prompt: Text, inputs?: TemplateInputs): string {
     if (this.template === undefined) return (this.specialTokens['bos_token'] ?? '') + plainText(prompt)
     const messages = promptMessages(prompt)
-    if (this.last !== undefined && sameMessages(this.last.messages, messages)) return this.last.text
-    const text = this.template.render(messages, true)
-    this.last = { messages: messages.map(({ role, content }) => ({ role, content })), text }
+    if (this.last !== undefined && sameTurns(this.last.messages, messages) && sameInputs(this.last.inputs, inputs)) {
+      return this.last.text
+    }
+    const text = this.template.render(messages, true, inputs)
+    this.last = { messages: copyJson(messages), inputs: copyJson(inputs), text }
     return text
   }
 
@@ -168,12 +181,12 @@ export class RowEncoder {
    * What the whole conversation's text has after the prompt's.
    * Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused, or the conversation does not start with the prompt).
    */
-  renderResponse(prompt: Text, response: Text): string {
+  renderResponse(prompt: Text, response: Text, inputs?: TemplateInputs): string {
     if (isBlank(response))
       throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
     if (this.template === undefined) return plainText(response) + (this.specialTokens['eos_token'] ?? '')
-    const before = this.renderPrompt(prompt)
-    const whole = this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
+    const before = this.renderPrompt(prompt, inputs)
+    const whole = this.template.render([...promptMessages(prompt), ...responseMessages(response)], false, inputs)
     if (!whole.startsWith(before)) {
       throw new ImplexError(
         'ERR_TEMPLATE_INVALID',
@@ -185,13 +198,13 @@ export class RowEncoder {
   }
 
   /** int32[tokens] of renderPrompt. */
-  encodePrompt(prompt: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderPrompt(prompt)))
+  encodePrompt(prompt: Text, inputs?: TemplateInputs): Int32Array {
+    return Int32Array.from(this.tokenizer.encode(this.renderPrompt(prompt, inputs)))
   }
 
   /** int32[tokens] of renderResponse. */
-  encodeResponse(prompt: Text, response: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderResponse(prompt, response)))
+  encodeResponse(prompt: Text, response: Text, inputs?: TemplateInputs): Int32Array {
+    return Int32Array.from(this.tokenizer.encode(this.renderResponse(prompt, response, inputs)))
   }
 
   /** int32[tokens] of the user turn that asks whether `response` is a correct answer to `prompt`, up to where "Yes" or "No" follows. */
@@ -301,12 +314,6 @@ function addMarkers(spec: TokenizerSpec): string[] {
 
 function special(content: string, id: number): TokenizerSpec['addedTokens'][number] {
   return { id, content, singleWord: false, lstrip: false, rstrip: false, normalized: false }
-}
-
-function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
-  return (
-    a.length === b.length && a.every((message, i) => message.role === b[i]?.role && message.content === b[i]?.content)
-  )
 }
 
 /** `text` from shortly before where it parts from `other`. */
