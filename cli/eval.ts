@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import type { OnLong, RewardKind } from '../lib/data/encode.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import type { DeviceName, DType } from '../lib/native/device.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
@@ -27,6 +28,7 @@ interface EvalFlags {
   model: string
   kind: RewardKind
   data: Record<string, string>
+  rows?: RowsOption
   reference?: string
   head?: string
   beta?: number
@@ -55,6 +57,7 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <name=file...>', 'pairs as JSON Lines, each set with a name', collectSets)
+    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
     .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
@@ -118,6 +121,7 @@ async function run(flags: EvalFlags): Promise<number> {
     using _ = new Progress(() => tally, flags.quiet === true)
     report = await evaluate(model, flags.data, {
       onError: flags.onError,
+      ...(flags.rows === undefined ? {} : { rows: flags.rows }),
       signal: interrupt.signal,
       ...(flags.resamples === undefined ? {} : { resamples: flags.resamples }),
       ...(flags.seed === undefined ? {} : { seed: flags.seed }),

@@ -9,6 +9,7 @@ import { fileError, systemCode } from '../lib/core/files.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import type { OnLong, RewardKind } from '../lib/data/encode.js'
 import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import type { DeviceName, DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
 import {
@@ -46,6 +47,7 @@ interface ScoreFlags {
   model: string
   kind: RewardKind
   data: string
+  rows?: RowsOption
   reference?: string
   head?: string
   beta?: number
@@ -76,6 +78,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <file>', 'rows as JSON Lines; - is standard input')
+    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
     .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
@@ -105,8 +108,9 @@ export function addScore(program: Command, finish: (status: number) => void): vo
       'after',
       `
 A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]},
-optionally with "id"; texts may be lists of {"role", "content"}. Each row gives
-one line, in order, with all digits of its rewards.
+optionally with "id"; texts may be lists of {"role", "content"}. --rows names
+the forms in which data sets are published, and auto knows them by their keys.
+Each row gives one line, in order, with all digits of its rewards.
 
   implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
   implex score --model policy --reference base --kind implicit --data -
@@ -169,6 +173,7 @@ async function scoreAll(
 ): Promise<number> {
   const source = readJsonl(flags.data, {
     skipRows: tally.rows,
+    ...(flags.rows === undefined ? {} : { rows: flags.rows }),
     ...(flags.limit === undefined ? {} : { limit: flags.limit }),
   })
   const size = await sizeOf(flags.data)

@@ -5,7 +5,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../lib/models/reward-model.js'
+import { ROWS_OPTIONS } from '../lib/data/shapes/names.js'
+import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS } from '../lib/models/reward-model.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
 import { SCHEDULES } from '../lib/train/schedule.js'
@@ -38,6 +39,8 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .option('--data <file>', 'pairs as JSON Lines')
     .option('--out <dir>', 'folder of the run; made if it is not there')
     .option('--evaluation <name=file...>', 'data sets to evaluate during training', collectSets)
+    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
+    .addOption(choice('--on-error <what>', 'a bad row ends the run (stop, default) or is left out (skip)', ON_ERROR))
     .option('--evaluate-epochs <n>', 'epochs between evaluations (default: 1)', integer(1))
     .option('--config <file>', 'options as JSON, in camelCase; flags override them')
     .option('--resume', 'go on from the last checkpoint in --out')
@@ -151,7 +154,7 @@ const OPTION_NAMES = new Set(
   (
     'model kind data out evaluation evaluateEpochs reference beta lengthNormalized pool head labelSmoothing centering epochs batchPairs ' +
     'microBatchTokens learningRate schedule warmupSteps optimizer adamBeta1 adamBeta2 rmspropAlpha epsilon weightDecay momentum maxNorm ' +
-    'freeze seed device dtype recompute template onLong checkpointSteps encodeThreads cacheDir cache'
+    'freeze seed device dtype recompute template onLong rows onError checkpointSteps encodeThreads cacheDir cache'
   ).split(' '),
 )
 
@@ -166,10 +169,11 @@ function hasConfig(out: string): boolean {
 }
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
-  const { steps, seconds, tokens_per_second: rate, last_step: last, evaluation } = summary!
+  const { steps, seconds, errors, tokens_per_second: rate, last_step: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); the last one's loss ${shown(last?.loss)}`,
   ]
+  if (errors > 0) lines.push(`${count(errors)} bad ${errors === 1 ? 'row was' : 'rows were'} left out`)
   for (const [name, set] of Object.entries(evaluation))
     lines.push(
       `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,

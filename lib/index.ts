@@ -3,16 +3,9 @@
  */
 export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
 export type { OnLong, RewardKind } from './data/encode.js'
-export {
-  type GroupRow,
-  type PairRow,
-  parseRow,
-  type Row,
-  type RowGroup,
-  type RowSource,
-  type SourceRow,
-  type Text,
-} from './data/rows.js'
+export type { GroupRow, PairRow, Row, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
+export { parseRow } from './data/parse-row.js'
+export type { RowShapeName, RowsOption } from './data/shapes/names.js'
 export type { ScoredRow } from './data/score-rows.js'
 export type { TrainData } from './data/sources.js'
 export type { DeviceName, DType } from './native/device.js'

@@ -1,7 +1,7 @@
 /** Row formats: what is accepted, into what form it is brought, and that each refusal names the field. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { parseRow } from '../lib/data/rows.js'
+import { parseRow } from '../lib/data/parse-row.js'
 import { ImplexError } from '../lib/core/errors.js'
 
 const accepted = suite('rows accepted')

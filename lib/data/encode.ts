@@ -7,7 +7,10 @@
 import { ImplexError } from '../core/errors.js'
 import { isBlank } from '../text/messages.js'
 import type { RowEncoder } from '../text/text-encoder.js'
-import { parseRow, type RowGroup, rowError } from './rows.js'
+import { parseRowText } from './parse-row.js'
+import { idOf, type RowGroup, rowError } from './rows.js'
+import type { RowShapeName } from './shapes/names.js'
+import { unreadOf } from './unread.js'
 
 export type RewardKind = 'explicit' | 'implicit' | 'generative'
 
@@ -28,7 +31,9 @@ export interface EncodeSettings {
 export interface EncodedRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   shape: 'pair' | 'group'
   /** Of a pair: what r⁺ must exceed r⁻ by, in training. */
   margin?: number
@@ -38,6 +43,8 @@ export interface EncodedRow {
   texts?: string[][]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
+  /** What of the row nobody reads: see unreadOf. */
+  unread?: readonly string[]
   /** The row cannot be scored; prompt and responses are empty. */
   error?: ImplexError
 }
@@ -47,6 +54,7 @@ export interface PreparedRow {
   index: number
   line?: number
   text?: string
+  shape?: RowShapeName
   group?: RowGroup
   error?: ImplexError
 }
@@ -54,16 +62,16 @@ export interface PreparedRow {
 /** Parses, checks and tokenises one row. Never throws for a bad row: the result carries `error`. */
 export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
   const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
-  let id: string | number | undefined
+  let id: Pick<RowGroup, 'id' | 'idText'> = {}
   try {
     if (row.error !== undefined) throw row.error
-    const group = row.group ?? parseRow(parseJson(row.text ?? '', place), row.index, row.line)
-    id = group.id
+    const group = row.group ?? parseRowText(row.text ?? '', row.index, row.line, row.shape)
+    id = idOf(group)
     return encodeGroup(encoder, group, settings)
   } catch (error) {
     return {
       ...place,
-      ...(id === undefined ? {} : { id }),
+      ...id,
       shape: 'group',
       prompt: new Int32Array(0),
       responses: [],
@@ -76,6 +84,7 @@ function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSetti
   group.responses.forEach((response, k) => {
     if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
   })
+  const unread = unreadOf(group, { templateSource: encoder.templateSource, kind: settings.kind })
   const sequences =
     settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group)
   const longest = longestOf(sequences.responses)
@@ -88,11 +97,12 @@ function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSetti
   return {
     index: group.index,
     ...(group.line === undefined ? {} : { line: group.line }),
-    ...(group.id === undefined ? {} : { id: group.id }),
+    ...idOf(group),
     shape: group.shape,
     ...(group.margin === undefined ? {} : { margin: group.margin }),
     ...sequences,
     ...(truncated ? { truncated } : {}),
+    ...(unread === undefined ? {} : { unread }),
     ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }
@@ -186,14 +196,6 @@ function checkIds(ids: Int32Array, group: RowGroup, vocabularySize: number): voi
 function responseName(group: RowGroup, k: number): string {
   if (group.shape === 'pair') return k === 0 ? '"chosen"' : '"rejected"'
   return `"responses[${k}]"`
-}
-
-function parseJson(text: string, place: { index: number; line?: number }): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, place, error)
-  }
 }
 
 /** Errors of the template or the tokenizer do not know the row; this adds where it is. */

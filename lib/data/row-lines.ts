@@ -14,8 +14,15 @@ export interface RowFacts {
   truncated: boolean
 }
 
+/** The id comes out with the digits it came in with, which JSON.stringify does not know. */
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
-  const head = { ...(row.id === undefined ? {} : { id: row.id }), index: row.index }
+  const line = formatWithoutId(row, tokenLogprobs)
+  const id = row.idText ?? (typeof row.id === 'bigint' ? String(row.id) : JSON.stringify(row.id))
+  return id === undefined ? line : `{"id":${id},${line.slice(1)}`
+}
+
+function formatWithoutId(row: ScoredRow, tokenLogprobs: boolean): string {
+  const head = { index: row.index }
   if (row.error !== undefined) {
     const { code, message, line } = row.error
     return JSON.stringify({ ...head, error: { code, message, line }, ...(row.skipped ? { skipped: true } : {}) })

@@ -7,7 +7,7 @@ import { BatchBuilder, type BatchItem } from './batches.js'
 import type { EncodedRow } from './encode.js'
 import { Wakeup } from './encode-pool.js'
 import type { BatchScorer, Scored, Slot } from './rewards.js'
-import { rowError } from './rows.js'
+import { idOf, rowError } from './rows.js'
 
 const BATCHES_IN_FLIGHT = 2
 const BATCHES_WAITING = 2
@@ -19,7 +19,9 @@ const SELF_CHECK_TOKENS = 256
 export interface ScoredRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   /** 'pair': responses are [chosen, rejected]. */
   shape: 'pair' | 'group'
   rewards: number[]
@@ -199,7 +201,7 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
   const place = {
     index: row.index,
     ...(row.line === undefined ? {} : { line: row.line }),
-    ...(row.id === undefined ? {} : { id: row.id }),
+    ...idOf(row),
   }
   const bad = scored.some(({ reward }) => !Number.isFinite(reward))
   const error = bad ? notFinite(row) : row.error

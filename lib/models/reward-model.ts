@@ -12,7 +12,9 @@ import { defaultCacheDir, NUMERICS_VERSION, ReferenceCache } from '../data/refer
 import { type BatchScorer, implicitScorer, readoutScorer, tokenRewardScorer } from '../data/rewards.js'
 import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
+import type { RowsOption } from '../data/shapes/names.js'
 import { rowSource } from '../data/sources.js'
+import { UnreadCounts } from '../data/unread.js'
 import { type DeviceName, type DType, openOnDevice } from '../native/device.js'
 import { createCancel, type Model, nativeInfo } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
@@ -89,6 +91,8 @@ export interface ScoreOptions {
   tokenRewards?: boolean
   /** Also return the ids and texts of each response's tokens. Defaults to false. */
   responseTokens?: boolean
+  /** The shape of rows that are no RowSource; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** Most tokens in a batch; changes speed and memory, never a reward. Defaults to 4096 on the CPU and 16384 on a GPU. */
   batchTokens?: number
 }
@@ -151,6 +155,8 @@ export class RewardModel implements Disposable {
   #reference: Promise<Model> | undefined
   #referenceLoaded = false
   #selfChecked = false
+  /** Keys of rows in memory that nothing reads, once told. */
+  readonly #told = new Set<string>()
   #disposed = false
 
   /**
@@ -283,7 +289,7 @@ export class RewardModel implements Disposable {
   ): AsyncGenerator<ScoredRow> {
     const resolved = this.#resolveStream(options)
     const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
-    const source = rowSource(rows)
+    const source = rowSource(rows, options.rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
     const cancel = createCancel()
     const abort = () => cancel.cancel()
@@ -300,8 +306,9 @@ export class RewardModel implements Disposable {
     const check = selfCheck && !this.#selfChecked
     if (check) this.#selfChecked = true
     const { bosTokenId } = this.#parts.pool.description
+    const unread = new UnreadCounts()
     try {
-      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings), scorer, {
+      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings, unread), scorer, {
         batchTokens,
         onError,
         skipLong: this.onLong === 'skip',
@@ -312,6 +319,9 @@ export class RewardModel implements Disposable {
         ...(drain && { drain }),
       })
     } finally {
+      // A program may score rows in memory one at a time: it is told of each key once. A stream is a run of its own.
+      const message = unread.message(source.name, selfCheck ? undefined : this.#told)
+      if (message !== undefined) this.#options.onWarning(message)
       signal?.removeEventListener('abort', abort)
       cancel.cancel() // an early end leaves batches in the engine's queue
       if (cache !== undefined) {

@@ -51,14 +51,14 @@ export function contentText({ content }: Message): string {
 /** True when there is nothing to score: only white space, and no tool call or reasoning either. */
 export function isBlank(text: string | readonly Message[]): boolean {
   if (typeof text === 'string') return text.trim() === ''
-  return text.every((message) => contentText(message).trim() === '' && !saysMore(message))
+  return text.every((message) => contentText(message).trim() === '' && !says(message))
 }
 
 /** Keys of a message that are part of what it says; other keys say who speaks or what is answered. */
 const SAYING = ['tool_calls', 'function_call', 'reasoning_content', 'reasoning', 'thinking']
 
 /** Whether a turn says something besides its content. */
-function saysMore(message: Message): boolean {
+export function says(message: Message): boolean {
   return SAYING.some((key) => {
     const value = message[key]
     if (typeof value === 'string') return value.trim() !== ''

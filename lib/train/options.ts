@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import type { OnLong } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
+import { ROWS_OPTIONS, type RowsOption } from '../data/shapes/names.js'
 import { checkSetName, type TrainData } from '../data/sources.js'
 import type { DeviceName, DType } from '../native/device.js'
 import {
@@ -17,7 +18,7 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../models/reward-model.js'
+import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS } from '../models/reward-model.js'
 import { SCHEDULES, type Schedule } from './schedule.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
@@ -102,6 +103,10 @@ export interface TrainConduct {
   head?: string | Float32Array
   /** Data sets by name, evaluated during training. Defaults to none. */
   evaluation: Record<string, TrainData>
+  /** The shape of the rows of every data set; `auto` tells it by each row's keys, docs/formats.md lists them. Defaults to 'auto'. */
+  rows: RowsOption
+  /** A bad row ends the run before its first step, or is counted and left out. Defaults to 'stop'. */
+  onError: 'stop' | 'skip'
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU. Defaults to 'auto'. */
   device: 'auto' | DeviceName
   /** Compute activations again in the backward pass instead of keeping them: less memory, about a third more time. Defaults to false. */
@@ -298,6 +303,8 @@ function resolveConduct(options: TrainOptions): TrainConduct {
   const conduct = {
     resume: options.resume ?? false,
     evaluation: options.evaluation ?? {},
+    rows: options.rows ?? 'auto',
+    onError: options.onError ?? 'stop',
     device: options.device ?? 'auto',
     recompute: options.recompute ?? false,
     checkpointSteps: options.checkpointSteps ?? 0,
@@ -314,6 +321,8 @@ function resolveConduct(options: TrainOptions): TrainConduct {
     throw invalidArgument('head', 'a path or a Float32Array', head)
   checkObject('evaluation', conduct.evaluation)
   for (const name of Object.keys(conduct.evaluation)) checkSetName(name)
+  checkOneOf('rows', conduct.rows, ROWS_OPTIONS)
+  checkOneOf('onError', conduct.onError, ON_ERROR)
   checkOneOf('device', conduct.device, DEVICES)
   checkBoolean('recompute', conduct.recompute)
   checkInteger('checkpointSteps', conduct.checkpointSteps, 0)

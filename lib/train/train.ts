@@ -91,8 +91,11 @@ class Run {
     const { conduct } = options
     this.#model = model
     this.#options = options
-    this.#source = sourceOf(data)
-    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [name, sourceOf(rows)])
+    this.#source = sourceOf(data, conduct.rows)
+    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [
+      name,
+      sourceOf(rows, conduct.rows),
+    ])
     const pathOf = (rows: TrainData) => (typeof rows === 'string' && rows !== '-' ? resolve(rows) : null)
     this.#paths = {
       model,
@@ -254,9 +257,11 @@ class Run {
 
   async #loadSets(pool: EncodePool, encoder: RowEncoder, encoding: EncodeSettings) {
     const { settings, conduct } = this.#options
-    const { signal } = conduct
+    const { onError, onWarning, signal } = conduct
     const checks = {
       single: settings.kind === 'sft',
+      onError,
+      onWarning,
       ...(encoder.bosTokenId === undefined ? {} : { bosTokenId: encoder.bosTokenId }),
       ...(encoder.eosTokenId === undefined ? {} : { eosTokenId: encoder.eosTokenId }),
       ...(encoder.terminator === undefined ? {} : { terminator: encoder.terminator }),
@@ -362,6 +367,8 @@ class Run {
         template: ['auto', 'default', 'none'].includes(template) ? template : resolve(template),
         ...(typeof conduct.head === 'string' ? { head: resolve(conduct.head) } : {}),
         device: conduct.device,
+        rows: conduct.rows,
+        onError: conduct.onError,
         recompute: conduct.recompute,
         checkpointSteps: conduct.checkpointSteps,
       },

@@ -3,7 +3,7 @@
  * language or in another domain.
  */
 import type { PairRow } from '../../../lib/data/rows.js'
-import { parseRow } from '../../../lib/data/rows.js'
+import { parseRow } from '../../../lib/data/parse-row.js'
 import { ImplexError } from '../../../lib/core/errors.js'
 import { Random } from '../../../lib/core/random.js'
 import { inFile, readRows } from '../read-rows.js'

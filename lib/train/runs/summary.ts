@@ -21,6 +21,8 @@ export interface TrainSummary {
   /** Where the explicit head came from. */
   head: 'given' | 'checkpoint' | 'random' | null
   pairs: number
+  /** Bad rows that were left out (`onError: 'skip'`). */
+  errors: number
   skipped: number
   truncated: number
   epochs: number
@@ -60,13 +62,14 @@ export async function summarise(parts: {
   cacheMisses: number
 }): Promise<TrainSummary> {
   const { folder, settings, position, data, opened, memory } = parts
-  const { pairs, skipped, truncated } = data
+  const { pairs, errors, skipped, truncated } = data
   return {
     kind: settings.kind,
     model: parts.model,
     template: parts.templateSource,
     head: parts.head ?? null,
     pairs: pairs.length,
+    errors,
     skipped,
     truncated,
     epochs: settings.epochs,

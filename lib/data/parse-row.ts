@@ -1,0 +1,155 @@
+/**
+ * A row as a user has it, from JSON or from a program, brought into the one form: RowGroup.
+ */
+import { describe, isPlainObject } from '../core/arguments.js'
+import type { TemplateInputs } from '../text/messages.js'
+import { Float, parseJson } from '../text/parse-json.js'
+import { isPlainly, numberText } from './number-text.js'
+import { RowFields } from './row-fields.js'
+import { type RowGroup, type RowPlace, rowError } from './rows.js'
+import type { RowShapeName, RowsOption } from './shapes/names.js'
+import type { ShapedRow } from './shapes/shape.js'
+import { planOf, shapeOf } from './shapes/table.js'
+import { join, splitConversations, withSystem } from './turns.js'
+
+/** Names that are arguments of transformers' apply_chat_template, or its own variables: a row cannot set them. */
+const RESERVED = (
+  'messages conversation add_generation_prompt continue_final_message chat_template tokenize padding truncation max_length return_tensors ' +
+  'return_dict return_assistant_tokens_mask tokenizer_kwargs'
+).split(' ')
+
+/** Checks a row and brings it into the one form. Throws ERR_ROW_INVALID naming line and field. */
+export function parseRow(value: unknown, index: number, line?: number, rows: RowsOption = 'auto'): RowGroup {
+  return read(value, placeOf(index, line), rows === 'auto' ? undefined : rows).group
+}
+
+/** A row from its text. Numbers that a template may print, and the id, keep their digits. */
+export function parseRowText(text: string, index: number, line?: number, shape?: RowShapeName): RowGroup {
+  const place = placeOf(index, line)
+  const { group, exact } = read(parsed(text, place), place, shape)
+  const whole = exact ? read(parseJson(text), place, shape).group : group
+  return typeof group.id === 'number' ? { ...whole, ...exactId(text, group.id) } : whole
+}
+
+function placeOf(index: number, line: number | undefined): RowPlace {
+  return line === undefined ? { index } : { index, line }
+}
+
+function parsed(text: string, place: RowPlace): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, place, error)
+  }
+}
+
+/** `exact`: the row has values whose numbers must not be rounded, so that a plain JSON.parse is not enough. */
+function read(value: unknown, place: RowPlace, name: RowShapeName | undefined): { group: RowGroup; exact: boolean } {
+  if (!isPlainObject(value)) {
+    throw rowError('ERR_ROW_INVALID', `a row must be a JSON object, not ${describe(value)}`, place)
+  }
+  const row = value instanceof Map ? (Object.fromEntries(value) as Record<string, unknown>) : value
+  const fields = new RowFields(row, place)
+  const extras = extrasOf(fields)
+  const plan = planOf(row)
+  const shape = shapeOf(fields, plan, name)
+  for (const key of plan.media) refuseMedia(fields, key)
+  const shaped = shape.read(fields)
+  const unread = plan.unread(shape)
+  const inputs = inputsOf(fields, shaped)
+  return {
+    group: {
+      ...place,
+      ...extras,
+      shape: shaped.shape,
+      ...conversation(fields, shaped, shape.keys),
+      ...(inputs === undefined ? {} : { inputs }),
+      ...(unread.length === 0 ? {} : { unread }),
+    },
+    exact: fields.exact,
+  }
+}
+
+function extrasOf(fields: RowFields): Pick<RowGroup, 'id' | 'margin'> {
+  const { id } = fields.row
+  const extras: Pick<RowGroup, 'id' | 'margin'> = {}
+  if (id !== undefined && id !== null) {
+    if (typeof id === 'string' || typeof id === 'bigint') extras.id = id
+    else if (id instanceof Float || typeof id === 'number') extras.id = fields.numberOf(id, 'id')
+    else throw fields.fail(`"id" must be a string or a number, not ${describe(id)}`)
+  }
+  if (fields.has('margin')) extras.margin = fields.number('margin')
+  return extras
+}
+
+function conversation(fields: RowFields, { prompt, responses }: ShapedRow, keys: readonly string[]) {
+  const names = keys.slice(-2).map((key) => `"${key}"`)
+  const turns =
+    prompt === undefined
+      ? splitConversations(responses as Exclude<(typeof responses)[number], string>[], names.join(' and '), fields)
+      : join(prompt, responses, fields)
+  const system = fields.optionalString('system')
+  return system === undefined ? turns : withSystem(turns, system, fields)
+}
+
+function inputsOf(fields: RowFields, { tools: own }: ShapedRow): TemplateInputs | undefined {
+  const tools = toolsOf(fields, own ?? fields.row.tools)
+  const documents = fields.has('documents') ? objects(fields, fields.row.documents, 'documents') : undefined
+  const chatTemplateKwargs = kwargsOf(fields)
+  if (tools === undefined && documents === undefined && chatTemplateKwargs === undefined) return undefined
+  return {
+    ...(tools === undefined ? {} : { tools }),
+    ...(documents === undefined ? {} : { documents }),
+    ...(chatTemplateKwargs === undefined ? {} : { chatTemplateKwargs }),
+  }
+}
+
+/** A list, or its JSON text, as TRL takes both. */
+function toolsOf(fields: RowFields, value: unknown): unknown[] | undefined {
+  if (value === undefined || value === null || value === '') return undefined
+  if (typeof value !== 'string') return objects(fields, value, 'tools')
+  let list: unknown
+  try {
+    list = parseJson(value)
+  } catch (error) {
+    throw fields.fail(`"tools" is a text, but not valid JSON: ${(error as Error).message}`)
+  }
+  return objects(fields, list, 'tools')
+}
+
+function objects(fields: RowFields, value: unknown, field: string): unknown[] {
+  if (!Array.isArray(value)) throw fields.fail(`"${field}" must be a list of objects, not ${describe(value)}`)
+  for (const [i, one] of value.entries()) {
+    if (!isPlainObject(one)) throw fields.fail(`"${field}[${i}]" must be an object, not ${describe(one)}`)
+  }
+  return fields.json(value, field) as unknown[]
+}
+
+function kwargsOf(fields: RowFields): Record<string, unknown> | undefined {
+  if (!fields.has('chat_template_kwargs')) return undefined
+  const value = fields.row.chat_template_kwargs
+  if (!isPlainObject(value)) throw fields.fail(`"chat_template_kwargs" must be an object, not ${describe(value)}`)
+  const entries = (value instanceof Map ? [...value] : Object.entries(value)).filter(
+    ([, one]) => one !== null && one !== undefined,
+  ) as [string, unknown][]
+  const reserved = entries.find(([key]) => RESERVED.includes(key))
+  if (reserved !== undefined) {
+    throw fields.fail(`"chat_template_kwargs.${reserved[0]}" is no variable of a template; leave it out`)
+  }
+  if (entries.length === 0) return undefined
+  return fields.json(Object.fromEntries(entries), 'chat_template_kwargs') as Record<string, unknown>
+}
+
+function refuseMedia(fields: RowFields, key: string): void {
+  const value = fields.row[key]
+  if (value === '' || (Array.isArray(value) && value.length === 0)) return
+  throw fields.fail(`"${key}" is not empty: pictures and sound cannot be read; leave such rows or the key out`)
+}
+
+/** A number as id, with the digits that the text has. */
+function exactId(text: string, id: number): Pick<RowGroup, 'id' | 'idText'> {
+  if (isPlainly(text, 'id', id)) return { id }
+  const digits = numberText(text, 'id') ?? String(id)
+  if (/^-?\d+$/.test(digits) && !Number.isSafeInteger(id)) return { id: BigInt(digits) }
+  return digits === String(id) ? { id } : { id, idText: digits }
+}
