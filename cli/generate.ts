@@ -5,10 +5,11 @@ import { type FileHandle, open } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { readJsonl } from '../lib/data/jsonl.js'
-import { rowError, type Text } from '../lib/data/rows.js'
+import { parsePromptText } from '../lib/data/parse-row.js'
+import type { Prompt } from '../lib/data/rows.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import type { DeviceName, DType } from '../lib/native/device.js'
 import { LanguageModel } from '../lib/models/language-model.js'
-import { isPlainObject } from '../lib/core/arguments.js'
 import { DEVICES, DTYPES } from '../lib/models/reward-model.js'
 import { EXIT, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
@@ -19,6 +20,7 @@ interface GenerateFlags {
   model: string
   prompt?: string[]
   data?: string
+  rows?: RowsOption
   out?: string
   maxNewTokens?: number
   temperature?: number
@@ -40,6 +42,7 @@ export function addGenerate(program: Command, finish: (status: number) => void):
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
     .option('--prompt <text...>', 'prompts')
     .option('--data <file>', 'JSON Lines whose "prompt" is continued; - for standard input')
+    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--out <file>', 'write the lines there (default: standard output)')
     .option('--max-new-tokens <n>', 'most tokens for a sequence (default: 256)', integer(1))
     .option('--temperature <number>', '0 takes the most probable token (default: 1)', notNegative)
@@ -69,8 +72,8 @@ async function run(flags: GenerateFlags): Promise<number> {
   }
   using interrupt = new Interrupt('stopping')
   const { signal } = interrupt
-  const { model: path, template, device, dtype, data, out, prompt, ...rest } = flags
-  const prompts = data === undefined ? prompt! : await readPrompts(data)
+  const { model: path, template, device, dtype, data, rows, out, prompt, ...rest } = flags
+  const prompts = data === undefined ? prompt! : await readPrompts(data, rows)
   using model = await LanguageModel.open(path, { ...defined({ template, device, dtype }), signal })
   const handle = out === undefined ? undefined : await openOut(out)
   try {
@@ -90,30 +93,15 @@ async function run(flags: GenerateFlags): Promise<number> {
   return EXIT.done
 }
 
-async function readPrompts(file: string): Promise<Text[]> {
-  const prompts: Text[] = []
+async function readPrompts(file: string, shape: RowsOption | undefined): Promise<Prompt[]> {
+  const prompts: Prompt[] = []
   for await (const rows of readJsonl(file).chunks()) {
     for (const row of rows) {
       if (row.error !== undefined) throw row.error
-      let value: unknown
-      try {
-        value = JSON.parse(row.text ?? '')
-      } catch (error) {
-        throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, row, error)
-      }
-      const prompt = isPlainObject(value) ? value.prompt : undefined
-      if (!isText(prompt)) throw rowError('ERR_ROW_INVALID', '"prompt" must be a string or a list of messages', row)
-      prompts.push(prompt)
+      prompts.push(parsePromptText(row.text ?? '', row.index, row.line, shape))
     }
   }
   return prompts
-}
-
-function isText(value: unknown): value is Text {
-  if (typeof value === 'string') return true
-  const message = (one: unknown) =>
-    isPlainObject(one) && typeof one.role === 'string' && typeof one.content === 'string'
-  return Array.isArray(value) && value.length > 0 && value.every(message)
 }
 
 async function openOut(path: string): Promise<FileHandle> {

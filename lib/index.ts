@@ -3,7 +3,7 @@
  */
 export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
 export type { OnLong, RewardKind } from './data/encode.js'
-export type { GroupRow, PairRow, Row, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
+export type { GroupRow, PairRow, Prompt, Row, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
 export { parseRow } from './data/parse-row.js'
 export type { RowShapeName, RowsOption } from './data/shapes/names.js'
 export type { ScoredRow } from './data/score-rows.js'

@@ -10,7 +10,7 @@ import type { RowEncoder } from '../text/text-encoder.js'
 import { parseRowText } from './parse-row.js'
 import { idOf, type RowGroup, rowError } from './rows.js'
 import type { RowShapeName } from './shapes/names.js'
-import { unreadOf } from './unread.js'
+import { shown } from './unread.js'
 
 export type RewardKind = 'explicit' | 'implicit' | 'generative'
 
@@ -43,7 +43,7 @@ export interface EncodedRow {
   texts?: string[][]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
-  /** What of the row nobody reads: see unreadOf. */
+  /** What of the row nobody reads: see `shown`. */
   unread?: readonly string[]
   /** The row cannot be scored; prompt and responses are empty. */
   error?: ImplexError
@@ -80,11 +80,11 @@ export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: Encod
   }
 }
 
-function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSettings): EncodedRow {
+function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSettings): EncodedRow {
+  const group = shown(whole, { templateSource: encoder.templateSource, kind: settings.kind })
   group.responses.forEach((response, k) => {
     if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
   })
-  const unread = unreadOf(group, { templateSource: encoder.templateSource, kind: settings.kind })
   const sequences =
     settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group)
   const longest = longestOf(sequences.responses)
@@ -102,7 +102,7 @@ function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSetti
     ...(group.margin === undefined ? {} : { margin: group.margin }),
     ...sequences,
     ...(truncated ? { truncated } : {}),
-    ...(unread === undefined ? {} : { unread }),
+    ...(group.unread === undefined ? {} : { unread: group.unread }),
     ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }

@@ -2,11 +2,11 @@
  * A row as a user has it, from JSON or from a program, brought into the one form: RowGroup.
  */
 import { describe, isPlainObject } from '../core/arguments.js'
-import type { TemplateInputs } from '../text/messages.js'
-import { Float, parseJson } from '../text/parse-json.js'
+import type { Message, TemplateInputs } from '../text/messages.js'
+import { Float, parseJson } from '../core/parse-json.js'
 import { isPlainly, numberText } from './number-text.js'
 import { RowFields } from './row-fields.js'
-import { type RowGroup, type RowPlace, rowError } from './rows.js'
+import { type Prompt, type RowGroup, type RowPlace, rowError } from './rows.js'
 import type { RowShapeName, RowsOption } from './shapes/names.js'
 import type { ShapedRow } from './shapes/shape.js'
 import { planOf, shapeOf } from './shapes/table.js'
@@ -31,6 +31,38 @@ export function parseRowText(text: string, index: number, line?: number, shape?:
   return typeof group.id === 'number' ? { ...whole, ...exactId(text, group.id) } : whole
 }
 
+/**
+ * What a row asks, for generation: `prompt`, or `messages` that end with another's turn than the assistant's, or the prompt of a row that
+ * has responses too, which are left alone.
+ */
+export function parsePrompt(value: unknown, index: number, line?: number, rows: RowsOption = 'auto'): Prompt {
+  const place = placeOf(index, line)
+  const fields = new RowFields(objectOf(value, place), place)
+  const key = fields.has('prompt') ? 'prompt' : 'messages'
+  if (rows !== 'auto' || !fields.has(key) || (key === 'messages' && fields.has('rejected_response'))) {
+    const { prompt, inputs } = parseRow(value, index, line, rows)
+    return { prompt, ...(inputs === undefined ? {} : { inputs }) }
+  }
+  for (const medium of planOf(fields.row).media) refuseMedia(fields, medium)
+  const prompt = key === 'prompt' ? fields.text(key) : fields.messages(key)
+  if (key === 'messages' && (prompt.at(-1) as Message).role === 'assistant') {
+    throw fields.fail('"messages" ends with the assistant\'s turn, so nothing is left to be said; give "prompt"')
+  }
+  const system = fields.optionalString('system')
+  const inputs = inputsOf(fields)
+  return {
+    prompt: system === undefined ? prompt : withSystem({ prompt, responses: [] }, system, fields).prompt,
+    ...(inputs === undefined ? {} : { inputs }),
+  }
+}
+
+/** A prompt of a row's text, the numbers in it kept as a template may print them. */
+export function parsePromptText(text: string, index: number, line?: number, rows: RowsOption = 'auto'): Prompt {
+  const prompt = parsePrompt(parsed(text, placeOf(index, line)), index, line, rows)
+  const plain = typeof prompt.prompt === 'string' && prompt.inputs === undefined
+  return plain ? prompt : parsePrompt(parseJson(text), index, line, rows)
+}
+
 function placeOf(index: number, line: number | undefined): RowPlace {
   return line === undefined ? { index } : { index, line }
 }
@@ -45,18 +77,14 @@ function parsed(text: string, place: RowPlace): unknown {
 
 /** `exact`: the row has values whose numbers must not be rounded, so that a plain JSON.parse is not enough. */
 function read(value: unknown, place: RowPlace, name: RowShapeName | undefined): { group: RowGroup; exact: boolean } {
-  if (!isPlainObject(value)) {
-    throw rowError('ERR_ROW_INVALID', `a row must be a JSON object, not ${describe(value)}`, place)
-  }
-  const row = value instanceof Map ? (Object.fromEntries(value) as Record<string, unknown>) : value
-  const fields = new RowFields(row, place)
+  const fields = new RowFields(objectOf(value, place), place)
   const extras = extrasOf(fields)
-  const plan = planOf(row)
+  const plan = planOf(fields.row)
   const shape = shapeOf(fields, plan, name)
   for (const key of plan.media) refuseMedia(fields, key)
   const shaped = shape.read(fields)
   const unread = plan.unread(shape)
-  const inputs = inputsOf(fields, shaped)
+  const inputs = inputsOf(fields, shaped.tools)
   return {
     group: {
       ...place,
@@ -68,6 +96,13 @@ function read(value: unknown, place: RowPlace, name: RowShapeName | undefined): 
     },
     exact: fields.exact,
   }
+}
+
+function objectOf(value: unknown, place: RowPlace): Record<string, unknown> {
+  if (!isPlainObject(value)) {
+    throw rowError('ERR_ROW_INVALID', `a row must be a JSON object, not ${describe(value)}`, place)
+  }
+  return value instanceof Map ? (Object.fromEntries(value) as Record<string, unknown>) : value
 }
 
 function extrasOf(fields: RowFields): Pick<RowGroup, 'id' | 'margin'> {
@@ -92,15 +127,18 @@ function conversation(fields: RowFields, { prompt, responses }: ShapedRow, keys:
   return system === undefined ? turns : withSystem(turns, system, fields)
 }
 
-function inputsOf(fields: RowFields, { tools: own }: ShapedRow): TemplateInputs | undefined {
-  const tools = toolsOf(fields, own ?? fields.row.tools)
-  const documents = fields.has('documents') ? objects(fields, fields.row.documents, 'documents') : undefined
-  const chatTemplateKwargs = kwargsOf(fields)
-  if (tools === undefined && documents === undefined && chatTemplateKwargs === undefined) return undefined
+/** Of chat_template_kwargs, `tools` and `documents` take the place of the row's own, as in TRL. */
+function inputsOf(fields: RowFields, own?: unknown): TemplateInputs | undefined {
+  const { tools: toolsThere, documents: documentsThere, ...variables } = kwargsOf(fields)
+  const tools = toolsOf(fields, toolsThere ?? own ?? fields.row.tools)
+  const given = documentsThere ?? fields.row.documents ?? undefined
+  const documents = given === undefined ? undefined : objects(fields, given, 'documents')
+  const hasVariables = Object.keys(variables).length > 0
+  if (tools === undefined && documents === undefined && !hasVariables) return undefined
   return {
     ...(tools === undefined ? {} : { tools }),
     ...(documents === undefined ? {} : { documents }),
-    ...(chatTemplateKwargs === undefined ? {} : { chatTemplateKwargs }),
+    ...(hasVariables ? { variables } : {}),
   }
 }
 
@@ -125,8 +163,8 @@ function objects(fields: RowFields, value: unknown, field: string): unknown[] {
   return fields.json(value, field) as unknown[]
 }
 
-function kwargsOf(fields: RowFields): Record<string, unknown> | undefined {
-  if (!fields.has('chat_template_kwargs')) return undefined
+function kwargsOf(fields: RowFields): Record<string, unknown> {
+  if (!fields.has('chat_template_kwargs')) return {}
   const value = fields.row.chat_template_kwargs
   if (!isPlainObject(value)) throw fields.fail(`"chat_template_kwargs" must be an object, not ${describe(value)}`)
   const entries = (value instanceof Map ? [...value] : Object.entries(value)).filter(
@@ -136,7 +174,6 @@ function kwargsOf(fields: RowFields): Record<string, unknown> | undefined {
   if (reserved !== undefined) {
     throw fields.fail(`"chat_template_kwargs.${reserved[0]}" is no variable of a template; leave it out`)
   }
-  if (entries.length === 0) return undefined
   return fields.json(Object.fromEntries(entries), 'chat_template_kwargs') as Record<string, unknown>
 }
 

@@ -6,7 +6,7 @@ import { describe, isPlainObject } from '../core/arguments.js'
 import type { ImplexError } from '../core/errors.js'
 import type { Message, TextPart } from '../text/messages.js'
 import { says } from '../text/messages.js'
-import { Float } from '../text/parse-json.js'
+import { Float } from '../core/parse-json.js'
 import { type RowPlace, rowError, type Text } from './rows.js'
 
 /** How deep a value that a template is given may be nested. */

@@ -56,6 +56,9 @@ export interface RowGroup {
   unread?: readonly string[]
 }
 
+/** What is to be continued, with what the template is given besides messages. */
+export type Prompt = Pick<RowGroup, 'prompt' | 'inputs'>
+
 /** A row as it comes from a source, before it is understood: text (a line of JSON), or a value, or an error of the source itself. */
 export interface SourceRow {
   index: number

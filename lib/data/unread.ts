@@ -2,8 +2,8 @@
  * What of rows is given to nothing: keys that no shape reads, and fields of messages where only their text is shown. Counted over a run
  * and told once, so that nothing is left out in silence.
  */
-import { contentText, otherKeys } from '../text/messages.js'
-import { type RowGroup, rowError } from './rows.js'
+import { contentText, isBlank, type Message, otherKeys } from '../text/messages.js'
+import { type RowGroup, rowError, type Text } from './rows.js'
 
 /** Who shows whole messages: a chat template does; the default one, none at all, and a verification prompt show texts. */
 export interface Reader {
@@ -12,28 +12,32 @@ export interface Reader {
 }
 
 /**
- * Names of what nobody reads of a row; undefined for nothing.
- * @throws ImplexError when a response says nothing but what is not shown
+ * A group as its reader shows it, with the names in `unread` of all that it leaves out.
+ * @throws ImplexError when a response says nothing but what is left out
  */
-export function unreadOf(group: RowGroup, { templateSource, kind }: Reader): readonly string[] | undefined {
+export function shown(group: RowGroup, { templateSource, kind }: Reader): RowGroup {
   const whole = kind !== 'generative' && (templateSource === 'checkpoint' || templateSource === 'file')
-  if (whole || (group.inputs === undefined && !hasMessages(group))) return group.unread
-  const names = new Set(group.unread)
-  for (const name of ['tools', 'documents', 'chatTemplateKwargs'] as const) {
-    if (group.inputs?.[name] !== undefined) names.add(name === 'chatTemplateKwargs' ? 'chat_template_kwargs' : name)
+  const { inputs, unread, ...rest } = group
+  if (whole || (inputs === undefined && !hasMessages(group))) return group
+  const names = new Set(unread)
+  for (const name of ['tools', 'documents', 'variables'] as const) {
+    if (inputs?.[name] !== undefined) names.add(name === 'variables' ? 'chat_template_kwargs' : name)
   }
-  for (const text of [group.prompt, ...group.responses]) {
-    if (typeof text === 'string') continue
+  const textsOnly = (text: Text): Text => {
+    if (typeof text === 'string') return text
     for (const message of text) for (const key of otherKeys(message)) names.add(`${key} (of messages)`)
+    return text.map((message) => ({ role: message.role, content: contentText(message) }))
   }
-  for (const response of group.responses) {
-    if (typeof response === 'string' || response.some((message) => contentText(message).trim() !== '')) continue
-    const where = kind === 'generative' ? 'a verification prompt' : `template "${templateSource}"`
-    const keys = response.flatMap(otherKeys)
+  const prompt = textsOnly(group.prompt)
+  const responses = group.responses.map((response) => {
+    const texts = textsOnly(response)
+    if (!isBlank(texts) || isBlank(response)) return texts
+    const keys = (response as Message[]).flatMap(otherKeys)
+    const where = kind === 'generative' ? 'a verification prompt' : `the template "${templateSource}"`
     const what = `a response has no text, only ${keys.join(', ')}, which ${where} does not show; give a chat template that does`
     throw rowError('ERR_RESPONSE_EMPTY', what, group)
-  }
-  return names.size === 0 ? undefined : [...names]
+  })
+  return { ...rest, prompt, responses, ...(names.size === 0 ? {} : { unread: [...names] }) }
 }
 
 function hasMessages({ prompt, responses }: RowGroup): boolean {

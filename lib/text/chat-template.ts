@@ -3,6 +3,7 @@
  */
 import { Environment, Interpreter, Template } from '@huggingface/jinja'
 import { ImplexError } from '../core/errors.js'
+import { Float } from '../core/parse-json.js'
 import type { Message, TemplateInputs } from './messages.js'
 import { redirectStrips, stripFunctions } from './python-strip.js'
 import { strftime } from './strftime.js'
@@ -54,13 +55,13 @@ export class ChatTemplate {
   private environment(
     messages: readonly Message[],
     addGenerationPrompt: boolean,
-    { tools, documents, chatTemplateKwargs }: TemplateInputs,
+    { tools, documents, variables }: TemplateInputs,
   ): Environment {
     const environment = new Environment(this.globals)
-    if (tools !== undefined) environment.set('tools', tools)
-    if (documents !== undefined) environment.set('documents', documents)
-    for (const [name, value] of Object.entries(chatTemplateKwargs ?? {})) environment.set(name, value)
-    environment.set('messages', messages)
+    if (tools !== undefined) environment.set('tools', plain(tools))
+    if (documents !== undefined) environment.set('documents', plain(documents))
+    for (const [name, value] of Object.entries(variables ?? {})) environment.set(name, plain(value))
+    environment.set('messages', plain(messages))
     environment.set('add_generation_prompt', addGenerationPrompt)
     return environment
   }
@@ -97,6 +98,16 @@ export class ChatTemplate {
   private error(what: string, cause: unknown): ImplexError {
     return new ImplexError('ERR_TEMPLATE_INVALID', `chat template ${this.options.origin} ${what}`, { cause })
   }
+}
+
+/** The library knows neither a float with an integral value nor an integer beyond 2^53 nor a Map. */
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (value instanceof Float) return value.value
+  if (Array.isArray(value)) return value.map(plain)
+  const entries = value instanceof Map ? [...value] : Object.entries(value)
+  return Object.fromEntries(entries.map(([key, one]) => [String(key), plain(one)]))
 }
 
 /** What raise_exception throws: the template's own verdict on a conversation. */

@@ -3,7 +3,7 @@
  * or as messages become one conversation.
  */
 import { ImplexError } from '../core/errors.js'
-import { Float } from './parse-json.js'
+import { Float } from '../core/parse-json.js'
 
 /** A part of a message whose content is a list. Only parts of text can be read. */
 export interface TextPart {
@@ -29,7 +29,7 @@ export interface TemplateInputs {
   /** The template's variable `documents`. */
   readonly documents?: readonly unknown[]
   /** Further variables of the template, by name. They override those of the same name. */
-  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>
+  readonly variables?: Readonly<Record<string, unknown>>
 }
 
 /** A prompt as messages: plain text is one user turn. */

@@ -3,7 +3,7 @@
  */
 import { describe, isPlainObject } from '../../core/arguments.js'
 import type { Message } from '../../text/messages.js'
-import { parseJson } from '../../text/parse-json.js'
+import { parseJson } from '../../core/parse-json.js'
 import type { RowFields } from '../row-fields.js'
 import { assistant, type RowShape, user } from './shape.js'
 
