@@ -21,10 +21,10 @@ export function numberText(json: string, key: string): string | undefined {
   return found
 }
 
-/** Whether `json` plainly has the value as JavaScript writes it: one such key, and these digits. */
+/** Whether `json` plainly has the value as JavaScript writes it: one such key, or the first of all, and these digits. */
 export function isPlainly(json: string, key: string, value: number): boolean {
   const at = json.indexOf(`"${key}"`)
-  if (at < 0 || at !== json.lastIndexOf(`"${key}"`)) return false
+  if (at < 0 || (at !== 1 && at !== json.lastIndexOf(`"${key}"`))) return false
   let start = at + key.length + 2
   if (json[start] === ':') start++
   if (json[start] === ' ') start++

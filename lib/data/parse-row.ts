@@ -28,7 +28,8 @@ export function parseRowText(text: string, index: number, line?: number, shape?:
   const place = placeOf(index, line)
   const { group, exact } = read(parsed(text, place), place, shape)
   const whole = exact ? read(parseJson(text), place, shape).group : group
-  return typeof group.id === 'number' ? { ...whole, ...exactId(text, group.id) } : whole
+  if (typeof group.id === 'number' && !isPlainly(text, 'id', group.id)) Object.assign(whole, exactId(text, group.id))
+  return whole
 }
 
 /**
@@ -51,7 +52,7 @@ export function parsePrompt(value: unknown, index: number, line?: number, rows: 
   const system = fields.optionalString('system')
   const inputs = inputsOf(fields)
   return {
-    prompt: system === undefined ? prompt : withSystem({ prompt, responses: [] }, system, fields).prompt,
+    prompt: system === undefined ? prompt : withSystem(prompt, system, fields),
     ...(inputs === undefined ? {} : { inputs }),
   }
 }
@@ -78,24 +79,38 @@ function parsed(text: string, place: RowPlace): unknown {
 /** `exact`: the row has values whose numbers must not be rounded, so that a plain JSON.parse is not enough. */
 function read(value: unknown, place: RowPlace, name: RowShapeName | undefined): { group: RowGroup; exact: boolean } {
   const fields = new RowFields(objectOf(value, place), place)
-  const extras = extrasOf(fields)
   const plan = planOf(fields.row)
   const shape = shapeOf(fields, plan, name)
   for (const key of plan.media) refuseMedia(fields, key)
-  const shaped = shape.read(fields)
+  const id = idOf(fields)
+  const margin = fields.has('margin') ? fields.number('margin') : undefined
+  const shaped = (shape.name === 'pair' ? plainPair(fields.row) : undefined) ?? shape.read(fields)
+  const { prompt, responses } =
+    shaped.prompt === undefined
+      ? splitConversations(shaped.responses as Message[][], shape.keys.slice(-2), fields)
+      : join(shaped.prompt, shaped.responses, fields)
+  const group: RowGroup = { index: place.index, shape: shaped.shape, prompt, responses }
+  if (place.line !== undefined) group.line = place.line
+  if (id !== undefined) group.id = id
+  if (margin !== undefined) group.margin = margin
+  if (plan.forTemplate || shaped.tools !== undefined) addForTemplate(group, fields, shaped.tools)
   const unread = plan.unread(shape)
-  const inputs = inputsOf(fields, shaped.tools)
-  return {
-    group: {
-      ...place,
-      ...extras,
-      shape: shaped.shape,
-      ...conversation(fields, shaped, shape.keys),
-      ...(inputs === undefined ? {} : { inputs }),
-      ...(unread.length === 0 ? {} : { unread }),
-    },
-    exact: fields.exact,
-  }
+  if (unread.length > 0) group.unread = unread
+  return { group, exact: fields.exact }
+}
+
+/** Most rows are pairs of sound texts: no need to look further. */
+function plainPair({ prompt, chosen, rejected }: Readonly<Record<string, unknown>>): ShapedRow | undefined {
+  if (typeof prompt !== 'string' || typeof chosen !== 'string' || typeof rejected !== 'string') return undefined
+  if (!prompt.isWellFormed() || !chosen.isWellFormed() || !rejected.isWellFormed()) return undefined
+  return { shape: 'pair', prompt, responses: [chosen, rejected] }
+}
+
+function addForTemplate(group: RowGroup, fields: RowFields, tools: unknown): void {
+  const system = fields.optionalString('system')
+  if (system !== undefined) group.prompt = withSystem(group.prompt, system, fields)
+  const inputs = inputsOf(fields, tools)
+  if (inputs !== undefined) group.inputs = inputs
 }
 
 function objectOf(value: unknown, place: RowPlace): Record<string, unknown> {
@@ -105,26 +120,12 @@ function objectOf(value: unknown, place: RowPlace): Record<string, unknown> {
   return value instanceof Map ? (Object.fromEntries(value) as Record<string, unknown>) : value
 }
 
-function extrasOf(fields: RowFields): Pick<RowGroup, 'id' | 'margin'> {
+function idOf(fields: RowFields): RowGroup['id'] {
   const { id } = fields.row
-  const extras: Pick<RowGroup, 'id' | 'margin'> = {}
-  if (id !== undefined && id !== null) {
-    if (typeof id === 'string' || typeof id === 'bigint') extras.id = id
-    else if (id instanceof Float || typeof id === 'number') extras.id = fields.numberOf(id, 'id')
-    else throw fields.fail(`"id" must be a string or a number, not ${describe(id)}`)
-  }
-  if (fields.has('margin')) extras.margin = fields.number('margin')
-  return extras
-}
-
-function conversation(fields: RowFields, { prompt, responses }: ShapedRow, keys: readonly string[]) {
-  const names = keys.slice(-2).map((key) => `"${key}"`)
-  const turns =
-    prompt === undefined
-      ? splitConversations(responses as Exclude<(typeof responses)[number], string>[], names.join(' and '), fields)
-      : join(prompt, responses, fields)
-  const system = fields.optionalString('system')
-  return system === undefined ? turns : withSystem(turns, system, fields)
+  if (id === undefined || id === null) return undefined
+  if (typeof id === 'string' || typeof id === 'bigint') return id
+  if (id instanceof Float || typeof id === 'number') return fields.numberOf(id, 'id')
+  throw fields.fail(`"id" must be a string or a number, not ${describe(id)}`)
 }
 
 /** Of chat_template_kwargs, `tools` and `documents` take the place of the row's own, as in TRL. */
@@ -185,7 +186,6 @@ function refuseMedia(fields: RowFields, key: string): void {
 
 /** A number as id, with the digits that the text has. */
 function exactId(text: string, id: number): Pick<RowGroup, 'id' | 'idText'> {
-  if (isPlainly(text, 'id', id)) return { id }
   const digits = numberText(text, 'id') ?? String(id)
   if (/^-?\d+$/.test(digits) && !Number.isSafeInteger(id)) return { id: BigInt(digits) }
   return digits === String(id) ? { id } : { id, idText: digits }

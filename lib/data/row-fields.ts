@@ -82,7 +82,7 @@ export class RowFields {
   messagesOf(value: unknown, field: string): Message[] {
     if (!Array.isArray(value)) throw this.fail(`"${field}" must be a list of messages, not ${describe(value)}`)
     if (value.length === 0) throw this.fail(`"${field}" must hold at least one message`)
-    return value.map((message: unknown, i) => this.message(message, `${field}[${i}]`))
+    return value.map((message: unknown, i) => bareMessage(message) ?? this.message(message, `${field}[${i}]`))
   }
 
   message(value: unknown, field: string): Message {
@@ -146,4 +146,18 @@ export class RowFields {
       return this.json(Object.fromEntries(present), name) as TextPart
     })
   }
+}
+
+/** A message of role and text and nothing else, as most are; undefined for any other, which is looked at more closely. */
+function bareMessage(value: unknown): Message | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { role, content } = value as Record<string, unknown>
+  if (typeof role !== 'string' || typeof content !== 'string') return undefined
+  if (!role.isWellFormed() || !content.isWellFormed()) return undefined
+  for (const key in value) {
+    if (key === 'role' || key === 'content') continue
+    const other = (value as Record<string, unknown>)[key]
+    if (other !== null && other !== undefined) return undefined
+  }
+  return { role, content }
 }

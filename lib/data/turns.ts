@@ -36,7 +36,12 @@ export function join(prompt: Text, responses: Text[], fields: RowFields): Conver
 }
 
 /** Whole conversations: what they have in common is the prompt, up to the assistant's turn at which they part. */
-export function splitConversations(conversations: Message[][], names: string, fields: RowFields): Conversation {
+export function splitConversations(
+  conversations: Message[][],
+  keys: readonly string[],
+  fields: RowFields,
+): Conversation {
+  const names = keys.map((key) => `"${key}"`).join(' and ')
   const shared = commonTurns(conversations)
   if (shared === 0) throw fields.fail(`${names} share no first message, so there is no prompt; give "prompt"`)
   if (conversations.some((conversation) => conversation[shared]!.role !== 'assistant')) {
@@ -45,12 +50,12 @@ export function splitConversations(conversations: Message[][], names: string, fi
   return cut(conversations, shared)
 }
 
-/** With a system message first. A conversation that has the same one already stays as it is. */
-export function withSystem({ prompt, responses }: Conversation, system: string, fields: RowFields): Conversation {
+/** The prompt with a system message first. A conversation that has the same one already stays as it is. */
+export function withSystem(prompt: Text, system: string, fields: RowFields): Message[] {
   const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
   const [first] = messages
-  if (first?.role !== 'system') return { prompt: [{ role: 'system', content: system }, ...messages], responses }
-  if (contentText(first) === system) return { prompt: messages, responses }
+  if (first?.role !== 'system') return [{ role: 'system', content: system }, ...messages]
+  if (contentText(first) === system) return messages
   throw fields.fail('"system" differs from the system message that the conversation begins with; leave one of them out')
 }
 

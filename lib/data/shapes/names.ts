@@ -9,6 +9,7 @@ export const ROW_SHAPE_NAMES = [
   'lists',
   'judgebench',
   'hh-rlhf',
+  'hh-rlhf-prompt',
   'helpsteer2',
   'helpsteer3',
   'shp',

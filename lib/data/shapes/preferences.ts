@@ -5,7 +5,7 @@ import { isPlainObject } from '../../core/arguments.js'
 import type { RowFields } from '../row-fields.js'
 import type { Text } from '../rows.js'
 import { dialogue, extraIdTurns, humanAssistantTurns } from './dialogue.js'
-import { ordered, type RowShape } from './shape.js'
+import { assistant, ordered, type RowShape } from './shape.js'
 
 export const preferenceShapes: readonly RowShape[] = [
   {
@@ -19,6 +19,22 @@ export const preferenceShapes: readonly RowShape[] = [
     read: (fields) => ({ shape: 'pair', responses: [dialogue('chosen', fields), dialogue('rejected', fields)] }),
   },
   {
+    name: 'hh-rlhf-prompt',
+    keys: ['prompt', 'chosen', 'rejected'],
+    // Such a prompt may as well be meant as it is: to be so read it must be named.
+    fits: () => false,
+    leaves: ['response'],
+    meaning:
+      "as hh-rlhf, with the prompt apart and two texts as responses; only by name, for `auto` takes such a row as a pair with this text as the user's turn",
+    source: 'full-hh-rlhf',
+    read: (fields) => {
+      const prompt = humanAssistantTurns(fields.string('prompt'), true)
+      if (prompt === undefined) throw fields.fail('"prompt" is no dialogue that begins with "\\n\\nHuman:"')
+      const responses = [fields.string('chosen'), fields.string('rejected')].map((text) => [assistant(text.trim())])
+      return { shape: 'pair', prompt, responses }
+    },
+  },
+  {
     name: 'helpsteer2',
     keys: ['prompt', 'response_1', 'response_2', 'preference_strength'],
     leaves: [
@@ -28,7 +44,7 @@ export const preferenceShapes: readonly RowShape[] = [
       'all_preferences_unprocessed',
     ],
     meaning:
-      'two responses; below 0 `preference_strength` says that the first is better. "<extra_id_1>User" and "<extra_id_1>Assistant" begin turns of the prompt',
+      'two responses; below 0 `preference_strength` says that the first is better. `<extra_id_1>User` and `<extra_id_1>Assistant` begin turns of the prompt',
     source: 'HelpSteer2-Preference',
     read: (fields) => {
       const sign = -fields.number('preference_strength')

@@ -19,8 +19,10 @@ export const ROW_SHAPES: readonly RowShape[] = [
 
 const byName = new Map(ROW_SHAPES.map((shape) => [shape.name, shape]))
 
+const FOR_TEMPLATE = ['system', 'tools', 'documents', 'chat_template_kwargs']
+
 /** Keys that are read in a row of any shape. */
-const COMMON = ['id', 'margin', 'system', 'tools', 'documents', 'chat_template_kwargs']
+const COMMON = ['id', 'margin', ...FOR_TEMPLATE]
 
 /** Keys that are about the row and not part of what is asked or answered; of any shape. */
 export const BOOKKEEPING: readonly string[] = (
@@ -35,31 +37,52 @@ const MEDIA = ['image', 'images', 'video', 'videos', 'audio', 'audios']
 
 /** What rows with the same keys have in common. */
 export interface RowPlan {
+  /** Those that have values. */
+  keys: readonly string[]
   /** Shapes whose keys these are. */
   candidates: readonly RowShape[]
   /** Keys that the shape does not read, without those that need no word. */
   unread(shape: RowShape): readonly string[]
   media: readonly string[]
+  /** Whether a template is given something besides messages, or a system message. */
+  forTemplate: boolean
 }
 
 const plans = new Map<string, RowPlan>()
 const MAX_PLANS = 1000
+/** A file's rows have the same keys, mostly. */
+let last: RowPlan | undefined
 
 export function planOf(row: Readonly<Record<string, unknown>>): RowPlan {
-  let signature = ''
-  for (const key in row) if (row[key] !== null && row[key] !== undefined) signature += `${key}\0`
-  const known = plans.get(signature)
-  if (known !== undefined) return known
-  if (plans.size === MAX_PLANS) plans.clear()
-  const plan = makePlan(signature.split('\0').slice(0, -1))
-  plans.set(signature, plan)
+  if (last !== undefined && hasKeys(row, last.keys)) return last
+  const keys = Object.keys(row).filter((key) => row[key] !== null && row[key] !== undefined)
+  const signature = JSON.stringify(keys)
+  let plan = plans.get(signature)
+  if (plan === undefined) {
+    if (plans.size === MAX_PLANS) plans.clear()
+    plan = makePlan(keys)
+    plans.set(signature, plan)
+  }
+  last = plan
   return plan
+}
+
+/** Whether these are the row's keys that have values, in this order. */
+function hasKeys(row: Readonly<Record<string, unknown>>, keys: readonly string[]): boolean {
+  let i = 0
+  for (const key in row) {
+    if (row[key] === null || row[key] === undefined) continue
+    if (keys[i++] !== key) return false
+  }
+  return i === keys.length
 }
 
 function makePlan(keys: readonly string[]): RowPlan {
   const has = new Set(keys)
   const unread = new Map<RowShape, readonly string[]>()
   return {
+    keys,
+    forTemplate: FOR_TEMPLATE.some((key) => has.has(key)),
     candidates: ROW_SHAPES.filter(
       (shape) => shape.keys.every((key) => has.has(key)) && !shape.without?.some((key) => has.has(key)),
     ),
@@ -87,10 +110,11 @@ function makePlan(keys: readonly string[]): RowPlan {
 export function shapeOf(fields: RowFields, plan: RowPlan, name: RowShapeName | undefined): RowShape {
   if (name !== undefined) return byName.get(name)!
   const { candidates } = plan
-  const [only] = candidates
-  if (only !== undefined && candidates.length === 1) return only
-  const fitting = candidates.filter((shape) => shape.fits?.(fields.row) ?? true)
-  if (fitting.length === 1) return fitting[0]!
+  if (candidates.length === 1) return candidates[0]!
+  const fits = (shape: RowShape) => shape.fits?.(fields.row) ?? true
+  const first = candidates.findIndex(fits)
+  if (first >= 0 && !candidates.some((shape, i) => i > first && fits(shape))) return candidates[first]!
+  const fitting = candidates.filter(fits)
   throw fields.fail(fitting.length > 1 ? mixed(fields, fitting) : unknown(fields, candidates))
 }
 
@@ -104,8 +128,10 @@ function unknown(fields: RowFields, candidates: readonly RowShape[]): string {
     return `${keysOf(fields)} are those of ${names}, but not their values; say which it is (--rows, option rows) to see what is wrong`
   }
   const missing = (shape: RowShape) => shape.keys.filter((key) => !fields.has(key))
+  /** Of two as near, the one that most rows have. */
+  const usual = ({ name }: RowShape) => (name === 'pair' || name === 'group' ? 1 : 0)
   const near = ROW_SHAPES.filter((shape) => shape.keys.some((key) => fields.has(key)))
-    .sort((a, b) => missing(a).length - missing(b).length)
+    .sort((a, b) => missing(a).length - usual(a) - (missing(b).length - usual(b)))
     .map((shape) => {
       const lacks = missing(shape)
       if (lacks.length > 0) return `${shape.name} lacks ${quoted(lacks)}`
