@@ -1,5 +1,5 @@
 /**
- * The API's own costs around the engine: rendering, tokenising, batching, and a whole small call of score(). Uses benny; set
+ * The API's own costs around the engine: rendering, tokenizing, batching, and a whole small call of score(). Uses benny; set
  * IMPLEX_BENCH_SECONDS for the time per case (default 1) and IMPLEX_BENCH_JSON for a file to compare with bench:compare.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { ensureCheckpoint, type ModelSize } from './suites/checkpoint.js'
 import { type BenchCase, beginResult, writeResult } from './suites/result.js'
 import { allTexts, madeUpPairs } from './suites/texts.js'
 import { encodePairs } from './suites/workload.js'
-import { BatchBuilder, nativeBatch } from '../lib/data/batches.js'
+import { BatchBuilder, nativeBatch } from '../lib/data/pack.js'
 import type { EncodedRow } from '../lib/data/encode.js'
 import { kernels } from '../lib/native/kernels.js'
 import { RewardModel } from '../lib/models/reward-model.js'
@@ -62,7 +62,7 @@ const summary = await benny.suite(
   benny.add('render a prompt', () => {
     encoder.renderPrompt(next().prompt)
   }),
-  benny.add('tokenise a pair', () => {
+  benny.add('tokenize a pair', () => {
     const { prompt, chosen, rejected } = next()
     encoder.encodePrompt(prompt)
     encoder.encodeResponse(prompt, chosen)

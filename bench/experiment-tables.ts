@@ -15,12 +15,20 @@ const folder = resolve(import.meta.dirname, '..', '..', 'bench', 'results', 'exp
  * measured; `screen`: accuracies as the terminal shows them
  */
 export function experimentBlock(name: string, part: string): string {
-  const record = JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as ExperimentRecord
+  const record = JSON.parse(asToday(readFileSync(join(folder, `${name}.json`), 'utf8'))) as ExperimentRecord
   if (part === 'paper') return paperTable(record)
   if (part === 'screen') return `\`\`\`\n${screenTable(record)}\n\`\`\``
   if (part === 'tables') return record.tables.map(tableOf).join('\n\n')
   const leftOut = record.notes.filter((note) => note.endsWith('were left out.')).map((note) => `- ${note}`)
   return [source(name, record), accuracyTable(record), ...(leftOut.length > 0 ? [leftOut.join('\n')] : [])].join('\n\n')
+}
+
+/**
+ * A record keeps the command and the words of its day. The document shows the path that works now (the configurations moved from configs/ to
+ * lab/configs/) and the spelling that the program prints now. Records are evidence, so they are not edited.
+ */
+function asToday(json: string): string {
+  return json.replaceAll('"configs/', '"lab/configs/').replaceAll('normalised margin', 'normalized margin')
 }
 
 function source(name: string, record: ExperimentRecord): string {
@@ -33,7 +41,7 @@ function source(name: string, record: ExperimentRecord): string {
   )
 }
 
-/** Accuracies with their intervals, and below them the normalised margins, by shift and kind. */
+/** Accuracies with their intervals, and below them the normalized margins, by shift and kind. */
 function accuracyTable({ shifts, comparison, members }: ExperimentRecord): string {
   const kinds = [...new Set(members.map(({ kind }) => kind))]
   const cell = (kind: string, shift: string, statistic: Comparison['statistic']) => {
@@ -44,7 +52,7 @@ function accuracyTable({ shifts, comparison, members }: ExperimentRecord): strin
   }
   const rows = (['accuracy', 'normalizedMargin'] as const).flatMap((statistic) =>
     shifts.map(({ name, label }) => [
-      `${label}, ${statistic === 'accuracy' ? 'accuracy' : 'normalised margin'}`,
+      `${label}, ${statistic === 'accuracy' ? 'accuracy' : 'normalized margin'}`,
       ...kinds.map((kind) => cell(kind, name, statistic)),
     ]),
   )

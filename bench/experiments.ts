@@ -12,7 +12,7 @@ import { isAbsolute, join, relative, resolve } from 'node:path'
 import { commitOf } from './suites/commit.js'
 import type { ExperimentResult } from '../lab/experiments/result.js'
 import { nativeInfo } from '../lib/native/handles.js'
-import type { Json } from '../lib/train/runs/run-folder.js'
+import type { Json } from '../lib/core/same-run.js'
 
 const root = resolve(import.meta.dirname, '..', '..')
 const folder = join(root, 'bench', 'results', 'experiments')

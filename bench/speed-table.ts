@@ -10,7 +10,7 @@ import { markdown } from './markdown.js'
 const RESULTS = resolve(import.meta.dirname, '..', '..', 'bench', 'results')
 const RECORDS = ['peers', 'peers_avx2']
 
-/** Rows: a case and what it was held against. Columns: a record, named by its kernels. Cells: that side's median time over ours. */
+/** One row per workload and PyTorch variant, one column per record (named after its kernel set). Cells: PyTorch's median time / implex's. */
 export function speedTable(): string {
   const records = RECORDS.map((name) => JSON.parse(readFileSync(join(RESULTS, `${name}.json`), 'utf8')) as BenchResult)
   const names = new Set(records.flatMap(({ cases }) => cases.filter(isContest).map(({ name }) => name)))
@@ -19,11 +19,11 @@ export function speedTable(): string {
     const ratios = records.map(({ cases }) => cases.find((item) => item.name === name)?.values?.ratio)
     return [work, against, ...ratios.map((ratio) => (ratio === undefined ? '' : short(ratio)))]
   })
-  const head = ['', 'against', ...records.map(({ machine }) => machine.kernels)]
+  const head = ['workload', 'PyTorch variant', ...records.map(({ machine }) => machine.kernels)]
   return markdown(head, rows, 2)
 }
 
-/** A whole task against PyTorch; not a product alone, not ours against ours. */
+/** Whether the case compares a whole task with PyTorch. Single matrix products and implex against itself are left out. */
 function isContest({ name, values }: BenchCase): boolean {
   return values?.ratio !== undefined && / (plain|tuned)$/.test(name)
 }

@@ -1,17 +1,19 @@
 /**
  * `implex eval`: a reward model on named sets of preference pairs, as a table and as JSON.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_ERROR } from '../lib/data/score-rows.js'
 import { mkdirSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
-import type { OnLong, RewardKind } from '../lib/data/encode.js'
+import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
-import type { DeviceName, DType } from '../lib/native/device.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
-import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS, REWARD_KINDS, RewardModel } from '../lib/models/reward-model.js'
+import { RewardModel } from '../lib/models/reward-model.js'
 import { writeFileAtomic } from '../lib/core/atomic.js'
 import { snakeKeys } from '../lib/train/lines.js'
 import { EXIT, say } from './exit.js'
@@ -70,7 +72,7 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
     .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
     .addOption(
       choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default(

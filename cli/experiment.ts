@@ -1,6 +1,9 @@
 /**
  * `implex experiment`: the paper's experiments, one subcommand each, from flags or from a file of the same options.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_LONG } from '../lib/data/encode.js'
+import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
@@ -12,7 +15,6 @@ import { rewritesExperiment } from '../lab/experiments/rewrites/rewrites.js'
 import type { ExperimentOutcome } from '../lab/experiments/outcome.js'
 import { theoryExperiment } from '../lab/experiments/theory/theory.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../lib/models/reward-model.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { experimentTable } from '../lab/report/experiment-table.js'
 import { Interrupt } from './interrupt.js'
@@ -34,7 +36,7 @@ const RUNS: Record<ExperimentName, (options: never) => Promise<ExperimentOutcome
 export function addExperiment(program: Command, finish: (status: number) => void): void {
   const group = program
     .command('experiment')
-    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalise worse.')
+    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalize worse.')
     .usage('NAME --out RUN_DIR [options]')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
@@ -120,7 +122,7 @@ function commonOptions(command: Command): void {
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
     .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
     .option('--no-cache', 'keep no reference log-probabilities')
     .option('--quiet', 'nothing on stderr but warnings and errors')

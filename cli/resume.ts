@@ -3,9 +3,10 @@
  * the output's bytes. Only a run that agrees in all of it may go on where the lines end; the result is then that of one undisturbed run.
  */
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { type FileHandle, open, rm, stat } from 'node:fs/promises'
+import { writeFileAtomic } from '../lib/core/atomic.js'
 import type { Checkpoint } from '../lib/checkpoint/checkpoint.js'
-import { fileError, systemCode } from '../lib/core/files.js'
+import { fileError, readJsonIfPresent, systemCode } from '../lib/core/files.js'
 import { readJsonl } from '../lib/data/jsonl.js'
 import { ImplexError } from '../lib/core/errors.js'
 import { isPlainObject } from '../lib/core/arguments.js'
@@ -34,60 +35,22 @@ export function resumePath(out: string): string {
 /** The file of an unfinished run; undefined when there is none. */
 export async function readResumeFile(out: string): Promise<ResumeFile | undefined> {
   const path = resumePath(out)
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined
-    throw fileError(path, 'read', error)
-  }
-  try {
-    const value: unknown = JSON.parse(text)
-    if (isPlainObject(value) && value.format === FORMAT && typeof value.now === 'string' && isPlainObject(value.run)) {
-      return value as unknown as ResumeFile
-    }
-  } catch {
-    // Said below.
-  }
+  const value = await readJsonIfPresent(path, 'ERR_RESUME_MISMATCH', { advice: 'start anew with --force' })
+  if (value === undefined) return undefined
+  if (value.format === FORMAT && typeof value.now === 'string' && isPlainObject(value.run))
+    return value as unknown as ResumeFile
   throw new ImplexError('ERR_RESUME_MISMATCH', `${path} is damaged or of another version; start anew with --force`, {
     path,
   })
 }
 
 export async function writeResumeFile(out: string, now: Date, run: RunIdentity): Promise<void> {
-  const path = resumePath(out)
   const value: ResumeFile = { format: FORMAT, now: now.toISOString(), run }
-  try {
-    await writeFile(`${path}.tmp`, `${JSON.stringify(value, null, 2)}\n`)
-    await rename(`${path}.tmp`, path)
-  } catch (error) {
-    await rm(`${path}.tmp`, { force: true }).catch(() => {})
-    throw fileError(path, 'write', error)
-  }
+  await writeFileAtomic(resumePath(out), `${JSON.stringify(value, null, 2)}\n`)
 }
 
 export async function removeResumeFile(out: string): Promise<void> {
   await rm(resumePath(out), { force: true })
-}
-
-/** Throws ERR_RESUME_MISMATCH naming what differs. */
-export function checkSameRun(out: string, before: RunIdentity, now: RunIdentity): void {
-  const names = new Set([...Object.keys(before), ...Object.keys(now)])
-  const differences = [...names].filter((name) => before[name] !== now[name])
-  if (differences.length === 0) return
-  const list = differences.map((name) => `${name} was ${shown(before[name])}, now ${shown(now[name])}`).join('; ')
-  throw new ImplexError(
-    'ERR_RESUME_MISMATCH',
-    `${out} was begun by another run, so its lines cannot be continued: ${list}. Repeat that run's options, or start anew with --force`,
-    { path: out },
-  )
-}
-
-function shown(value: unknown): string {
-  if (value === undefined || value === null) return 'absent'
-  return typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)
-    ? `content ${value.slice(0, 12)}`
-    : JSON.stringify(value)
 }
 
 /** Cuts a partial last line off, counts the complete ones into `tally`, and opens the file to append to it. */

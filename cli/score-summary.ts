@@ -73,7 +73,7 @@ export interface ScoreSummary {
   version: string
 }
 
-export function summarise(tally: ScoreTally, model: RewardModel, seconds: number, loadSeconds: number): ScoreSummary {
+export function summarize(tally: ScoreTally, model: RewardModel, seconds: number, loadSeconds: number): ScoreSummary {
   const { metrics } = tally
   return {
     rows: tally.rows,

@@ -1,27 +1,22 @@
 /**
  * `implex score`: rows in, rewards out, in input order, in bounded memory, resumable.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_ERROR } from '../lib/data/score-rows.js'
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, rename, stat, writeFile } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import type { Command } from 'commander'
+import { writeFileAtomic } from '../lib/core/atomic.js'
 import { readHead } from '../lib/checkpoint/checkpoint.js'
 import { fileError, systemCode } from '../lib/core/files.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
-import type { OnLong, RewardKind } from '../lib/data/encode.js'
+import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
 import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
 import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
-import type { DeviceName, DType } from '../lib/native/device.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
-import {
-  DEVICES,
-  DTYPES,
-  ON_ERROR,
-  ON_LONG,
-  POOLS,
-  REWARD_KINDS,
-  RewardModel,
-  type RewardModelOptions,
-} from '../lib/models/reward-model.js'
+import { RewardModel } from '../lib/models/reward-model.js'
+import type { RewardModelOptions } from '../lib/models/reward-options.js'
 import { Lock } from '../lib/native/lock.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
@@ -29,7 +24,6 @@ import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
 import { choice, integer, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import {
-  checkSameRun,
   readResumeFile,
   removeResumeFile,
   reopenOutput,
@@ -40,7 +34,8 @@ import {
   writeResumeFile,
 } from './resume.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { describeSummary, ScoreTally, summarise } from './score-summary.js'
+import { describeSummary, ScoreTally, summarize } from './score-summary.js'
+import { checkSameRun } from '../lib/core/same-run.js'
 import { VERSION } from './version.js'
 
 interface ScoreFlags {
@@ -89,7 +84,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
     .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .addOption(
       choice('--on-long <what>', 'rows beyond the context: error, skip or truncate-prompt (default: error)', ON_LONG),
     )
@@ -136,7 +131,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   let file: FileHandle | undefined
   if (flags.out !== '-') {
     const run = resumable ? await identify(flags, model, dataFingerprint) : {}
-    if (before !== undefined) checkSameRun(flags.out, before.run, run)
+    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start anew with --force')
     file = before === undefined ? await createOutput(flags.out) : await reopenOutput(flags.out, tally)
     if (before === undefined && resumable) await writeResumeFile(flags.out, now, run)
   }
@@ -157,8 +152,10 @@ async function score(flags: ScoreFlags): Promise<number> {
     return EXIT.interrupted
   }
   if (resumable) await removeResumeFile(flags.out)
-  const summary = summarise(tally, model, seconds, loadSeconds)
-  if (flags.summary !== undefined) await writeSummary(flags.summary, `${JSON.stringify(summary, null, 2)}\n`)
+  const summary = summarize(tally, model, seconds, loadSeconds)
+  const text = `${JSON.stringify(summary, null, 2)}\n`
+  if (flags.summary === '-') await stdoutWrite()(text)
+  else if (flags.summary !== undefined) await writeFileAtomic(flags.summary, text)
   if (!flags.quiet) say(describeSummary(summary))
   return EXIT.done
 }
@@ -254,16 +251,6 @@ async function identify(flags: ScoreFlags, model: RewardModel, data: string | un
 async function createOutput(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'w')
-  } catch (error) {
-    throw fileError(path, 'write', error)
-  }
-}
-
-async function writeSummary(path: string, text: string): Promise<void> {
-  if (path === '-') return stdoutWrite()(text)
-  try {
-    await writeFile(`${path}.tmp`, text)
-    await rename(`${path}.tmp`, path)
   } catch (error) {
     throw fileError(path, 'write', error)
   }

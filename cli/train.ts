@@ -1,12 +1,15 @@
 /**
  * `implex train`: a run from flags or from a file of the same options, into a run folder, resumable.
  */
+import { POOLS } from '../lib/data/rewards.js'
+import { ON_LONG } from '../lib/data/encode.js'
+import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
+import { ON_ERROR } from '../lib/data/score-rows.js'
 import { ROWS_OPTIONS } from '../lib/data/shapes/names.js'
-import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS } from '../lib/models/reward-model.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
 import { SCHEDULES } from '../lib/train/schedule.js'
@@ -52,7 +55,7 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .option('--head <file>', "explicit: score.weight to start from (default: the checkpoint's, else random)")
     .option('--label-smoothing <number>', 'share of labels taken to be wrong (default: 0)', number)
     .option('--centering <number>', 'weight of (r+ + r-)^2 in the loss (default: 0)', number)
-    .optionsGroup('Optimisation:')
+    .optionsGroup('Optimization:')
     .option('--epochs <n>', 'passes over the data (default: 5)', integer(1))
     .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
     .option('--micro-batch-tokens <n>', 'most tokens at once (default: 4096 on the CPU)', integer(1))
@@ -78,7 +81,7 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .option('--checkpoint-steps <n>', 'steps between checkpoints (default: each epoch, or 10 minutes)', integer(0))
     .option('--log-steps <n>', 'steps between lines where stderr is no terminal', integer(1), 10)
     .option('--memory-limit <MiB>', 'refuse a run that needs more (default: what is free)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenise (default: 1)', integer(1, 64))
+    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
     .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
     .option('--no-cache', 'keep no reference log-probabilities')
     .option('--quiet', 'say nothing on stderr but warnings and errors')

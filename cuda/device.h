@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "core/entry_type.h"
 #include "gpu/platform.cuh"
 #include "gpu/values.cuh"
 #include "host/attention_schedule.h"
@@ -205,56 +206,44 @@ int32_t add_column_sums(const Call& call, float* in, int64_t rows, int64_t cols,
 // The same for a matrix of either dtype; uses the slot kPartials.
 int32_t add_column_sums_of(const Call& call, const ix_mat* in, float* out);
 
-// The operations, one file each.
-int32_t embedding(ix_device*, const ix_weight*, const int32_t*, const ix_mat*, ix_status*);
-int32_t gather_rows(ix_device*, const ix_mat*, const int32_t*, const ix_mat*, ix_status*);
-int32_t norm(ix_device*, const ix_norm*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t gemm(ix_device*, const ix_mat*, const ix_weight*, const ix_epilogue*, const ix_mat*, ix_status*);
-int32_t rope(ix_device*, const ix_batch*, const ix_rope*, const int32_t*, const ix_mat*, ix_status*);
-int32_t attention(ix_device*, const ix_batch*, const ix_attention*, const ix_mat*, const int32_t*, const ix_mat*,
-                  const ix_mat*, const ix_mat*, float*, ix_status*);
-int32_t glu(ix_device*, int32_t, const ix_mat*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t linear_logprob(ix_device*, const ix_mat*, const ix_weight*, const int32_t*, float*, float*, ix_status*);
-int32_t linear_reward(ix_device*, const ix_norm*, const ix_mat*, const float*, const int32_t*, const int32_t*, int32_t,
-                      float*, ix_status*);
-int32_t gemm_backward_input(ix_device*, const ix_mat*, const ix_weight*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t gemm_backward_weight(ix_device*, const ix_mat*, const ix_mat*, float*, float*, ix_status*);
-int32_t norm_backward(ix_device*, const ix_norm*, const ix_mat*, const ix_mat*, const ix_mat*, int32_t, float*, float*,
-                      ix_status*);
-int32_t glu_backward(ix_device*, int32_t, const ix_mat*, const ix_mat*, const ix_mat*, const ix_mat*, const ix_mat*,
-                     ix_status*);
-int32_t attention_backward(ix_device*, const ix_batch*, const ix_attention*, const ix_mat*, const int32_t*,
-                           const ix_mat*, const ix_mat*, const ix_mat*, const float*, const ix_mat*, const ix_mat*,
-                           const ix_mat*, const ix_mat*, ix_status*);
-int32_t embedding_backward(ix_device*, const int32_t*, const ix_mat*, float*, int64_t, ix_status*);
-int32_t scatter_rows(ix_device*, const ix_mat*, const int32_t*, const ix_mat*, int32_t, ix_status*);
-int32_t linear_logprob_backward(ix_device*, const ix_mat*, const ix_weight*, const int32_t*, const float*, const float*,
-                                const ix_mat*, float*, ix_status*);
-int32_t linear_reward_backward(ix_device*, const ix_norm*, const ix_mat*, const float*, const float*, const ix_mat*,
-                               float*, float*, float*, ix_status*);
-int32_t cast(ix_device*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t optimizer_step(ix_device*, const ix_optimizer*, int64_t, float*, const float*, float*, float*, ix_status*);
-int32_t sum_of_squares(ix_device*, const float*, int64_t, double*, ix_status*);
-
-// memory.cu
-int32_t alloc(ix_device*, size_t, void**, ix_status*);
-void release(ix_device*, void*);
-int32_t upload(ix_device*, void*, const void*, size_t, ix_status*);
-int32_t download(ix_device*, void*, const void*, size_t, ix_status*);
-int32_t synchronize(ix_device*, ix_status*);
-int32_t fill_zero(ix_device*, void*, size_t, ix_status*);
-// weight.cu
-int32_t weight_create(ix_device*, int32_t, int64_t, int64_t, int32_t, ix_weight**, ix_status*);
-int32_t weight_write(ix_device*, ix_weight*, int64_t, int64_t, const float*, ix_status*);
-int32_t weight_refresh(ix_device*, ix_weight*, const float*, ix_status*);
-void weight_destroy(ix_device*, ix_weight*);
-size_t weight_bytes(const ix_weight*);
-// batch.cu
-int32_t batch_create(ix_device*, const ix_segment*, int32_t, ix_batch**, ix_status*);
-void batch_destroy(ix_device*, ix_batch*);
+// The operations; backend.h has their signatures.
+EntryType<&ix_backend::alloc> alloc;
+EntryType<&ix_backend::release> release;
+EntryType<&ix_backend::upload> upload;
+EntryType<&ix_backend::download> download;
+EntryType<&ix_backend::synchronize> synchronize;
+EntryType<&ix_backend::weight_create> weight_create;
+EntryType<&ix_backend::weight_write> weight_write;
+EntryType<&ix_backend::weight_refresh> weight_refresh;
+EntryType<&ix_backend::weight_destroy> weight_destroy;
+EntryType<&ix_backend::weight_bytes> weight_bytes;
+EntryType<&ix_backend::batch_create> batch_create;
+EntryType<&ix_backend::batch_destroy> batch_destroy;
+EntryType<&ix_backend::record_begin> record_begin;
+EntryType<&ix_backend::record_end> record_end;
+EntryType<&ix_backend::embedding> embedding;
+EntryType<&ix_backend::gather_rows> gather_rows;
+EntryType<&ix_backend::norm> norm;
+EntryType<&ix_backend::gemm> gemm;
+EntryType<&ix_backend::rope> rope;
+EntryType<&ix_backend::attention> attention;
+EntryType<&ix_backend::glu> glu;
+EntryType<&ix_backend::linear_logprob> linear_logprob;
+EntryType<&ix_backend::linear_reward> linear_reward;
+EntryType<&ix_backend::gemm_backward_input> gemm_backward_input;
+EntryType<&ix_backend::gemm_backward_weight> gemm_backward_weight;
+EntryType<&ix_backend::norm_backward> norm_backward;
+EntryType<&ix_backend::glu_backward> glu_backward;
+EntryType<&ix_backend::attention_backward> attention_backward;
+EntryType<&ix_backend::embedding_backward> embedding_backward;
+EntryType<&ix_backend::scatter_rows> scatter_rows;
+EntryType<&ix_backend::linear_logprob_backward> linear_logprob_backward;
+EntryType<&ix_backend::linear_reward_backward> linear_reward_backward;
+EntryType<&ix_backend::cast> cast;
+EntryType<&ix_backend::fill_zero> fill_zero;
+EntryType<&ix_backend::optimizer_step> optimizer_step;
+EntryType<&ix_backend::sum_of_squares> sum_of_squares;
 // graph.cu
-int32_t record_begin(ix_device*, ix_status*);
-int32_t record_end(ix_device*, int32_t, ix_status*);
 void destroy_graphs(ix_device*);
 
 }  // namespace implex::cuda

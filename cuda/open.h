@@ -5,9 +5,8 @@
 
 namespace implex::cuda {
 
-int32_t open(ix_device** device, ix_status* status);
-void close(ix_device* device);
-int32_t describe(ix_device* device, char* description, size_t description_size, char* kernels, size_t kernels_size,
-                 ix_status* status);
+EntryType<&ix_backend::open> open;
+EntryType<&ix_backend::close> close;
+EntryType<&ix_backend::describe> describe;
 
 }  // namespace implex::cuda

@@ -1,6 +1,6 @@
 /**
- * The main job of `npm start`: the persona experiment on the model that comes with implex, its table, what that means, and a page of it.
- * An interrupted one goes on; a complete one is shown again.
+ * The main job of `npm start`: runs the persona experiment on the model that comes with implex, prints its table and what it means, and
+ * writes the HTML page. An interrupted experiment continues; a complete one is shown again.
  */
 import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -16,9 +16,9 @@ export const FOLDER = join(ROOT, 'runs', 'start')
 
 export interface StartOptions {
   out?: string
-  /** Lines of the result, without the newline at their end. */
+  /** Receives the result in parts, each without a final newline. */
   print: (text: string) => void
-  /** What is being done. */
+  /** Receives the name of the current stage. */
   progress: (stage: string) => void
   drain?: AbortSignal
   seeds?: number[]
@@ -31,9 +31,9 @@ export async function startExperiment({ out = FOLDER, print, progress, drain, se
     const { cpu, threads } = nativeInfo()
     print(
       wrap(
-        `Why is your language model a poor implicit reward model? One experiment of the paper of that name (arXiv 2507.07981), with a language model of ` +
-          `0.6 million parameters, on ${cpu.kernels} kernels and ${threads} thread${threads === 1 ? '' : 's'}: every kind of reward model learns to prefer ` +
-          'agreement over disagreement from 80 pairs, and is asked again in words that it has not seen.',
+        'This is one experiment from the paper "Why is Your Language Model a Poor Implicit Reward Model?" (arXiv 2507.07981). It uses a language model ' +
+          `with 0.6 million parameters, ${cpu.kernels} kernels and ${threads} thread${threads === 1 ? '' : 's'}. Every kind of reward model learns from ` +
+          '80 pairs to prefer agreement over disagreement. Then it ranks responses with words that it has not seen.',
       ),
     )
   }
@@ -54,16 +54,16 @@ ${experimentTable(result!)}
 ${meaning(result!)}
 
 The page: ${relative(process.cwd(), page)}
-${known ? `(of ${result!.date.slice(0, 10)}; remove ${relative(process.cwd(), out)} to run it again)\n` : ''}
+${known ? `(written on ${result!.date.slice(0, 10)}; remove ${relative(process.cwd(), out)} to run it again)\n` : ''}
 Next:
   npx implex experiment persona --model CHECKPOINT --out runs/mine
   npx implex score --model CHECKPOINT --kind explicit --data ROWS.jsonl
   npx implex doctor
-CHECKPOINT is a folder in Hugging Face form; README.md has the row formats.`)
+CHECKPOINT is a folder in Hugging Face format. docs/formats.md has the row formats.`)
   return true
 }
 
-/** Two lines that say what the table shows, whatever it shows. */
+/** Says in two or three sentences what the table shows. The text is made from the numbers, so it stays true for any result. */
 export function meaning({ comparison }: Pick<ExperimentResult, 'comparison'>): string {
   const of = (kind: 'explicit' | 'implicit', shift: string) => compared({ comparison }, kind, shift)
   const [explicit, implicit] = [of('explicit', 'paraphrase'), of('implicit', 'paraphrase')]
@@ -71,13 +71,13 @@ export function meaning({ comparison }: Pick<ExperimentResult, 'comparison'>): s
   if (explicit?.mean == null || implicit?.mean == null) return ''
   const [low, high] = [explicit.low ?? explicit.mean, implicit.high ?? implicit.mean]
   const first = learned
-    ? 'Both kinds learned their training words. '
-    : 'Not every kind learned its training words, so what follows says little. '
+    ? 'The explicit and the implicit models learned their training words. '
+    : 'Not every kind learned its training words, so the rest of the table says little. '
   const second =
     low > high
-      ? 'In other words the explicit kind still ranks right and the implicit one does not: its reward is made of tokens, and these were in no training pair.'
+      ? 'On unseen words the explicit models rank more pairs correctly than the implicit ones, and the intervals do not overlap. An implicit reward is a sum over tokens, and no training pair contained these words.'
       : explicit.mean > implicit.mean
-        ? 'In other words the explicit kind does better, but over so few seeds the intervals overlap.'
-        : 'In other words the explicit kind does no better here: the paper found the opposite for models of a billion parameters and more.'
+        ? 'On unseen words the explicit models do better, but with so few seeds the intervals overlap.'
+        : 'On unseen words the explicit models do no better here. The paper found the opposite for models with a billion parameters and more.'
   return wrap(first + second)
 }

@@ -26,13 +26,8 @@ export {
 } from './models/language-model.js'
 export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode } from './core/errors.js'
-export {
-  RewardModel,
-  type RewardModelOptions,
-  type Scores,
-  type ScoreOptions,
-  type ScoreStreamOptions,
-} from './models/reward-model.js'
+export { RewardModel } from './models/reward-model.js'
+export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
 export type { Message, TemplateInputs, TextPart } from './text/messages.js'
 export type { TrainSummary } from './train/runs/summary.js'
 export type { TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'

@@ -35,14 +35,14 @@ const library = (name) => execFileSync('g++', [`-print-file-name=${name}`], { en
 const ubsan = { UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1' }
 
 const results = {
-  'native tests, address and undefined behaviour':
+  'native tests, address and undefined behavior':
     build('build-asan', '-DIMPLEX_SANITIZE=address;undefined', '-DIMPLEX_BUILD_ADDON=ON') &&
     run(join(root, 'build-asan', 'implex_native_tests'), [], ubsan),
   'native tests, threads':
     build('build-tsan', '-DIMPLEX_SANITIZE=thread') &&
     run(join(root, 'build-tsan', 'implex_native_tests'), [], { TSAN_OPTIONS: 'halt_on_error=1' }),
   // libstdc++ is preloaded too: the sanitizer looks up the function that throws exceptions when it starts, before the addon is there.
-  'addon, address and undefined behaviour': run(
+  'addon, address and undefined behavior': run(
     process.execPath,
     ['dist/test/run.js', ...(names.length > 0 ? names : ['addon'])],
     {

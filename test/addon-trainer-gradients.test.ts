@@ -71,7 +71,7 @@ const slopes: Slope[] = [
     batch: pairBatch(pairs, 'implicit', { reference, margin }),
   },
   {
-    name: 'implicit, length-normalised, with reference',
+    name: 'implicit, length-normalized, with reference',
     checkpoint: { family: 'llama', attentionBias: true },
     options: optionsFor('implicit', { lengthNormalized: true, beta: 2 }),
     batch: pairBatch(pairs, 'implicit', { reference }),
@@ -289,6 +289,12 @@ finite('a learning rate of 1e30 is told, with the tensor that went bad', async (
           /pair \d+ .* (parameter [\w.]+|output of layer \d|embedding's output|the loss itself)$/,
         )
         if (gradients) assert.match(error.message, /(parameter [\w.]+|output of layer \d|embedding's output)$/)
+        // What the message says is there to be read without it.
+        const { pair, parameter, tensor } = error
+        assert.match(error.message, `pair ${pair} of`)
+        assert.is(error.message.endsWith(`parameter ${parameter}`), parameter !== undefined)
+        assert.is(error.message.endsWith(`is ${tensor}`), tensor !== undefined)
+        assert.not(parameter !== undefined && tensor !== undefined)
       }
       trainer.dispose()
     }
@@ -303,6 +309,8 @@ finite('a gradient that overflows is told by name, and nothing is changed', asyn
   const error = await rejection(trainer.step({ learningRate: 1e-3, maxNorm: 1 }))
   assert.is(error.code, 'ERR_NOT_FINITE')
   assert.match(error.message, /gradient of \S+ is not finite/)
+  assert.match(error.message, `gradient of ${error.parameter} is`)
+  assert.is(error.step, 1)
   assert.is(tensorBits(await valuesOf(trainer)), before)
   assert.is(await trainer.steps(), 0)
   await trainer.zeroGradients()

@@ -69,7 +69,7 @@ const rules: [string, Partial<Optimizer>, { learningRate: number; maxNorm: numbe
   ['sgd, clipped at more than the norm', { kind: 'sgd' }, { learningRate: 0.1, maxNorm: 1e6 }],
 ]
 
-const optimizers = suite('optimisers')
+const optimizers = suite('optimizers')
 
 for (const [name, change, step] of rules) {
   optimizers(name, async () => {

@@ -154,7 +154,7 @@ saving('damaged, truncated and foreign files are refused, and the trainer is as 
 
   const others = {
     'another objective': await openTrainer(spec, CPU, trainOptions({ objective: 'implicit' })),
-    'another optimiser': await open({ optimizer: { kind: 'sgd' } }),
+    'another optimizer': await open({ optimizer: { kind: 'sgd' } }),
     'other freezing': await open({ frozen: { embedding: true } }),
     'another model': await open({}, await tinySpec({ layers: 1 })),
   }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openModel, openTrainer, type Trainer } from '../lib/native/handles.js'
+import { meanRow, openModel, openTrainer, type Trainer, trainMemory } from '../lib/native/handles.js'
 import { loadBinding } from '../lib/native/load.js'
 import type { NativeTrainBatch } from '../lib/native/types.js'
 import { ImplexError } from '../lib/core/errors.js'
@@ -95,6 +95,15 @@ handles('facts', async () => {
     'values and gradients, padded',
   )
   assert.is(memory.moments, memory.parameters, 'two, for AdamW')
+  const stored = spec.weights.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0)
+  assert.is(memory.saving, 4 * stored)
+  const least = trainMemory(spec, CPU, options)
+  assert.equal(least, { ...memory, weights: least.weights, activations: 0 }, 'known before anything is loaded')
+  assert.is(least.weights, 4 * stored)
+  assert.is(trainMemory(spec, { ...CPU, dtype: 'bf16' }, options).weights, 2 * stored)
+  const frozen = { embedding: true, unembedding: true, blocks: true, norms: true, head: true }
+  const nothing = trainOptions({ head: randomHead(32), frozen })
+  assert.is((await failure(() => trainMemory(spec, CPU, nothing))).code, 'ERR_CONFIG_INVALID')
   // Worth it from three layers on: one layer's activations are kept all the same.
   const [keeping, recomputing] = await Promise.all(
     [false, true].map((recompute) => openTrainer(slowSpec, CPU, { ...slowOptions, recompute })),
@@ -403,6 +412,24 @@ work('score gives the bits of a model, and follows training', async () => {
   trainer.dispose()
 })
 
+work('rows of added tokens are the mean of those before, and meanRow() has it', async () => {
+  const source = spec.weights.find(({ role }) => role === 'embedding')!
+  const row = await meanRow(source)
+  assert.is(row.length, spec.hiddenSize)
+  const trainer = await openTrainer({ ...spec, addedTokens: 3 }, CPU, options)
+  const table = await trainer.parameter('embedding')
+  const added = table.subarray(spec.vocabSize * spec.hiddenSize)
+  assert.equal([...added], [...row, ...row, ...row])
+  const sum = new Float64Array(spec.hiddenSize)
+  for (let i = 0; i < spec.vocabSize * spec.hiddenSize; i++) sum[i % spec.hiddenSize]! += table[i]!
+  assert.equal([...row], [...Float32Array.from(sum, (value) => value / spec.vocabSize)])
+  trainer.dispose()
+  const error = await rejection(meanRow({ ...source, bytes: source.bytes - 4 }))
+  assert.is(error.code, 'ERR_SAFETENSORS_INVALID')
+  assert.is(error.tensor, source.tensor)
+  assert.is(error.parameter, 'embedding')
+})
+
 work('aborted before, while queued, while running', async () => {
   const cancelled = binding.createCancel()
   cancelled.cancel()
@@ -431,12 +458,16 @@ work('a pass aborted half-way: no step on half a gradient, and all is well after
   const expected = tensorBits(await gradientsOf(trainer))
   await trainer.zeroGradients()
   let refused = 0
-  // Other programs on the machine move the moment, hence the tries.
-  for (let i = 0; i < 20 && refused === 0; i++) {
+  // The right moment is looked for: other programs on the machine move it, hence the many tries.
+  let moment = 0.5
+  for (let i = 0; i < 60 && refused === 0; i++) {
     const controller = new AbortController()
-    const running = rejection(trainer.accumulate(someBatch, controller.signal)).catch(() => undefined)
-    setTimeout(() => controller.abort(), whole * (0.4 + 0.025 * i))
-    await running
+    const running = trainer.accumulate(someBatch, controller.signal).then(
+      () => 'done',
+      () => 'aborted',
+    )
+    setTimeout(() => controller.abort(), whole * moment)
+    const outcome = await running
     // In the forward pass it left nothing, after the last layer it was too late: these steps are as good as any.
     const error = await trainer.step({ learningRate: 0, maxNorm: 0 }).catch((error) => error)
     if (error instanceof ImplexError) {
@@ -444,6 +475,7 @@ work('a pass aborted half-way: no step on half a gradient, and all is well after
       assert.match(error.message, /incomplete/)
       refused++
     }
+    moment *= outcome === 'aborted' ? 1.07 : 0.8
     await trainer.zeroGradients()
   }
   assert.is(refused, 1)

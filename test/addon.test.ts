@@ -33,10 +33,12 @@ exported('are those that binding.ts declares', () => {
     'kernelLinearLogprob',
     'kernelLinearReward',
     'lockFile',
+    'meanRow',
     'openModel',
     'openTrainer',
     'probeDevice',
     'profileOperations',
+    'trainMemory',
   ])
 })
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Checkpoint, openCheckpoint, readHead } from '../lib/checkpoint/checkpoint.js'
+import { type Checkpoint, openCheckpoint, readHead, withAddedTokens } from '../lib/checkpoint/checkpoint.js'
 import type { ModelSpec, StoredDtype, WeightSource } from '../lib/native/spec.js'
 import { editHeader, joinSafetensors, splitSafetensors, weightsFile } from './fixtures/damage.js'
 import { TINY_FAMILIES, type TinyCheckpointOptions, writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
@@ -204,9 +204,12 @@ test('token ids and added tokens', async () => {
   assert.equal([plain.bosTokenId, plain.eosTokenId, plain.padTokenId], [0, 1, 4])
   const odd = await tiny({ config: { eos_token_id: [2, 1], bos_token_id: null, pad_token_id: -1 } })
   assert.equal([odd.bosTokenId, odd.eosTokenId, odd.padTokenId], [undefined, 2, undefined])
-  const grown = await openCheckpoint(plain.path, { addedTokens: 2 })
+  const grown = withAddedTokens(plain, 2)
   assert.is(grown.spec.addedTokens, 2)
   assert.is(grown.spec.vocabSize, 512)
+  assert.is(plain.spec.addedTokens, 0)
+  assert.throws(() => withAddedTokens(plain, -1), /"addedTokens" must be/)
+  assert.throws(() => withAddedTokens(plain, 2 ** 20), /"addedTokens" must be/)
 })
 
 test.run()

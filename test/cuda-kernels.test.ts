@@ -1,6 +1,6 @@
 /**
  * What the CUDA assembler makes of the kernels: the checked-in report is of these sources and shows no stack and no spills; where nvcc is
- * found, the head's sm_90a kernel is compiled again, which a wrong step serialises or spills first.
+ * found, the head's sm_90a kernel is compiled again, which a wrong step serializes or spills first.
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'

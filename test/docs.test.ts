@@ -5,7 +5,7 @@
  * IMPLEX_WRITE_DOCS=1 writes the generated parts anew.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -14,6 +14,9 @@ import { implex } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
+
+/** Folders whose own folders are rooms. */
+const HOUSES = ['lib', 'lab', 'native', 'bench']
 
 const docs = suite('documentation')
 
@@ -55,15 +58,43 @@ docs('every error code is in docs/errors.md, and none that does not exist', () =
   assert.equal(listed.sort(), codes.sort())
 })
 
+/** The names by which a document's headings are linked, as GitHub makes them. */
+function anchors(text: string): string[] {
+  const headings = text.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.+)$/gm)
+  return Array.from(headings, ([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+}
+
 docs('links and named files exist', () => {
   for (const file of docFiles()) {
     const text = readDoc(file)
-    for (const [, target] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
-      assert.ok(existsSync(join(repositoryRoot, dirname(file), target!)), `${file}: ${target}`)
+    for (const [, target, anchor] of text.matchAll(/\]\(([^)#:]+)(?:#([^)]*))?\)/g)) {
+      const path = join(dirname(file), target!)
+      assert.ok(existsSync(join(repositoryRoot, path)), `${file}: ${target}`)
+      if (anchor) assert.ok(anchors(readDoc(path)).includes(anchor), `${file}: ${target}#${anchor}`)
     }
-    for (const [, path] of text.matchAll(/`((?:lib|native|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g)) {
+    for (const [, path] of text.matchAll(
+      /`((?:lib|lab|cli|native|cuda|models|test|scripts|examples|docs|bench)\/[\w./-]*\w)`/g,
+    )) {
       assert.ok(existsSync(join(repositoryRoot, path!)), `${file}: ${path}`)
     }
+  }
+})
+
+docs('the map in docs/architecture.md has every room', () => {
+  const text = readDoc('docs/architecture.md')
+  const rooms = HOUSES.flatMap((house) =>
+    readdirSync(join(repositoryRoot, house), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && /^[a-z]/.test(entry.name))
+      .map((entry) => `${house}/${entry.name}`),
+  )
+  assert.ok(rooms.length > 25)
+  for (const room of [...rooms, 'cli', 'cuda', 'examples', 'models', 'scripts', 'test']) {
+    assert.ok(text.includes(`| \`${room}\` |`), `no row of a table begins with \`${room}\``)
   }
 })
 

@@ -138,7 +138,7 @@ experiment('interrupted in the middle of a training and resumed, it ends as an u
   }
 })
 
-experiment('rewrites: shifts of named sets, normalised margins, numbers of the paper beside', async () => {
+experiment('rewrites: shifts of named sets, normalized margins, numbers of the paper beside', async () => {
   const [train, test, other] = [9, 1, 2].map((seed, i) => writeRows(at(`rows-${i}.jsonl`), pairs(12, seed)))
   const { result } = await rewritesExperiment({
     out: at('rewrites'),
@@ -176,9 +176,9 @@ experiment('rewrites: shifts of named sets, normalised margins, numbers of the p
     result!.paper.map(({ what, paper }) => [what, paper]),
     [
       ['accuracy, in distribution', 0.646],
-      ['normalised margin, in distribution', 0.813],
+      ['normalized margin, in distribution', 0.813],
       ['accuracy, domain shift', 0.72],
-      ['normalised margin, domain shift', 0.726],
+      ['normalized margin, domain shift', 0.726],
     ],
   )
 })

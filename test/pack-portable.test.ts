@@ -58,7 +58,7 @@ else {
     const link = join(folder, 'link')
     symlinkSync(join(out, 'run'), link)
     const env = { PATH: barePath(), HOME: '' }
-    const { status, stdout } = spawnSync(link, ['test', 'data-batches'], { cwd: '/', env, encoding: 'utf8' })
+    const { status, stdout } = spawnSync(link, ['test', 'data-pack'], { cwd: '/', env, encoding: 'utf8' })
     assert.is(status, 0, stdout)
     assert.match(stdout, /^[1-9]\d* passed, 0 failed, 0 skipped$/m)
   })

@@ -20,7 +20,7 @@ import { writeReport } from '../lab/index.js'
 import { ImplexError } from '../lib/index.js'
 import { directionOf, escapeText, html, visible } from '../lab/report/html.js'
 import { digits, duration, fixed, magnitude } from '../lab/report/numbers.js'
-import { COLOURS } from '../lab/report/palette.js'
+import { COLORS } from '../lab/report/palette.js'
 import { fit } from '../lab/report/svg.js'
 import { editJson } from './fixtures/damage.js'
 import { writePersonaRun, writeTheoryRun, writeTrainingRun } from './fixtures/report-runs.js'
@@ -65,7 +65,7 @@ report('a page says question and answer before anything else, and then all its p
     'What was run',
     'Accuracy by shift and kind',
     'Accuracy, in numbers',
-    'Normalised margins',
+    'Normalized margins',
     'Training curves',
     'Reward distributions',
     'Further measurements',
@@ -220,9 +220,9 @@ report('numbers for people', () => {
 })
 
 report('text is readable in both schemes', () => {
-  const luminance = (colour: string) => {
+  const luminance = (color: string) => {
     const [r, g, b] = [1, 3, 5].map((at) => {
-      const c = Number.parseInt(colour.slice(at, at + 2), 16) / 255
+      const c = Number.parseInt(color.slice(at, at + 2), 16) / 255
       return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4
     }) as [number, number, number]
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
@@ -234,7 +234,7 @@ report('text is readable in both schemes', () => {
   for (const scheme of [0, 1] as const)
     for (const text of ['ink', 'muted', 'link', 'explicit', 'implicit', 'generative', 'sft'] as const)
       for (const ground of ['paper', 'panel', 'tint'] as const)
-        assert.ok(contrast(COLOURS[text][scheme], COLOURS[ground][scheme]) >= 4.5, `${text} on ${ground}, ${scheme}`)
+        assert.ok(contrast(COLORS[text][scheme], COLORS[ground][scheme]) >= 4.5, `${text} on ${ground}, ${scheme}`)
 })
 
 report('attributions: a value for each token, and what is left out is said', () => {

@@ -8,7 +8,8 @@ import { readJsonl } from '../lib/data/jsonl.js'
 import type { Row } from '../lib/data/rows.js'
 import type { ScoredRow } from '../lib/data/score-rows.js'
 import { CUDA_UNVERIFIED } from '../lib/native/device.js'
-import { RewardModel, type RewardModelOptions, type ScoreStreamOptions } from '../lib/models/reward-model.js'
+import { RewardModel } from '../lib/models/reward-model.js'
+import type { RewardModelOptions, ScoreStreamOptions } from '../lib/models/reward-options.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { rejection, within } from './support/engine.js'
@@ -374,7 +375,7 @@ cache('a second run does not load the reference and gives the same bits', async 
   assert.equal((await scoreFile(file, { ...IMPLICIT, cache: false })).rewards, first.rewards)
 })
 
-cache('a changed row is computed, its neighbours are not', async () => {
+cache('a changed row is computed, its neighbors are not', async () => {
   const rows = [...PAIRS]
   const file = writeRows('changing.jsonl', rows)
   await scoreFile(file, IMPLICIT)
@@ -451,7 +452,7 @@ const message = (worker: Worker) =>
     worker.once('error', reject)
   })
 
-loop('the event loop answers while rows are tokenised and scored', async () => {
+loop('the event loop answers while rows are tokenized and scored', async () => {
   const rows = Array.from({ length: 3000 }, (_, i) => PAIRS[i % PAIRS.length]!)
   using model = await open({ kind: 'implicit' })
   const file = writeRows('many.jsonl', rows)

@@ -43,7 +43,7 @@ start('what the table means depends on what is in it', () => {
     ),
   })
   const said = (...numbers: Parameters<typeof result>) => meaning(result(...numbers)).replaceAll('\n', ' ')
-  assert.match(said(1, 0), /explicit kind still ranks right/)
+  assert.match(said(1, 0), /explicit models rank more pairs correctly/)
   assert.match(said(0.6, 0.5, 1, 0.2), /intervals overlap/)
   assert.match(said(0.3, 0.5), /the opposite/)
   assert.match(said(1, 0, 0.6), /says little/)

@@ -24,7 +24,7 @@ for (const [name, text] of Object.entries(expected.templates)) {
 
 rendering('special tokens that are not set render as nothing', () => {
   assert.is(make('{{ bos_token }}|{{ eos_token }}', { eos_token: '</s>' }).render([], false), '|</s>')
-  assert.is(make('{{ bos_token is defined }}').render([], false), 'false')
+  assert.is(make('{{ bos_token is defined }}').render([], false), 'False')
 })
 
 rendering('strftime_now tells the fixed time and is remembered', () => {
@@ -47,8 +47,8 @@ rendering('strftime as in Python', () => {
 
 rendering('variables that a rendering sets are gone in the next', () => {
   const template = make('{{ n is defined }}{% set n = 1 %}{% set tools = [1] %}{{ n }}')
-  assert.is(template.render([], false), 'false1')
-  assert.is(template.render([], false), 'false1')
+  assert.is(template.render([], false), 'False1')
+  assert.is(template.render([], false), 'False1')
 })
 
 rendering('stripping a long run of spaces takes no quadratic time', () => {

@@ -61,7 +61,7 @@ ids('texts of tokens: joined, what was encoded', () => {
   }
 })
 
-ids('the order of texts and what was tokenised before change nothing', () => {
+ids('the order of texts and what was tokenized before change nothing', () => {
   const a = build(byteTokenizer())
   const b = build(byteTokenizer())
   const forwards = texts.map((text) => written(a.encode(text)))

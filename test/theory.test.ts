@@ -221,18 +221,18 @@ symmetry('swapping chosen and rejected: accuracy → 1 - accuracy, margins mirro
   const b = statistics(({ chosen, rejected }) => [rejected, chosen])
   near(b.accuracy, 1 - a.accuracy, 1e-12, 'accuracy')
   near(b.meanMargin, -a.meanMargin, 1e-12, 'margin')
-  near(b.normalizedMargin, a.normalizedMargin, 1e-12, 'normalised margin')
+  near(b.normalizedMargin, a.normalizedMargin, 1e-12, 'normalized margin')
 })
 
 symmetry(
-  'a constant added to every reward changes neither loss nor accuracy nor margins; a factor leaves the normalised margin',
+  'a constant added to every reward changes neither loss nor accuracy nor margins; a factor leaves the normalized margin',
   () => {
     const a = statistics(({ chosen, rejected }) => [chosen, rejected])
     const shifted = statistics(({ chosen, rejected }) => [chosen + 1000, rejected + 1000])
     for (const name of ['accuracy', 'loss', 'meanMargin', 'normalizedMargin', 'brier', 'ece'] as const)
       near(shifted[name], a[name], 1e-9, name)
     const scaled = statistics(({ chosen, rejected }) => [0.01 * chosen, 0.01 * rejected])
-    near(scaled.normalizedMargin, a.normalizedMargin, 1e-5, 'normalised margin')
+    near(scaled.normalizedMargin, a.normalizedMargin, 1e-5, 'normalized margin')
   },
 )
 

@@ -43,7 +43,7 @@ async function accuracies(kind: 'explicit' | 'implicit', learningRate: number, s
 for (const learningRate of full ? [1e-4, 1e-3] : [1e-3]) {
   for (const seed of full ? [0, 1, 2] : [1]) {
     story(
-      `explicit generalises to unseen words, implicit does not: learning rate ${learningRate}, seed ${seed}`,
+      `explicit generalizes to unseen words, implicit does not: learning rate ${learningRate}, seed ${seed}`,
       async () => {
         if (model === undefined || file === undefined) return skip('../shared is absent')
         const explicit = await accuracies('explicit', learningRate, seed)

@@ -4,7 +4,7 @@
   {"op": "gemm", "m", "n", "k", "dtype"}                         -> {"seconds"} of one product x[m,k] . w[n,k]^T, the faster of two forms
   {"op": "score", "kind", "style", "dtype", "model", "reference", "head", "data", "batch"}
       -> {"seconds", "tokenize_seconds", "tokens", "rewards": [[chosen, rejected], ...], "logprobs"} in the file's order
-  {"op": "train", the same fields}                                -> {"seconds", "loss"} of one optimiser step per batch
+  {"op": "train", the same fields}                                -> {"seconds", "loss"} of one optimizer step per batch
   {"op": "versions"}                                              -> {"torch", "transformers", "threads"}
   A field "warm": true does one batch untimed first.
 

@@ -293,7 +293,7 @@ def train(request):
     style = request["style"]
     key = (request["kind"], style, request["model"])
     if key not in trainers:
-        trainers.clear()  # one optimiser's state at a time
+        trainers.clear()  # one optimizer's state at a time
         model = load(request["model"], request["dtype"], style).train()
         _, reference, head_weight = operands(request)
         head_weight = None if head_weight is None else torch.nn.Parameter(head_weight)
@@ -307,7 +307,7 @@ def train(request):
     model, reference, head_weight, optimizer, known = trainers[key]
 
     def step():
-        """One optimiser step over all pairs, as ours: gradients are added up over the padded batches."""
+        """One optimizer step over all pairs, as ours: gradients are added up over the padded batches."""
         losses = []
         for i, s in enumerate(sequences):
             reward, _ = score_batch(request, model, reference, head_weight, padded(s), known.get(i))

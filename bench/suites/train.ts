@@ -1,5 +1,5 @@
 /**
- * `implex bench train`: optimiser steps on made checkpoints, with the reference's log-probabilities computed in the step and kept from before.
+ * `implex bench train`: optimizer steps on made checkpoints, with the reference's log-probabilities computed in the step and kept from before.
  */
 import { peakBytes, residentBytes, resetPeak } from './memory.js'
 import { type ModelSuiteOptions, prepareModel, readPairs, timed } from './models.js'

@@ -1,6 +1,6 @@
 /**
  * Models loaded and pairs encoded, ready to be timed: the same engine calls as scoring and training make, without the reading and
- * tokenising before them.
+ * tokenizing before them.
  */
 import { openCheckpoint, readHead } from '../../lib/checkpoint/checkpoint.js'
 import { type EncodedRow, encodeRow } from '../../lib/data/encode.js'
@@ -151,7 +151,7 @@ export class TrainingWorkload implements Disposable {
     return pairs
   }
 
-  /** One optimiser step over all pairs; returns their losses. */
+  /** One optimizer step over all pairs; returns their losses. */
   async step(pairs: readonly TrainPair[], batchTokens = BATCH_TOKENS): Promise<number[]> {
     const losses: number[] = []
     for (const batch of microBatches(this.kind, pairs, batchTokens)) {

@@ -4,15 +4,12 @@
  * New rows are drawn as transformers does by default when it resizes embeddings (mean resizing): from a normal distribution around the mean
  * of the rows there are, with 1e-9 of their covariance. Ids for which the embedding has rows already (many are padded) keep these.
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { decode } from '../../lib/checkpoint/dtype.js'
-import { fileError, readAt, readJsonFile, systemCode, withRegularFile } from '../../lib/core/files.js'
-import type { WeightSource } from '../../lib/native/spec.js'
+import { readIfPresent, readJsonFile, readJsonIfPresent } from '../../lib/core/files.js'
+import { readWeight } from '../../lib/checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../lib/checkpoint/write.js'
-import { ImplexError } from '../../lib/core/errors.js'
-import { checkInteger, checkString, invalidArgument } from '../../lib/core/arguments.js'
+import { checkInteger, checkString, invalidArgument, isPlainObject } from '../../lib/core/arguments.js'
 import { parseTokenizer, readTokenizerFile } from '../../lib/text/tokenizer-json.js'
 import { Tokenizer } from '../../lib/text/tokenizer.js'
 import { Random, STREAMS } from '../../lib/core/random.js'
@@ -20,7 +17,6 @@ import { Random, STREAMS } from '../../lib/core/random.js'
 const VARIANCE = 1e-9
 const FLAGS = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
 const COPIED = ['chat_template.jinja', 'special_tokens_map.json', 'generation_config.json']
-const MAX_JSON_BYTES = 16_000_000
 
 /**
  * Writes `folder`, all or nothing, in Hugging Face form; tokens that the vocabulary has already are left as they are.
@@ -50,13 +46,13 @@ export async function withAddedTokens(
 
   const text = json as { added_tokens?: unknown[] }
   text.added_tokens = [...(text.added_tokens ?? []), ...added]
-  const config = await readJsonFile(join(path, 'config.json'), MAX_JSON_BYTES, 'ERR_CONFIG_INVALID')
+  const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
   const files: Record<string, string> = { 'tokenizer.json': `${JSON.stringify(text)}\n` }
   for (const name of COPIED) {
     const content = await readIfPresent(join(path, name))
     if (content !== undefined) files[name] = content
   }
-  const settings = await readIfPresent(join(path, 'tokenizer_config.json'))
+  const settings = await readJsonIfPresent(join(path, 'tokenizer_config.json'), 'ERR_TOKENIZER_INVALID')
   if (settings !== undefined) files['tokenizer_config.json'] = withDecoder(settings, added)
   const random = Random.seeded(seed, STREAMS.rows)
   const tensors: NamedTensor[] = []
@@ -77,7 +73,7 @@ function withRows(table: Float32Array, columns: number, count: number, random: R
   const grown = new Float32Array(table.length + count * columns)
   grown.set(table)
   for (let n = 0; n < count; n++) {
-    // A sum of the centred rows with normal weights has their covariance, times their number.
+    // A sum of the centered rows with normal weights has their covariance, times their number.
     const row = mean.slice()
     for (let r = 0; r < rows; r++) {
       const weight = random.normal() * Math.sqrt(VARIANCE / rows)
@@ -89,27 +85,10 @@ function withRows(table: Float32Array, columns: number, count: number, random: R
 }
 
 /** Older tokenizers list their added tokens here too, and transformers then believes this list. */
-function withDecoder(settings: string, added: readonly { id: number; content: string }[]): string {
-  const json = JSON.parse(settings) as { added_tokens_decoder?: Record<string, unknown> }
+function withDecoder(json: Record<string, unknown>, added: readonly { id: number; content: string }[]): string {
   const { added_tokens_decoder: decoder } = json
-  if (typeof decoder === 'object' && decoder !== null) {
+  if (isPlainObject(decoder)) {
     for (const { id, content } of added) decoder[String(id)] = { content, ...FLAGS }
   }
   return `${JSON.stringify(json, null, 2)}\n`
-}
-
-async function readWeight({ file, offset, bytes, dtype, tensor }: WeightSource): Promise<Float32Array> {
-  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
-  if (data.length === bytes) return decode(data, dtype)
-  const message = `${file}: tensor "${tensor}" ends early: the file was cut while being read`
-  throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
-}
-
-async function readIfPresent(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined
-    throw fileError(file, 'read', error)
-  }
 }

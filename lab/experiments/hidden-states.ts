@@ -1,13 +1,12 @@
 /**
  * Hidden states of pairs: what an explicit reward's head sees, at the last token of prompt and response, after the final norm.
  */
-import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { BatchBuilder, nativeBatch } from '../../lib/data/batches.js'
-import { EncodePool } from '../../lib/data/encode-pool.js'
+import { BatchBuilder, nativeBatch } from '../../lib/data/pack.js'
 import type { EncodedRow } from '../../lib/data/encode.js'
 import type { PairRow } from '../../lib/data/rows.js'
 import { rowSource } from '../../lib/data/sources.js'
-import { openOnDevice } from '../../lib/native/device.js'
+import { limitsOf, openText, openToScore } from '../../lib/models/open.js'
+import { defaultBatchTokens } from '../../lib/native/device.js'
 import type { ExperimentConduct, ExperimentSettings } from './options.js'
 
 /** Of one pair, [D] each. */
@@ -15,8 +14,6 @@ export interface HiddenPair {
   chosen: Float64Array
   rejected: Float64Array
 }
-
-const BATCH_TOKENS = 4096
 
 /** @returns by set, in the order of its rows; rows beyond the context are errors whatever `onLong` says */
 export async function hiddenStates(
@@ -26,19 +23,15 @@ export async function hiddenStates(
   { device, signal }: Pick<ExperimentConduct, 'device' | 'signal'>,
   sets: Record<string, readonly PairRow[]>,
 ): Promise<Record<string, HiddenPair[]>> {
-  const { spec, contextLength } = await openCheckpoint(model)
-  const opened = await openOnDevice(spec, { device, dtype }, signal)
-  const pool = await EncodePool.start({ path: model, template, kind: 'explicit', now }, 1)
-  const settings = {
-    kind: 'explicit' as const,
-    onLong: 'error' as const,
-    contextLength,
-    vocabularySize: spec.vocabSize,
-  }
+  const { checkpoint, pool } = await openText({ path: model, template, kind: 'explicit', now }, 1)
   try {
+    const { hiddenSize } = checkpoint.spec
+    const settings = { kind: 'explicit', onLong: 'error', ...limitsOf(checkpoint) } as const
+    const opened = await openToScore(checkpoint, { use: 'hidden', who: 'hidden states' }, { device, dtype }, signal)
+    using engine = opened.model
     const found: Record<string, HiddenPair[]> = {}
     for (const [name, rows] of Object.entries(sets)) {
-      const batches = new BatchBuilder<{ row: EncodedRow }>(BATCH_TOKENS)
+      const batches = new BatchBuilder<{ row: EncodedRow }>(defaultBatchTokens(opened.device))
       for await (const encoded of pool.encode(rowSource(rows).chunks(), settings)) {
         for (const row of encoded) {
           if (row.error !== undefined) throw row.error
@@ -48,14 +41,13 @@ export async function hiddenStates(
       batches.flush()
       const states: Float64Array[] = []
       for (let items = batches.take(); items !== undefined; items = batches.take()) {
-        const { values } = await opened.model.score(nativeBatch(items, { readout: 'hidden_last' }), signal)
-        for (let i = 0; i < items.length; i++) states.push(values.slice(i * spec.hiddenSize, (i + 1) * spec.hiddenSize))
+        const { values } = await engine.score(nativeBatch(items, { readout: 'hidden_last' }), signal)
+        for (let i = 0; i < items.length; i++) states.push(values.slice(i * hiddenSize, (i + 1) * hiddenSize))
       }
       found[name] = rows.map((_, i) => ({ chosen: states[2 * i]!, rejected: states[2 * i + 1]! }))
     }
     return found
   } finally {
     pool.close()
-    opened.model.dispose()
   }
 }

@@ -14,11 +14,7 @@ import type { ExperimentResult } from './result.js'
 export async function trainingFacts(
   folder: string,
 ): Promise<{ facts: Pick<ExperimentResult, 'version' | 'device' | 'dtype' | 'kernels' | 'threads'>; trained: number }> {
-  const { version, device, dtype, kernels, pairs } = await readJsonFile(
-    join(folder, 'summary.json'),
-    16_000_000,
-    'ERR_IO',
-  )
+  const { version, device, dtype, kernels, pairs } = await readJsonFile(join(folder, 'summary.json'), 'ERR_IO')
   return {
     facts: {
       version: String(version),

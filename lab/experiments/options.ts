@@ -1,10 +1,11 @@
 /**
  * Options that all experiments share: what is trained and how often, and how the work is done.
  */
+import { POOLS } from '../../lib/data/rewards.js'
 import { join, resolve } from 'node:path'
 import { defaultCacheDir } from '../../lib/data/reference-cache.js'
-import type { OnLong } from '../../lib/data/encode.js'
-import type { DeviceName, DType } from '../../lib/native/device.js'
+import { ON_LONG, type OnLong } from '../../lib/data/encode.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../../lib/native/device.js'
 import { nativeLocation } from '../../lib/native/load.js'
 import {
   checkBoolean,
@@ -14,7 +15,6 @@ import {
   checkString,
   invalidArgument,
 } from '../../lib/core/arguments.js'
-import { DEVICES, DTYPES, ON_LONG, POOLS } from '../../lib/models/reward-model.js'
 import type { TrainStep } from '../../lib/train/options.js'
 import type { ExperimentKind } from './result.js'
 

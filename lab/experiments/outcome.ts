@@ -2,8 +2,7 @@
  * What a call of an experiment returns, and the results.json of one that is complete.
  */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
-import { fileError } from '../../lib/core/files.js'
+import { readText } from '../../lib/core/files.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { type ExperimentResult, RESULT_FORMAT } from './result.js'
 
@@ -32,13 +31,4 @@ export async function readResults(path: string): Promise<ExperimentResult | unde
     `${path} is damaged or of another version (format ${format}, not ${RESULT_FORMAT})`,
     { path },
   )
-}
-
-/** @throws ImplexError ERR_IO */
-export async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
 }

@@ -2,7 +2,7 @@
  * What an experiment is, to the runner: its data, and what it measures beside accuracies.
  */
 import type { PairRow } from '../../lib/data/rows.js'
-import type { Json } from '../../lib/train/runs/run-folder.js'
+import type { Json } from '../../lib/core/same-run.js'
 import type { ExperimentSettings, ResolvedExperiment } from './options.js'
 import type {
   Comparison,

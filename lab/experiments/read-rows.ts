@@ -8,6 +8,9 @@ import { describe, isPlainObject } from '../../lib/core/arguments.js'
 
 export interface FileRow {
   value: Record<string, unknown>
+  /** Counted from 0, and the line of the file, from 1. */
+  index: number
+  line?: number
   /** For errors about this row. */
   fail(message: string): ImplexError
 }
@@ -25,7 +28,7 @@ export async function* readRows(file: string): AsyncGenerator<FileRow> {
       throw fail(`is not valid JSON: ${(error as Error).message}`)
     }
     if (!isPlainObject(value)) throw fail(`a row must be a JSON object, not ${describe(value)}`)
-    yield { value, fail }
+    yield { value, fail, ...place }
   }
 }
 
@@ -39,7 +42,7 @@ export function textField({ value, fail }: FileRow, name: string, expected: read
 
 export function inFile(file: string, error: ImplexError): ImplexError {
   const { code, line, message } = error
-  return new ImplexError(code, message.includes(file) ? message : `${file}: ${message}`, {
+  return new ImplexError(code, error.path === file ? message : `${file}: ${message}`, {
     cause: error,
     path: file,
     ...(line === undefined ? {} : { line }),

@@ -11,7 +11,7 @@
  * Paths inside results.json are relative to the folder, so that it may be moved. Numbers that are not there are null, never NaN.
  */
 import type { PairStatistics } from '../../lib/evaluate/statistics.js'
-import type { Json } from '../../lib/train/runs/run-folder.js'
+import type { Json } from '../../lib/core/same-run.js'
 
 export const RESULT_FORMAT = 1
 export const EXPERIMENTS = ['persona', 'hamiltonian', 'rewrites', 'theory'] as const

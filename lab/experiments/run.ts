@@ -14,7 +14,8 @@ import type { PairRow } from '../../lib/data/rows.js'
 import { nativeInfo } from '../../lib/native/handles.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { makeFolder, writeFileAtomic } from '../../lib/core/atomic.js'
-import { checkSameRun, type Json, type RunConfig, RunFolder } from '../../lib/train/runs/run-folder.js'
+import type { Json } from '../../lib/core/same-run.js'
+import { checkRun, type RunConfig, RunFolder } from '../../lib/train/runs/run-folder.js'
 import { RowEncoder } from '../../lib/text/text-encoder.js'
 import { loadPairs } from '../../lib/train/pairs.js'
 import { withTokens } from './base.js'
@@ -22,7 +23,8 @@ import { compare, type MemberRewards } from './comparison.js'
 import { type FinishedMember, runMember, TRAIN } from './member.js'
 import { parametersOf, trainingFacts } from './model-facts.js'
 import type { ResolvedExperiment } from './options.js'
-import { type ExperimentOutcome, readResults, readText } from './outcome.js'
+import { readText } from '../../lib/core/files.js'
+import { type ExperimentOutcome, readResults } from './outcome.js'
 import type { ExperimentPlan, PlannedSet, MemberContext } from './plan.js'
 import { type AttributionLine, type ExperimentResult, RESULT_FORMAT, type ResultTable } from './result.js'
 
@@ -47,7 +49,7 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   const texts = new Map([[TRAIN, plan.train], ...plan.sets.map(({ name, rows }) => [name, rows] as const)])
   const config = await configOf(plan, resolved, checkpoint, encoders, texts, now)
   if (folder.config === undefined) await folder.writeConfig(config)
-  else checkSameRun(folder.path, folder.config, config, conduct.onWarning)
+  else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
   if (complete !== undefined) return { out: folder.path, interrupted: false, result: complete }
   await folder.clean()
 
@@ -137,7 +139,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
   return encoders
 }
 
-/** Tokenises everything as each kind will: a bad or too long row is told before the first training. */
+/** Tokenizes everything as each kind will: a bad or too long row is told before the first training. */
 async function checkData(
   { settings, conduct }: ResolvedExperiment,
   base: string,

@@ -1,5 +1,5 @@
 /**
- * Which tokens a reward comes from: the tokens of a response, coloured by their share of the implicit reward, with the explicit model's head
+ * Which tokens a reward comes from: the tokens of a response, colored by their share of the implicit reward, with the explicit model's head
  * as a step below each. Every value is in the token's own text for a screen reader, shows when it is pointed at or focused, and is in a table.
  */
 import { extent } from 'd3-array'
@@ -11,7 +11,7 @@ import { type Cell, table } from './table.js'
 
 const RESPONSES = 40
 const TOKENS = 400
-/** Steps of colour on each side of zero. */
+/** Steps of color on each side of zero. */
 const SHADES = 8
 /** Of each set; further pairs are folded away. */
 const OPEN_PAIRS = 2
@@ -78,7 +78,7 @@ function legend(): Markup {
     ...Array.from({ length: SHADES }, (_, i) => `p${i + 1}`),
   ]
   return html`<div class="legend"><p><span class="scale" aria-hidden="true">${shades.map((shade) => html`<i class="${shade}"></i>`)}</span>
-<strong>Colour: share of the implicit reward.</strong> Purple with a dashed line lowers it, no colour leaves it, green with a solid line raises it. Full colour is the largest share of that response.</p>
+<strong>Color: share of the implicit reward.</strong> Purple with a dashed line lowers it, no color leaves it, green with a solid line raises it. Full color is the largest share of that response.</p>
 <p><span class="scale" aria-hidden="true">${[0.15, 0.25, 0.2, 0.55, 0.45, 0.9].map((height) => html`<i class="step" style="--h:${height}"></i>`)}</span>
 <strong>Step below: the explicit head.</strong> What the reward would be if the response ended at that token; one scale for both responses of a pair.</p>
 <p class="keys">Point at a token for its numbers, or focus a response and move with the arrow keys.</p></div>`
@@ -141,7 +141,7 @@ function side(
     return html`<li tabindex="${k === 0 ? 0 : -1}"><bdi class="word ${shade}">${shownToken(token)}</bdi>${step}<span class="tip">${said}</span></li>`
   })
   const cut = tokens.length > TOKENS && html`<p class="cut">The first ${TOKENS} of ${tokens.length} tokens.</p>`
-  const scale = implicit !== undefined && html`<p class="full">Full colour: share of ±${data(largest)}</p>`
+  const scale = implicit !== undefined && html`<p class="full">Full color: share of ±${data(largest)}</p>`
   return html`<section class="side">${heading(level, html`${which === 'chosen' ? 'Chosen' : 'Rejected'} <span class="rewards">${rewards}</span>`)}
 <div class="box"><ul class="tokens" dir="${directionOf(tokens.join(''))}" aria-label="Tokens of the ${which} response">${items}</ul>${scale}</div>${cut}</section>`
 }

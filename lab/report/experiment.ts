@@ -3,7 +3,7 @@
  */
 import { group, mean } from 'd3-array'
 import type { Comparison, ExperimentResult, ResultTable } from '../experiments/result.js'
-import type { Json } from '../../lib/train/runs/run-folder.js'
+import type { Json } from '../../lib/core/same-run.js'
 import { shellWord } from '../../lib/train/runs/shell-word.js'
 import { attributionBody } from './attribution.js'
 import { curveSection } from './curve-section.js'
@@ -40,7 +40,7 @@ export function experimentReport(run: ExperimentRun, prefix: string, level: numb
   const margins = marginFigure(result, `${prefix}margins`)
   if (margins !== undefined) {
     figures.push(margins)
-    add('margins-section', 'Normalised margins', marginsBody(result, margins))
+    add('margins-section', 'Normalized margins', marginsBody(result, margins))
   }
   const curves = curveSection(run.trainings, labelOf, `${prefix}curves`)
   if (curves !== undefined) {
@@ -133,7 +133,7 @@ function comparisonTable(caption: string, result: ExperimentResult, statistic: C
     columns,
     rows.map(({ label, row }) => [
       label,
-      html`<span class="ink-${lookOf(row.kind).colour}">${lookOf(row.kind).label}</span>`,
+      html`<span class="ink-${lookOf(row.kind).color}">${lookOf(row.kind).label}</span>`,
       html`<strong>${data(row.mean, fixed)}</strong>`,
       row.low === null || row.high === null ? null : html`${data(row.low, fixed)} to ${data(row.high, fixed)}`,
       ...row.seeds.map((value) => data(value, fixed)),
@@ -166,7 +166,7 @@ function marginsBody(result: ExperimentResult, figure: Figure): Content {
       caption,
       figureTable(
         'Numbers of this figure',
-        comparisonTable('Normalised margin, in numbers', result, 'normalizedMargin'),
+        comparisonTable('Normalized margin, in numbers', result, 'normalizedMargin'),
       ),
     ),
     others.length > 0 &&
@@ -252,7 +252,7 @@ function paperBody({ paper }: ExperimentResult): Content {
       ],
       paper.map(({ what, kind, paper: theirs, ours }) => [
         what,
-        html`<span class="ink-${lookOf(kind).colour}">${lookOf(kind).label}</span>`,
+        html`<span class="ink-${lookOf(kind).color}">${lookOf(kind).label}</span>`,
         data(theirs, fixed),
         data(ours, fixed),
         ours === null ? null : data(ours - theirs, (value) => (value > 0 ? `+${fixed(value)}` : fixed(value))),

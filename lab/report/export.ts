@@ -1,9 +1,9 @@
 /**
- * Figures as files of their own: SVG in the light colours, and PNG at twice its size.
+ * Figures as files of their own: SVG in the light colors, and PNG at twice its size.
  */
 import { join } from 'node:path'
 import { makeFolder, writeFileAtomic } from '../../lib/core/atomic.js'
-import { COLOURS } from './palette.js'
+import { COLORS } from './palette.js'
 import { FIGURE_STYLE } from './style.js'
 import { drawSvg, type Figure, WIDTHS } from './svg.js'
 
@@ -32,11 +32,11 @@ export async function exportFigures(
   return { files, warnings: typeof draw === 'string' && figures.length > 0 ? [draw] : [] }
 }
 
-/** Properties become colours: programs that draw SVG outside of browsers know none. */
+/** Properties become colors: programs that draw SVG outside of browsers know none. */
 export function standaloneSvg(figure: Figure): string {
-  const colour = (name: string) => COLOURS[name as keyof typeof COLOURS][0]
+  const color = (name: string) => COLORS[name as keyof typeof COLORS][0]
   const style = `svg{font-family:${FONTS}}\n${FIGURE_STYLE}`.replace(/var\(--(\w+)\)/g, (_, name: string) =>
-    colour(name),
+    color(name),
   )
   const { text } = drawSvg(figure, 'wide')
   const used = style
@@ -49,7 +49,7 @@ export function standaloneSvg(figure: Figure): string {
     .trim()
   const height = Number(/viewBox="0 0 \d+ ([\d.]+)"/.exec(text)![1])
   const size = `width="${WIDTHS.wide + 32}" height="${height + 32}" viewBox="-16 -16 ${WIDTHS.wide + 32} ${height + 32}"`
-  const paper = `<rect x="-16" y="-16" width="100%" height="100%" fill="${colour('paper')}"/>`
+  const paper = `<rect x="-16" y="-16" width="100%" height="100%" fill="${color('paper')}"/>`
   return `${text.replace(/ viewBox="[^"]*"/, ` ${size}`).replace('</desc>', `</desc><style>${used}</style>${paper}`)}\n`
 }
 

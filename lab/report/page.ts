@@ -28,7 +28,7 @@ export function page(reports: readonly RunReport[]): string {
 <body>
 <a class="skip" href="#content">Skip to content</a>
 <div class="page">
-<header class="bar"><span class="brand">implex report</span><button type="button" id="scheme" hidden>Dark colours</button></header>
+<header class="bar"><span class="brand">implex report</span><button type="button" id="scheme" hidden>Dark colors</button></header>
 <nav aria-labelledby="contents"><h2 id="contents">Contents</h2>${single ? links(only.sections) : contents(reports)}</nav>
 <main id="content" tabindex="-1">
 ${single ? html`${intro(only, 1)}${parts(only.sections, 2)}` : html`<h1>${title}</h1>${reports.map(runPart)}`}

@@ -1,11 +1,11 @@
 /**
- * How things look: every colour in a light and a dark scheme, and for each kind of reward model also a shape and a dash, because colour
+ * How things look: every color in a light and a dark scheme, and for each kind of reward model also a shape and a dash, because color
  * alone does not reach everybody.
  */
 import { type SymbolType, symbolCircle, symbolDiamond, symbolSquare, symbolTriangle } from 'd3-shape'
 
-/** CSS custom properties: [light, dark]. Text colours have a contrast of at least 4.5 on paper, panel and tint. */
-export const COLOURS = {
+/** CSS custom properties: [light, dark]. Text colors have a contrast of at least 4.5 on paper, panel and tint. */
+export const COLORS = {
   paper: ['#ffffff', '#15181c'],
   panel: ['#f5f6f8', '#1d2126'],
   tint: ['#eef3fa', '#1b2735'],
@@ -22,21 +22,21 @@ export const COLOURS = {
   negative: ['#a873c9', '#8a55ad'],
 } as const satisfies Record<string, readonly [string, string]>
 
-export type Colour = keyof typeof COLOURS
+export type Color = keyof typeof COLORS
 
 export interface KindLook {
   label: string
-  colour: Colour
+  color: Color
   /** stroke-dasharray. */
   dash: string
   symbol: SymbolType
 }
 
 const LOOKS: Record<string, KindLook> = {
-  explicit: { label: 'Explicit', colour: 'explicit', dash: 'none', symbol: symbolCircle },
-  implicit: { label: 'Implicit', colour: 'implicit', dash: '7 3', symbol: symbolDiamond },
-  generative: { label: 'Generative', colour: 'generative', dash: '2 3', symbol: symbolTriangle },
-  sft: { label: 'Fine-tuning', colour: 'sft', dash: '9 3 2 3', symbol: symbolSquare },
+  explicit: { label: 'Explicit', color: 'explicit', dash: 'none', symbol: symbolCircle },
+  implicit: { label: 'Implicit', color: 'implicit', dash: '7 3', symbol: symbolDiamond },
+  generative: { label: 'Generative', color: 'generative', dash: '2 3', symbol: symbolTriangle },
+  sft: { label: 'Fine-tuning', color: 'sft', dash: '9 3 2 3', symbol: symbolSquare },
 }
 
 export function lookOf(kind: string): KindLook {
@@ -45,8 +45,8 @@ export function lookOf(kind: string): KindLook {
 
 /** As declarations of custom properties. */
 export function declarations(scheme: 0 | 1): string {
-  return Object.entries(COLOURS)
-    .map(([name, colours]) => `--${name}:${colours[scheme]}`)
+  return Object.entries(COLORS)
+    .map(([name, colors]) => `--${name}:${colors[scheme]}`)
     .join(';')
 }
 

@@ -8,7 +8,7 @@ const root = document.documentElement
 const button = document.getElementById('scheme')
 const system = matchMedia('(prefers-color-scheme: dark)')
 const dark = () => (root.dataset.scheme ? root.dataset.scheme === 'dark' : system.matches)
-const name = () => { button.textContent = dark() ? 'Light colours' : 'Dark colours' }
+const name = () => { button.textContent = dark() ? 'Light colors' : 'Dark colors' }
 const stored = (value) => {
   try {
     if (value) localStorage.setItem('implex-scheme', value)

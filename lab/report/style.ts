@@ -1,12 +1,12 @@
 /**
- * The page's style sheet, and the part of it that figures in files of their own need too. Colours are properties that palette.ts declares for
+ * The page's style sheet, and the part of it that figures in files of their own need too. Colors are properties that palette.ts declares for
  * the light scheme, the dark one, and the one that the button chose.
  */
-import { COLOURS, declarations } from './palette.js'
+import { COLORS, declarations } from './palette.js'
 
-const names = Object.keys(COLOURS)
+const names = Object.keys(COLORS)
 
-/** Of figures; each class stands for one colour or one way of writing. */
+/** Of figures; each class stands for one color or one way of writing. */
 export const FIGURE_STYLE = `
 svg text{font-size:12.5px;fill:var(--ink)}
 svg .small{font-size:11px}svg .bold{font-weight:600}svg .muted{fill:var(--muted)}
@@ -21,7 +21,7 @@ ${names
   )
   .join('\n')}`.trim()
 
-/** Percent of the full colour; never so much that the letters on it would be hard to read. */
+/** Percent of the full color; never so much that the letters on it would be hard to read. */
 const strength = (i: number) => Math.round((i / 8) * 64)
 const shades = Array.from({ length: 8 }, (_, i) => i + 1)
   .map(

@@ -1,7 +1,7 @@
 /**
  * What figures are made of: a whole SVG with its name and description, axes, legend, and text that has a known room.
  *
- * A figure is drawn for a width of its own, wide or narrow, so that its letters keep their size on every screen. Colours are custom
+ * A figure is drawn for a width of its own, wide or narrow, so that its letters keep their size on every screen. Colors are custom
  * properties (palette.ts), given through classes; export.ts puts in values for a file that stands alone.
  */
 import type { ScaleContinuousNumeric } from 'd3-scale'
@@ -39,7 +39,7 @@ export function px(value: number): string {
 
 export interface TextOptions {
   anchor?: 'start' | 'middle' | 'end'
-  /** Classes: muted, bold, small, and names of colours as ink-NAME. */
+  /** Classes: muted, bold, small, and names of colors as ink-NAME. */
   look?: string
   /** Longer text is cut, with the whole in a tooltip. */
   room?: number
@@ -74,7 +74,7 @@ export function fit(value: string, room: number, size: number): string {
 }
 
 export function mark(look: KindLook, x: number, y: number, area: number, filled = true): Markup {
-  return html`<path d="${symbol(look.symbol, area).digits(2)()!}" transform="translate(${px(x)},${px(y)})" class="${filled ? 'fill' : 'hollow'}-${look.colour}"/>`
+  return html`<path d="${symbol(look.symbol, area).digits(2)()!}" transform="translate(${px(x)},${px(y)})" class="${filled ? 'fill' : 'hollow'}-${look.color}"/>`
 }
 
 /** Kinds side by side: a piece of line and the mark, then the name. Its height is 26. */
@@ -83,7 +83,7 @@ export function legend(kinds: readonly string[], x: number, y: number): Content 
     const look = lookOf(kind)
     const left = x + i * 112
     return [
-      html`<line x1="${px(left)}" x2="${px(left + 26)}" y1="${px(y)}" y2="${px(y)}" class="stroke-${look.colour}" stroke-width="2" stroke-dasharray="${look.dash}"/>`,
+      html`<line x1="${px(left)}" x2="${px(left + 26)}" y1="${px(y)}" y2="${px(y)}" class="stroke-${look.color}" stroke-width="2" stroke-dasharray="${look.dash}"/>`,
       mark(look, left + 13, y, 52),
       text(left + 32, y + 4, look.label),
     ]

@@ -16,7 +16,7 @@ const COLUMNS = [
   ['accuracy', 'Accuracy'],
   ['loss', 'Loss'],
   ['mean_margin', 'Mean margin'],
-  ['normalized_margin', 'Normalised margin'],
+  ['normalized_margin', 'Normalized margin'],
   ['brier', 'Brier score'],
   ['ece', 'Calibration error'],
   ['pairs', 'Pairs'],

@@ -5,13 +5,13 @@ import { join, resolve } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkInteger, checkString, invalidArgument } from '../core/arguments.js'
 import { Config } from './config.js'
-import { bytesPerElement, decode } from './dtype.js'
+import { bytesPerElement } from './dtype.js'
 import { FAMILIES } from './families.js'
-import { isFolder, printable, quoted, readAt, withRegularFile } from '../core/files.js'
+import { isFolder, printable, quoted } from '../core/files.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 import type { ModelSpec, StoredDtype } from '../native/spec.js'
 import { readTensors } from './tensors.js'
-import { HEAD_TENSOR, matchWeights, storedDtype } from './weights.js'
+import { HEAD_TENSOR, matchWeights, readWeight, storedDtype } from './weights.js'
 
 export interface Checkpoint {
   /** Absolute path of the folder. */
@@ -29,11 +29,6 @@ export interface Checkpoint {
   bosTokenId?: number
 }
 
-export interface OpenCheckpointOptions {
-  /** Rows that the engine appends to the embeddings. Default 0. */
-  addedTokens?: number
-}
-
 const MAX_ADDED_TOKENS = 1 << 16
 
 /**
@@ -43,10 +38,8 @@ const MAX_ADDED_TOKENS = 1 << 16
  * @throws ImplexError ERR_CHECKPOINT_NOT_FOUND, ERR_CONFIG_INVALID, ERR_FAMILY_UNKNOWN, ERR_SAFETENSORS_INVALID, ERR_TENSOR_MISSING,
  *   ERR_TENSOR_SHAPE, ERR_TENSOR_DTYPE or ERR_IO; the message names the file and the key or tensor
  */
-export async function openCheckpoint(path: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
   checkPath(path)
-  const { addedTokens = 0 } = options
-  checkInteger('addedTokens', addedTokens, 0, MAX_ADDED_TOKENS)
   const folder = resolve(path)
   await checkFolder(folder, path)
 
@@ -67,17 +60,22 @@ export async function openCheckpoint(path: string, options: OpenCheckpointOption
   const architecture = family.read(config)
   const tensors = await readTensors(folder)
   const { weights, tiedEmbedding } = matchWeights(folder, family, architecture, config, tensors)
-  const vocabulary = architecture.vocabSize + addedTokens
   return {
     path: folder,
     family: modelType,
-    spec: { ...architecture, addedTokens, tiedEmbedding, weights },
+    spec: { ...architecture, addedTokens: 0, tiedEmbedding, weights },
     contextLength: architecture.maxPositions,
     dtype: mostUsed(weights),
-    ...tokenId(config, 'pad_token_id', 'padTokenId', vocabulary),
-    ...tokenId(config, 'eos_token_id', 'eosTokenId', vocabulary),
-    ...tokenId(config, 'bos_token_id', 'bosTokenId', vocabulary),
+    ...tokenId(config, 'pad_token_id', 'padTokenId', architecture.vocabSize),
+    ...tokenId(config, 'eos_token_id', 'eosTokenId', architecture.vocabSize),
+    ...tokenId(config, 'bos_token_id', 'bosTokenId', architecture.vocabSize),
   }
+}
+
+/** With `count` rows that the engine appends to the embeddings. @throws TypeError, RangeError */
+export function withAddedTokens(checkpoint: Checkpoint, count: number): Checkpoint {
+  checkInteger('addedTokens', count, 0, MAX_ADDED_TOKENS)
+  return { ...checkpoint, spec: { ...checkpoint.spec, addedTokens: count } }
 }
 
 /**
@@ -112,18 +110,11 @@ export async function readHead(file: string, hiddenSize: number): Promise<Float3
 }
 
 async function readFinite(entry: TensorEntry): Promise<Float32Array> {
-  const dtype = storedDtype(entry)
-  const label = `${entry.file}: tensor ${quoted(entry.name)}`
-  const bytes = await withRegularFile(entry.file, (handle) => readAt(handle, entry.offset, entry.bytes))
-  if (bytes.length < entry.bytes) {
-    throw new ImplexError('ERR_SAFETENSORS_INVALID', `${label} ends early: the file was cut while being read`, {
-      path: entry.file,
-    })
-  }
-  const values = decode(bytes, dtype)
+  const values = await readWeight({ ...entry, dtype: storedDtype(entry), tensor: entry.name })
   const bad = values.findIndex((value) => !Number.isFinite(value))
   if (bad < 0) return values
-  throw new ImplexError('ERR_WEIGHT_NOT_FINITE', `${label} has ${values[bad]} at element ${bad}`, { path: entry.file })
+  const message = `${entry.file}: tensor ${quoted(entry.name)} has ${values[bad]} at element ${bad}`
+  throw new ImplexError('ERR_WEIGHT_NOT_FINITE', message, { path: entry.file })
 }
 
 function checkPath(path: unknown): asserts path is string {

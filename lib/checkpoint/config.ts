@@ -6,8 +6,6 @@ import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 import { printable, readJsonFile } from '../core/files.js'
 
-const MAX_CONFIG_BYTES = 16_000_000
-
 export class Config {
   readonly file: string
   readonly #values: Record<string, unknown>
@@ -22,7 +20,7 @@ export class Config {
 
   /** @throws ImplexError ERR_CHECKPOINT_NOT_FOUND without the file, ERR_CONFIG_INVALID when it is not a JSON object */
   static async read(file: string): Promise<Config> {
-    return new Config(file, await readJsonFile(file, MAX_CONFIG_BYTES, 'ERR_CONFIG_INVALID'))
+    return new Config(file, await readJsonFile(file, 'ERR_CONFIG_INVALID'))
   }
 
   /** The value, or undefined for an absent key and null. */

@@ -3,12 +3,13 @@
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { isPlainObject } from '../core/arguments.js'
 import type { Checkpoint } from './checkpoint.js'
-import { fileError, systemCode } from '../core/files.js'
+import { makeFolder, writeFileAtomic } from '../core/atomic.js'
+import { fileError } from '../core/files.js'
 
 /** Small enough that hashing one piece does not hold up the event loop. */
 const PIECE_BYTES = 1 << 18
@@ -117,15 +118,11 @@ async function recall(memo: string, identity: Identity): Promise<string | undefi
   }
 }
 
-/** Renamed into place, so that processes which share the folder never read half of one. */
 async function remember(cacheDir: string, memo: string, value: Identity & { sha256: string }): Promise<void> {
-  const temporary = `${memo}.${process.pid}.${performance.now()}.tmp`
   try {
-    await mkdir(cacheDir, { recursive: true })
-    await writeFile(temporary, JSON.stringify(value), { flag: 'wx' })
-    await rename(temporary, memo)
+    await makeFolder(cacheDir)
+    await writeFileAtomic(memo, JSON.stringify(value))
   } catch (error) {
-    if (systemCode(error) === undefined) throw error
-    await rm(temporary, { force: true }).catch(() => undefined)
+    if (!(error instanceof ImplexError)) throw error
   }
 }

@@ -54,7 +54,7 @@ async function readShards(folder: string, names: string[]): Promise<Map<string, 
   const index = join(folder, INDEX_FILE)
   const invalid = (message: string) =>
     new ImplexError('ERR_SAFETENSORS_INVALID', `${index}: ${message}`, { path: index })
-  const { weight_map: map } = await readJsonFile(index, MAX_INDEX_BYTES, 'ERR_SAFETENSORS_INVALID')
+  const { weight_map: map } = await readJsonFile(index, 'ERR_SAFETENSORS_INVALID', { maxBytes: MAX_INDEX_BYTES })
   if (!isPlainObject(map)) throw invalid('"weight_map" must be an object of tensor name -> file name')
   const placed = Object.entries(map)
   if (placed.length === 0) throw invalid('"weight_map" names no tensors')

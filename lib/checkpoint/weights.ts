@@ -4,8 +4,9 @@
  */
 import { ImplexError } from '../core/errors.js'
 import type { Config } from './config.js'
+import { decode } from './dtype.js'
 import type { Architecture, Family, TensorRule } from './families.js'
-import { quoted } from '../core/files.js'
+import { quoted, readAt, withRegularFile } from '../core/files.js'
 import type { TensorEntry } from './safetensors.js'
 import type { StoredDtype, WeightSource } from '../native/spec.js'
 
@@ -134,8 +135,22 @@ export function storedDtype(entry: TensorEntry): StoredDtype {
   throw new ImplexError('ERR_TENSOR_DTYPE', `${problem}; ${advice}`, { path: entry.file })
 }
 
+/** The values of a whole tensor of a file. @throws ImplexError ERR_SAFETENSORS_INVALID, ERR_IO */
+export async function readWeight({
+  file,
+  offset,
+  bytes,
+  dtype,
+  tensor,
+}: Pick<WeightSource, 'file' | 'offset' | 'bytes' | 'dtype' | 'tensor'>): Promise<Float32Array> {
+  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
+  if (data.length === bytes) return decode(data, dtype)
+  const message = `${file}: tensor ${quoted(tensor)} ends early: the file was cut while being read`
+  throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
+}
+
 /**
- * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantised matrix) means that the config
+ * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantized matrix) means that the config
  * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as a value head's, are left alone.
  */
 function refuseLeftovers(

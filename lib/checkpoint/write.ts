@@ -1,13 +1,12 @@
 /**
- * Writes safetensors files and checkpoint folders, all or nothing: a temporary neighbour is filled, flushed to disk and renamed, so that
- * a reader never sees a part. A process killed meanwhile leaves the neighbour behind, hidden as `.NAME.*.tmp`.
+ * Writes safetensors files and checkpoint folders, all or nothing: see atomic.ts.
  */
-import { randomBytes } from 'node:crypto'
-import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises'
+import { lstat, mkdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { appear, flushFolder, temporaryName, writeFlushed } from '../core/atomic.js'
 import { ImplexError } from '../core/errors.js'
 import { bytesPerElement, encode } from './dtype.js'
-import { fileError, quoted, systemCode } from '../core/files.js'
+import { quoted, systemCode } from '../core/files.js'
 import type { StoredDtype } from '../native/spec.js'
 import { INDEX_FILE, SINGLE_FILE } from './tensors.js'
 
@@ -57,16 +56,7 @@ export async function writeSafetensors(
   tensors: readonly NamedTensor[],
   options: WriteSafetensorsOptions = {},
 ): Promise<void> {
-  const target = resolve(file)
-  const temporary = temporaryName(target)
-  try {
-    await writeTensors(temporary, tensors, options)
-    await rename(temporary, target)
-    await flushFolder(dirname(target))
-  } catch (error) {
-    await discard(temporary)
-    throw writeError(target, error)
-  }
+  await appear(resolve(file), (temporary) => writeTensors(temporary, tensors, options))
 }
 
 /**
@@ -79,12 +69,8 @@ export async function writeCheckpoint(
   content: CheckpointContent,
   options: WriteCheckpointOptions = {},
 ): Promise<void> {
-  const target = resolve(folder)
-  const temporary = temporaryName(target)
-  try {
-    if (!options.replace && (await exists(target))) {
-      throw new ImplexError('ERR_IO', `${target}: exists already; choose another folder or remove it`, { path: target })
-    }
+  const fill = async (temporary: string) => {
+    if (!options.replace) await refuseExisting(resolve(folder))
     await mkdir(temporary, { recursive: true })
     await writeWeights(temporary, content)
     await writeText(join(temporary, 'config.json'), `${JSON.stringify(content.config, null, 2)}\n`)
@@ -93,21 +79,13 @@ export async function writeCheckpoint(
       await writeText(join(temporary, name), text)
     }
     await flushFolder(temporary)
-    await moveIntoPlace(temporary, target)
-  } catch (error) {
-    await discard(temporary)
-    throw writeError(target, error)
   }
+  await appear(resolve(folder), fill, moveIntoPlace)
 }
 
-/** Beside the target, since a rename is atomic only within a file system. */
-function temporaryName(target: string): string {
-  return join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
-}
-
-/** What went wrong before matters more than a failure to clean up. */
-async function discard(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true }).catch(() => undefined)
+async function refuseExisting(path: string): Promise<void> {
+  if (!(await exists(path))) return
+  throw new ImplexError('ERR_IO', `${path}: exists already; choose another folder or remove it`, { path })
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -134,8 +112,9 @@ async function moveIntoPlace(temporary: string, target: string): Promise<void> {
     if (replaces) await rename(aside, target)
     throw error
   }
+  if (!replaces) return
   await flushFolder(dirname(target))
-  if (replaces) await rm(aside, { recursive: true, force: true })
+  await rm(aside, { recursive: true, force: true })
 }
 
 async function writeWeights(folder: string, { tensors, dtype = 'f32', shardBytes }: CheckpointContent): Promise<void> {
@@ -220,32 +199,4 @@ async function writeTensors(
 
 async function writeText(file: string, text: string): Promise<void> {
   await writeFlushed(file, (handle) => handle.writeFile(text))
-}
-
-async function writeFlushed(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
-  const handle = await open(file, 'wx')
-  try {
-    await write(handle)
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-/** Makes the names in a folder durable. Where folders cannot be opened, there is nothing to do. */
-async function flushFolder(folder: string): Promise<void> {
-  let handle: FileHandle | undefined
-  try {
-    handle = await open(folder, 'r')
-    await handle.sync()
-  } catch (error) {
-    if (!['EISDIR', 'EPERM', 'EINVAL', 'EACCES'].includes(systemCode(error) ?? '')) throw error
-  } finally {
-    await handle?.close()
-  }
-}
-
-function writeError(target: string, error: unknown): unknown {
-  if (error instanceof ImplexError || systemCode(error) === undefined) return error
-  return fileError(target, 'write', error)
 }

@@ -1,10 +1,11 @@
 /**
- * Files that appear whole or not at all, and stay: a neighbour is written, flushed to disk and renamed, and the folder flushed after it.
+ * Files that appear whole or not at all, and stay: a neighbor is written, flushed to disk and renamed, and the folder flushed after it.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { fileError } from './files.js'
+import { ImplexError } from './errors.js'
+import { fileError, systemCode } from './files.js'
 
 /** A hidden name beside `path` that nothing else has; removeLeftovers() knows it. */
 export function temporaryName(path: string): string {
@@ -16,31 +17,57 @@ export function isTemporary(name: string): boolean {
   return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name)
 }
 
-/** @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
-export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
+/**
+ * Lets a file or a folder appear at `path`: `fill` makes it under the temporary name that it is given, `place` renames it.
+ * @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path`, and what `fill` throws that is no failed system call
+ */
+export async function appear(
+  path: string,
+  fill: (temporary: string) => Promise<void>,
+  place: (temporary: string, path: string) => Promise<void> = rename,
+): Promise<void> {
   const temporary = temporaryName(path)
   try {
-    const file = await open(temporary, 'wx')
-    try {
-      await file.writeFile(content)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, path)
+    await fill(temporary)
+    await place(temporary, path)
     await flushFolder(dirname(path))
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {})
-    throw fileError(path, 'write', error)
+    // What went wrong before matters more than a failure to clean up.
+    await rm(temporary, { recursive: true, force: true }).catch(() => {})
+    throw error instanceof ImplexError || systemCode(error) === undefined ? error : fileError(path, 'write', error)
   }
 }
 
-/** Makes the names in a folder durable; some file systems cannot, and there is nothing to do about it. */
-export async function flushFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r').catch(() => undefined)
-  await folder?.sync().catch(() => {})
-  await folder?.close()
+/** A new file, flushed to disk. */
+export async function writeFlushed(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await write(file)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
 }
+
+/** A file of this content, which replaces one that is there. @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
+export function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
+  return appear(path, (temporary) => writeFlushed(temporary, (file) => file.writeFile(content)))
+}
+
+/** Makes the names in a folder durable. Where folders cannot be opened or flushed there is nothing to do. */
+export async function flushFolder(path: string): Promise<void> {
+  let folder: FileHandle | undefined
+  try {
+    folder = await open(path, 'r')
+    await folder.sync()
+  } catch (error) {
+    if (!UNFLUSHABLE.includes(systemCode(error) ?? '')) throw error
+  } finally {
+    await folder?.close()
+  }
+}
+
+const UNFLUSHABLE = ['EISDIR', 'EPERM', 'EINVAL', 'EACCES', 'ENOTSUP', 'ENOSYS']
 
 /** Makes a folder and those above it, where they are not there. @throws ImplexError ERR_IO, ERR_DISK_FULL naming `path` */
 export async function makeFolder(path: string): Promise<void> {

@@ -16,6 +16,8 @@ export type ImplexErrorCode =
   | 'ERR_TOKENIZER_MISSING'
   | 'ERR_TOKENIZER_INVALID'
   | 'ERR_TEMPLATE_INVALID'
+  | 'ERR_TEMPLATE_UNSUPPORTED'
+  | 'ERR_TEMPLATE_LIMIT'
   | 'ERR_ROW_INVALID'
   | 'ERR_ROW_TOO_LONG'
   | 'ERR_RESPONSE_EMPTY'
@@ -40,6 +42,14 @@ export interface ImplexErrorOptions {
   line?: number
   /** The file or folder that the error is about. */
   path?: string
+  /** Training: the pair among those that were handed over together, counted from 0. */
+  pair?: number
+  /** Training: the optimizer step, counted from 1. */
+  step?: number
+  /** The role of the parameter that the error is about, as in ModelSpec: `layers.0.q`. */
+  parameter?: string
+  /** The tensor that the error is about: its name in the checkpoint, or an activation in words. */
+  tensor?: string
 }
 
 export class ImplexError extends Error {
@@ -48,11 +58,19 @@ export class ImplexError extends Error {
   // Only declared: a class field would set them to undefined, which deep comparison shows.
   declare readonly line?: number
   declare readonly path?: string
+  declare readonly pair?: number
+  declare readonly step?: number
+  declare readonly parameter?: string
+  declare readonly tensor?: string
 
   constructor(code: ImplexErrorCode, message: string, options: ImplexErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     if (options.line !== undefined) this.line = options.line
     if (options.path !== undefined) this.path = options.path
+    if (options.pair !== undefined) this.pair = options.pair
+    if (options.step !== undefined) this.step = options.step
+    if (options.parameter !== undefined) this.parameter = options.parameter
+    if (options.tensor !== undefined) this.tensor = options.tensor
   }
 }

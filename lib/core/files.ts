@@ -2,12 +2,14 @@
  * Small file reads whose every failure is an ImplexError that names the file.
  */
 import { constants } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { ImplexError, type ImplexErrorCode } from './errors.js'
 import { isPlainObject } from './arguments.js'
 
 // O_NONBLOCK has no effect on regular files and keeps a named pipe without a writer from blocking for ever; absent on Windows.
 const NONBLOCKING_READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
+
+const MAX_JSON_BYTES = 16_000_000
 
 /** The `code` of a failed system call ('ENOENT', …), if `error` is one. */
 export function systemCode(error: unknown): string | undefined {
@@ -73,21 +75,52 @@ export async function readAt(handle: FileHandle, position: number, length: numbe
   return buffer.subarray(0, done)
 }
 
-/** A JSON file that holds an object and is no longer than `maxBytes`; `code` is for what is wrong inside it. */
+/** The text of a file. @throws ImplexError ERR_IO */
+export async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw fileError(file, 'read', error)
+  }
+}
+
+/** The text of a file that need not be there. @throws ImplexError ERR_IO */
+export async function readIfPresent(file: string): Promise<string | undefined> {
+  return (await isFolder(file)) === undefined ? undefined : readText(file)
+}
+
+export interface JsonFileOptions {
+  /** Defaults to 16 MB. */
+  maxBytes?: number
+  /** What to do about a damaged one; reads after "; ". */
+  advice?: string
+}
+
+/**
+ * A JSON file that holds an object.
+ * @param code for what is wrong inside it
+ * @throws ImplexError of that code; ERR_CHECKPOINT_NOT_FOUND, ERR_IO
+ */
 export async function readJsonFile(
   file: string,
-  maxBytes: number,
   code: ImplexErrorCode,
+  { maxBytes = MAX_JSON_BYTES, advice }: JsonFileOptions = {},
 ): Promise<Record<string, unknown>> {
   const bytes = await withRegularFile(file, async (handle, size) => {
-    if (size > maxBytes) {
-      throw new ImplexError(code, `${file}: ${size} bytes are too many for this file (at most ${maxBytes})`, {
-        path: file,
-      })
-    }
-    return readAt(handle, 0, size)
+    if (size <= maxBytes) return readAt(handle, 0, size)
+    const message = `${file}: ${size} bytes are too many for this file (at most ${maxBytes})`
+    throw new ImplexError(code, message, { path: file })
   })
-  return parseJsonObject(bytes, file, 'the file', code)
+  return parseJsonObject(bytes, file, 'the file', code, advice)
+}
+
+/** The same for a file that need not be there. */
+export async function readJsonIfPresent(
+  file: string,
+  code: ImplexErrorCode,
+  options: JsonFileOptions = {},
+): Promise<Record<string, unknown> | undefined> {
+  return (await isFolder(file)) === undefined ? undefined : readJsonFile(file, code, options)
 }
 
 /** `what` names the part of `file` that the bytes are: "the file", "the header". */
@@ -96,17 +129,21 @@ export function parseJsonObject(
   file: string,
   what: string,
   code: ImplexErrorCode,
+  advice?: string,
 ): Record<string, unknown> {
+  const invalid = (problem: string, cause?: unknown) =>
+    new ImplexError(code, `${file}: ${what} ${problem}${advice === undefined ? '' : `; ${advice}`}`, {
+      cause,
+      path: file,
+    })
   let value: unknown
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
   } catch (error) {
     const reason = error instanceof SyntaxError ? printable(error.message) : 'not UTF-8'
-    throw new ImplexError(code, `${file}: ${what} is not valid JSON: ${reason}`, { cause: error, path: file })
+    throw invalid(`is not valid JSON: ${reason}`, error)
   }
-  if (!isPlainObject(value)) {
-    throw new ImplexError(code, `${file}: ${what} must be a JSON object`, { path: file })
-  }
+  if (!isPlainObject(value)) throw invalid('must be a JSON object')
   return value
 }
 

@@ -1,5 +1,5 @@
 /**
- * The worker thread that parses, renders and tokenises, so that neither the caller's event loop nor the engine waits for it.
+ * The worker thread that parses, renders and tokenizes, so that neither the caller's event loop nor the engine waits for it.
  * It holds the checkpoint's RowEncoder; requests are answered in order.
  */
 import { parentPort, workerData } from 'node:worker_threads'

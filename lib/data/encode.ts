@@ -12,10 +12,12 @@ import { idOf, type RowGroup, rowError } from './rows.js'
 import type { RowShapeName } from './shapes/names.js'
 import { shown } from './unread.js'
 
-export type RewardKind = 'explicit' | 'implicit' | 'generative'
+export const REWARD_KINDS = ['explicit', 'implicit', 'generative'] as const
+export type RewardKind = (typeof REWARD_KINDS)[number]
 
 /** What to do with a row beyond the model's context. `truncate-prompt` drops the prompt's oldest tokens, never the response's. */
-export type OnLong = 'error' | 'skip' | 'truncate-prompt'
+export const ON_LONG = ['error', 'skip', 'truncate-prompt'] as const
+export type OnLong = (typeof ON_LONG)[number]
 
 export interface EncodeSettings {
   kind: RewardKind
@@ -59,7 +61,7 @@ export interface PreparedRow {
   error?: ImplexError
 }
 
-/** Parses, checks and tokenises one row. Never throws for a bad row: the result carries `error`. */
+/** Parses, checks and tokenizes one row. Never throws for a bad row: the result carries `error`. */
 export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
   const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
   let id: Pick<RowGroup, 'id' | 'idText'> = {}

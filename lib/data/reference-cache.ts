@@ -6,14 +6,18 @@
  * in the order of the data. check = hash(token ids) ^ mix(log-probability), 0 = no record: a value is used only for exactly the
  * tokens it was computed for, and a damaged one not at all. The worst a wrong ordinal, a torn write or another file can do is a miss.
  *
- * A lock file keeps a second process from writing; it reads. (Two writers would write the same bytes: what a key leads to is
+ * A lock keeps a second process from writing; it reads. (Two writers would write the same bytes: what a key leads to is
  * deterministic. The lock only spares them the trouble.) Any failure of the disk costs the cache, never the run.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises'
-import { homedir, hostname } from 'node:os'
+import { type FileHandle, open } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
+import { makeFolder } from '../core/atomic.js'
+import { ImplexError } from '../core/errors.js'
+import { systemCode } from '../core/files.js'
+import { Lock } from '../native/lock.js'
 
 const MAGIC = 'implex reference log-probabilities 1'
 const HEADER_BYTES = 4096
@@ -21,7 +25,6 @@ const RECORD_BYTES = 16
 const BLOCK_RECORDS = 4096
 const BLOCK_BYTES = BLOCK_RECORDS * RECORD_BYTES
 const BLOCKS_IN_MEMORY = 8
-const HALF_WRITTEN_LOCK_MS = 60_000
 
 /** To be raised by whoever changes an engine's results in their last bits on purpose. */
 export const NUMERICS_VERSION = 1
@@ -56,11 +59,10 @@ interface Block {
 
 export class ReferenceCache {
   readonly path: string
-  /** False when another process writes this file. */
-  readonly writable: boolean
   hits = 0
   misses = 0
   readonly #file: FileHandle
+  readonly #lock: Lock | undefined
   readonly #warn: (message: string) => void
   /** In order of last use. */
   readonly #blocks = new Map<number, Promise<Block>>()
@@ -75,46 +77,44 @@ export class ReferenceCache {
     const header = encodeHeader(key)
     const directory = join(cacheDir, 'reference')
     const path = join(directory, `${createHash('sha256').update(header).digest('hex').slice(0, 32)}.logp`)
-    let locked = false
+    let lock: Lock | undefined
     let file: FileHandle | undefined
     try {
-      await mkdir(directory, { recursive: true })
-      locked = await lock(path)
-      file = await open(path, locked ? constants.O_RDWR | constants.O_CREAT : constants.O_RDONLY)
+      await makeFolder(directory)
+      lock = await takeLock(path)
+      const writable = lock !== undefined
+      file = await openFile(path, writable)
+      if (file === undefined) return undefined
       const found = Buffer.alloc(HEADER_BYTES)
       const { bytesRead } = await file.read(found, 0, HEADER_BYTES, 0)
       if (!found.equals(header)) {
         if (bytesRead > 0) warn(`${path}: not a valid cache of reference log-probabilities; it is started anew`)
-        if (!locked) {
+        if (!writable) {
           await file.close()
           return undefined
         }
         await file.truncate(0)
         await file.write(header, 0, HEADER_BYTES, 0)
       }
-      return new ReferenceCache(path, file, locked, warn)
+      return new ReferenceCache(path, file, lock, warn)
     } catch (error) {
       await file?.close().catch(() => {})
-      if (locked) await unlock(path)
-      // Another process is about to create it: nothing to read yet.
-      if (
-        !locked &&
-        (error as NodeJS.ErrnoException).code === 'ENOENT' &&
-        file === undefined &&
-        (await exists(`${path}.lock`))
-      ) {
-        return undefined
-      }
+      await lock?.[Symbol.asyncDispose]()
       warn(`no cache of reference log-probabilities: ${(error as Error).message}`)
       return undefined
     }
   }
 
-  private constructor(path: string, file: FileHandle, writable: boolean, warn: (message: string) => void) {
+  private constructor(path: string, file: FileHandle, lock: Lock | undefined, warn: (message: string) => void) {
     this.path = path
     this.#file = file
-    this.writable = writable
+    this.#lock = lock
     this.#warn = warn
+  }
+
+  /** False when another process writes this file. */
+  get writable(): boolean {
+    return this.#lock !== undefined
   }
 
   /** The log-probability of the response with this ordinal and these tokens, if it is known. */
@@ -157,7 +157,7 @@ export class ReferenceCache {
     this.#blocks.clear()
     this.#failed = true
     await this.#file.close().catch(() => {})
-    if (this.writable) await unlock(this.path)
+    await this.#lock?.[Symbol.asyncDispose]()
   }
 
   async #block(ordinal: number): Promise<Block | undefined> {
@@ -234,10 +234,10 @@ export function hashTokens(ids: Int32Array, state: TokenHash = SEED): TokenHash 
     high = Math.imul(high ^ Math.imul(value + 0x165667b1, 0x85ebca77), 0xc2b2ae3d)
     high = ((high << 17) | (high >>> 15)) + 0x38495ab5
   }
-  return { low: finalise(low ^ (high << 7)), high: finalise(high ^ low) }
+  return { low: finalize(low ^ (high << 7)), high: finalize(high ^ low) }
 }
 
-function finalise(value: number): number {
+function finalize(value: number): number {
   let h = value
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
@@ -250,8 +250,8 @@ function checkOf(hash: TokenHash, logprob: number): TokenHash {
   double.setFloat64(0, logprob)
   const a = double.getUint32(0)
   const b = double.getUint32(4)
-  const low = (hash.low ^ finalise(a ^ finalise(b))) >>> 0
-  const high = (hash.high ^ finalise(b + Math.imul(finalise(a), 0x9e3779b1))) >>> 0
+  const low = (hash.low ^ finalize(a ^ finalize(b))) >>> 0
+  const high = (hash.high ^ finalize(b + Math.imul(finalize(a), 0x9e3779b1))) >>> 0
   return low === 0 && high === 0 ? { low: 1, high: 0 } : { low, high }
 }
 
@@ -262,70 +262,22 @@ function encodeHeader(key: ReferenceKey): Buffer {
   return header
 }
 
-/** Creates the lock file; false when a living process holds it. One that its process left behind is taken over. */
-async function lock(path: string): Promise<boolean> {
-  const file = `${path}.lock`
-  const mine = JSON.stringify({ pid: process.pid, started: await startTime(process.pid), host: hostname() })
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      await writeFile(file, mine, { flag: 'wx' })
-      return true
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    }
-    if (!(await isStale(file))) return false
-    // Renaming first: of several processes that find the lock stale, one only removes it.
-    const aside = `${file}.${randomBytes(6).toString('hex')}`
-    await rename(file, aside)
-      .then(() => unlink(aside))
-      .catch(() => {})
-  }
-  return false
-}
-
-async function unlock(path: string): Promise<void> {
-  await unlink(`${path}.lock`).catch(() => {})
-}
-
-async function isStale(file: string): Promise<boolean> {
+/** Undefined when somebody else has it. Where the file system has no locks, nobody is kept out: see above why that does no harm. */
+async function takeLock(path: string): Promise<Lock | undefined> {
   try {
-    const owner = JSON.parse(await readFile(file, 'utf8')) as { pid: number; started?: string; host: string }
-    if (owner.host !== hostname()) return false
-    if (!isAlive(owner.pid)) return true
-    // In containers process ids come round again at once: the same number may be another process by now.
-    return owner.started !== (await startTime(owner.pid))
-  } catch {
-    // Gone: try again. Half written: its owner is about to fill it, or died between creating and filling it.
-    const age = await stat(file).then(
-      ({ mtimeMs }) => Date.now() - mtimeMs,
-      () => Number.POSITIVE_INFINITY,
-    )
-    return age > HALF_WRITTEN_LOCK_MS
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
+    return await Lock.take(`${path}.lock`, path, () => {})
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+    if (error instanceof ImplexError && error.code === 'ERR_IN_USE') return undefined
+    throw error
   }
 }
 
-/** When a process started, in whatever unit /proc has; undefined where there is no /proc. */
-async function startTime(pid: number): Promise<string | undefined> {
+/** Undefined when another process has the lock and is about to create the file: there is nothing to read yet. */
+async function openFile(path: string, writable: boolean): Promise<FileHandle | undefined> {
   try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined
+    return await open(path, writable ? constants.O_RDWR | constants.O_CREAT : constants.O_RDONLY)
+  } catch (error) {
+    if (!writable && systemCode(error) === 'ENOENT') return undefined
+    throw error
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

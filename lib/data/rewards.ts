@@ -1,57 +1,43 @@
 /**
  * From batches to rewards: what each kind asks of the engine and makes of its answer. A batch's rewards are its items' in order.
  */
-
-import type { Model } from '../native/handles.js'
-import type { NativeBatch, NativeCancel, NativeScores } from '../native/types.js'
+import type { NativeCancel } from '../native/types.js'
 import { ImplexError } from '../core/errors.js'
-import { type BatchItem, nativeBatch, type Readout } from './batches.js'
-import type { EncodedRow } from './encode.js'
-import { hashTokens, type ReferenceCache, type TokenHash } from './reference-cache.js'
+import type { RewardKind } from './encode.js'
+import { type BatchItem, nativeBatch, perItem, type Readout } from './pack.js'
+import { type Engine, type ReferenceLogprob, type ReferenceOptions, referenceLogprobs, type Slot } from './reference.js'
 
-/** A row under way. */
-export interface Slot {
-  row: EncodedRow
-  /** The ordinal of its first response among all responses of the source. */
-  ordinal: number
-}
+/** Where an explicit reward reads its head: at the last token, or as the mean over the response's tokens. */
+export const POOLS = ['last', 'mean'] as const
+export type Pool = (typeof POOLS)[number]
 
-export interface Scored {
+export interface Scored extends Partial<ReferenceLogprob> {
   reward: number
   /** implicit: ln π(response | prompt), the sum over its tokens. */
   logprob?: number
-  /** implicit with a reference: the same under the reference. */
-  referenceLogprob?: number
   /** implicit, on request: the terms of `logprob`. [tokens of the response] */
   tokenLogprobs?: Float32Array
-  /** implicit with a reference, on request: the terms of `referenceLogprob`. [tokens of the response] */
-  referenceTokenLogprobs?: Float32Array
   /** explicit, on request: the head's value at each token. [tokens of the response] */
   tokenRewards?: Float32Array
 }
 
-/** What of a model is needed here. */
-export type Engine = Pick<Model, 'score'>
-
 /** Scores batches. Calls may overlap; results do not depend on how items fall into batches. */
 export type BatchScorer = (items: readonly BatchItem<Slot>[]) => Promise<Scored[]>
 
-/** What a read-out gives for each item, cut out of what it gives for all tokens of the batch. */
-function perItem(items: readonly BatchItem<Slot>[], values: Float32Array): Float32Array[] {
-  let at = 0
-  return items.map(({ slot, k }) => {
-    at += slot.row.responses[k]!.length
-    return values.slice(at - slot.row.responses[k]!.length, at)
-  })
+/** What the engine is asked for: of the explicit and the generative kind the reward itself, of the others what it is made of. */
+export function readoutOf(kind: RewardKind | 'sft', pool: Pool, yesTokenId: number | undefined): Readout {
+  if (kind === 'explicit') return { readout: pool === 'last' ? 'reward_last' : 'reward_mean' }
+  return kind === 'generative' ? { readout: 'next_token', targetToken: yesTokenId } : { readout: 'logprob' }
 }
 
 /** explicit with the head's value at each token. The reward has the bits that it has without. */
-export function tokenRewardScorer(model: Engine, pool: 'last' | 'mean', cancel?: NativeCancel): BatchScorer {
+export function tokenRewardScorer(engine: Engine, pool: Pool, cancel?: NativeCancel): BatchScorer {
+  const model = advised(engine)
   return async (items) => {
     const [tokens, mean] = await Promise.all([
-      run(model, nativeBatch(items, { readout: 'reward_tokens' }), cancel),
+      model.score(nativeBatch(items, { readout: 'reward_tokens' }), cancel),
       // The engine's mean, for its bits.
-      pool === 'mean' ? run(model, nativeBatch(items, { readout: 'reward_mean' }), cancel) : undefined,
+      pool === 'mean' ? model.score(nativeBatch(items, { readout: 'reward_mean' }), cancel) : undefined,
     ])
     return perItem(items, Float32Array.from(tokens.values)).map((tokenRewards, i) => ({
       reward: mean === undefined ? tokenRewards.at(-1)! : mean.values[i]!,
@@ -61,93 +47,51 @@ export function tokenRewardScorer(model: Engine, pool: 'last' | 'mean', cancel?:
 }
 
 /** explicit and generative: the engine's read-out is the reward. */
-export function readoutScorer(model: Engine, readout: Readout, cancel?: NativeCancel): BatchScorer {
+export function readoutScorer(engine: Engine, readout: Readout, cancel?: NativeCancel): BatchScorer {
+  const model = advised(engine)
   return async (items) => {
-    const { values } = await run(model, nativeBatch(items, readout), cancel)
+    const { values } = await model.score(nativeBatch(items, readout), cancel)
     return Array.from(values, (reward) => ({ reward }))
   }
 }
 
-export interface ImplicitOptions {
+export interface ImplicitOptions extends Omit<ReferenceOptions, 'load'> {
   policy: Engine
   beta: number
-  /** Absent: β ln π. Called when a value is not in the cache, so that the model may be loaded only then. */
+  /** Absent: β ln π. Otherwise as `load` of the reference log-probabilities. */
   reference?: () => Promise<Engine>
-  /** Holds sums: not asked for what `tokenLogprobs` wants, but told. */
-  cache?: ReferenceCache
-  tokenLogprobs?: boolean
-  cancel?: NativeCancel
 }
 
 /** implicit: β (ln π - ln π_ref) in double precision, the reference's part from the cache where it has it. */
 export function implicitScorer(options: ImplicitOptions): BatchScorer {
-  const { policy, beta, reference, cancel, tokenLogprobs = false } = options
+  const { beta, reference, cancel, tokenLogprobs = false } = options
+  const policy = advised(options.policy)
+  const load = reference && (async () => advised(await reference()))
   return async (items) => {
     const [scores, references] = await Promise.all([
-      run(policy, nativeBatch(items, logprobReadout(tokenLogprobs)), cancel),
-      reference === undefined ? undefined : referenceLogprobs(items, reference, options),
+      policy.score(nativeBatch(items, { readout: 'logprob', tokenLogprobs }), cancel),
+      load && referenceLogprobs(items, { ...options, load }),
     ])
     const terms = tokenLogprobs ? perItem(items, scores.tokenLogprobs!) : undefined
     return items.map((_, i): Scored => {
       const logprob = scores.values[i]!
-      const own = { logprob, ...(terms && { tokenLogprobs: terms[i]! }) }
-      if (references === undefined) return { reward: beta * logprob, ...own }
-      return { reward: beta * (logprob - references[i]!.referenceLogprob), ...own, ...references[i]! }
+      const reward = beta * (references === undefined ? logprob : logprob - references[i]!.referenceLogprob)
+      return { reward, logprob, tokenLogprobs: terms?.[i], ...references?.[i] }
     })
   }
 }
 
-function logprobReadout(tokenLogprobs: boolean): Readout {
-  return { readout: 'logprob', ...(tokenLogprobs ? { tokenLogprobs } : {}) }
-}
-
-type ReferencePart = Pick<Scored, 'referenceTokenLogprobs'> & { referenceLogprob: number }
-
-async function referenceLogprobs(
-  items: readonly BatchItem<Slot>[],
-  load: () => Promise<Engine>,
-  { cache, cancel, tokenLogprobs = false }: ImplicitOptions,
-): Promise<ReferencePart[]> {
-  const known = new Array<ReferencePart>(items.length)
-  const hashes: TokenHash[] = []
-  const missing: number[] = []
-  let promptOf: EncodedRow | undefined
-  let promptHash: TokenHash | undefined
-  for (const [i, { slot, k }] of items.entries()) {
-    if (cache === undefined) {
-      missing.push(i)
-      continue
-    }
-    if (slot.row !== promptOf) {
-      promptOf = slot.row
-      promptHash = hashTokens(slot.row.prompt)
-    }
-    hashes[i] = hashTokens(slot.row.responses[k]!, promptHash)
-    const logprob = tokenLogprobs ? undefined : await cache.get(slot.ordinal + k, hashes[i])
-    if (logprob === undefined) missing.push(i)
-    else known[i] = { referenceLogprob: logprob }
-  }
-  if (missing.length === 0) return known
-
-  const model = await load()
-  const computed = missing.map((i) => items[i]!)
-  const scores = await run(model, nativeBatch(computed, logprobReadout(tokenLogprobs)), cancel)
-  const { values } = scores
-  const terms = tokenLogprobs ? perItem(computed, scores.tokenLogprobs!) : undefined
-  for (const [j, i] of missing.entries()) {
-    known[i] = { referenceLogprob: values[j]!, ...(terms && { referenceTokenLogprobs: terms[j]! }) }
-    const { slot, k } = items[i]!
-    await cache?.put(slot.ordinal + k, hashes[i]!, values[j]!)
-  }
-  return known
-}
-
-async function run(model: Engine, batch: NativeBatch, cancel: NativeCancel | undefined): Promise<NativeScores> {
-  try {
-    return await model.score(batch, cancel)
-  } catch (error) {
-    if (!(error instanceof ImplexError) || error.code !== 'ERR_OUT_OF_MEMORY') throw error
-    const advice = `the batch had ${batch.tokens.length} tokens: try a smaller --batch-tokens (option batchTokens)`
-    throw new ImplexError(error.code, `${error.message}; ${advice}`, { cause: error })
+/** The engine, with what to do about a batch that its memory is too small for. */
+function advised(engine: Engine): Engine {
+  return {
+    async score(batch, cancel) {
+      try {
+        return await engine.score(batch, cancel)
+      } catch (error) {
+        if (!(error instanceof ImplexError) || error.code !== 'ERR_OUT_OF_MEMORY') throw error
+        const advice = `the batch had ${batch.tokens.length} tokens: try a smaller --batch-tokens (option batchTokens)`
+        throw new ImplexError(error.code, `${error.message}; ${advice}`, { cause: error })
+      }
+    },
   }
 }

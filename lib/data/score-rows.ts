@@ -3,10 +3,11 @@
  * way at a time, so that the engine has the next one when it finishes the first; nothing else is read ahead than fills two more.
  */
 import { ImplexError } from '../core/errors.js'
-import { BatchBuilder, type BatchItem } from './batches.js'
+import { BatchBuilder, type BatchItem } from './pack.js'
 import type { EncodedRow } from './encode.js'
 import { Wakeup } from './encode-pool.js'
-import type { BatchScorer, Scored, Slot } from './rewards.js'
+import type { Slot } from './reference.js'
+import type { BatchScorer, Scored } from './rewards.js'
 import { idOf, rowError } from './rows.js'
 
 const BATCHES_IN_FLIGHT = 2
@@ -14,6 +15,10 @@ const BATCHES_WAITING = 2
 /** An idle engine waits so long for more rows before it takes a batch that is not full; it matters to slow sources only. */
 const PATIENCE_MS = 20
 const SELF_CHECK_TOKENS = 256
+
+/** What a bad row does to the stream: ends it with its error after the rows before it, or comes out with `error`. */
+export const ON_ERROR = ['stop', 'skip'] as const
+export type OnError = (typeof ON_ERROR)[number]
 
 /** One row's rewards, or why it has none. Numbers per response are in the order of the row's responses. */
 export interface ScoredRow {
@@ -52,8 +57,7 @@ export interface ScoredRow {
 
 export interface ScoreRowsOptions {
   batchTokens: number
-  /** A bad row ends the stream with its error after the rows before it ('stop'), or comes out with `error` ('skip'). */
-  onError: 'stop' | 'skip'
+  onError: OnError
   /** Rows beyond the context come out with `skipped` whatever `onError` says. */
   skipLong: boolean
   /** Ordinal of the first response, where rows before were scored in an earlier run. */

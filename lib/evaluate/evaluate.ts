@@ -114,8 +114,7 @@ async function evaluateSet(
 }
 
 function inSet(error: unknown, name: string, source: RowSource): unknown {
-  if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.message.includes(source.name))
-    return error
+  if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.path === source.name) return error
   return new ImplexError(error.code, `data set ${name} (${source.name}): ${error.message}`, {
     cause: error,
     ...(error.line === undefined ? {} : { line: error.line }),

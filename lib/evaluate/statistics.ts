@@ -54,7 +54,7 @@ export class PairRewards {
   }
 
   /**
-   * NaN throughout without pairs; the normalised margin needs no more than one, since a pair has two rewards.
+   * NaN throughout without pairs; the normalized margin needs no more than one, since a pair has two rewards.
    * @param weights how often each pair counts; once where absent
    */
   statistics(weights?: Uint32Array): PairStatistics {

@@ -4,11 +4,11 @@
  */
 import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
-import { isFolder, readJsonFile } from '../core/files.js'
+import { readJsonIfPresent } from '../core/files.js'
 import { hashTokens } from '../data/reference-cache.js'
 import type { Prompt, Text } from '../data/rows.js'
 import { shown } from '../data/unread.js'
-import { type DeviceName, type DType, openOnDevice } from '../native/device.js'
+import { DEVICES, type DeviceName, DTYPES, type DType } from '../native/device.js'
 import type { Model } from '../native/handles.js'
 import { ImplexError } from '../core/errors.js'
 import {
@@ -20,7 +20,7 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
-import { DEVICES, DTYPES } from './reward-model.js'
+import { openToScore, widened } from './open.js'
 import { RowEncoder, type TemplateSource } from '../text/text-encoder.js'
 import { availableMemory } from '../core/memory.js'
 
@@ -112,18 +112,11 @@ export class LanguageModel implements Disposable {
     checkString('template', template)
     checkSignal(signal)
     const plain = await openCheckpoint(path)
-    const encoder = await RowEncoder.load({ path, template, ...(now === undefined ? {} : { now: now as Date }) })
-    // A template may add tokens that the model has no rows for.
-    const missing = encoder.addedTokens.length === 0 ? 0 : encoder.vocabularySize - plain.spec.vocabSize
-    const checkpoint = missing > 0 ? await openCheckpoint(path, { addedTokens: missing }) : plain
+    const encoder = await RowEncoder.load({ path, template, now: now as Date | undefined })
+    const { vocabularySize } = encoder
+    const checkpoint = widened(plain, { addedTokens: encoder.addedTokens.length, vocabularySize })
     const stop = await defaultStop(checkpoint, encoder)
-    const spec = { ...checkpoint.spec, weights: checkpoint.spec.weights.filter(({ role }) => role !== 'head') }
-    const opened = await openOnDevice(spec, { device, dtype }, signal)
-    if (!opened.model.hasUnembedding) {
-      opened.model.dispose()
-      const message = `${checkpoint.path}: generation needs a language model's unembedding (lm_head), and this checkpoint has none`
-      throw new ImplexError('ERR_TENSOR_MISSING', message, { path: checkpoint.path })
-    }
+    const opened = await openToScore(checkpoint, { use: 'sft', who: 'generation' }, { device, dtype }, signal)
     return new LanguageModel(checkpoint, encoder, stop, dtype, opened)
   }
 
@@ -136,7 +129,7 @@ export class LanguageModel implements Disposable {
   ) {
     this.path = checkpoint.path
     this.device = device
-    if (fallbackReason !== undefined) this.fallbackReason = fallbackReason
+    this.fallbackReason = fallbackReason
     this.dtype = dtype
     this.kernels = model.kernels
     this.templateSource = encoder.templateSource
@@ -327,8 +320,7 @@ async function defaultStop(checkpoint: Checkpoint, encoder: RowEncoder): Promise
   for (const id of [encoder.terminator, encoder.eosTokenId, checkpoint.eosTokenId]) if (id !== undefined) ids.add(id)
   for (const name of ['config.json', 'generation_config.json']) {
     const file = join(checkpoint.path, name)
-    if ((await isFolder(file)) !== false) continue // absent
-    const { eos_token_id: eos } = await readJsonFile(file, 16_000_000, 'ERR_CONFIG_INVALID')
+    const eos = (await readJsonIfPresent(file, 'ERR_CONFIG_INVALID'))?.eos_token_id
     for (const id of Array.isArray(eos) ? eos : [eos]) if (Number.isSafeInteger(id) && id >= 0) ids.add(id as number)
   }
   return [...ids]

@@ -2,18 +2,22 @@
  * What the addon exports, as a whole: native/addon/addon.cc implements it.
  */
 import type { NativeKernels } from './kernel-calls.js'
-import type { ModelSpec } from './spec.js'
+import type { ModelSpec, WeightSource } from './spec.js'
 import type {
   DeviceProbe,
   NativeCancel,
   NativeInfo,
   NativeModel,
   NativeTrainer,
+  NativeTrainMemory,
   NativeTrainOptions,
   OpenOptions,
 } from './types.js'
 
-/** What the `.node` file exports. Its errors are plain Errors with a `code`. */
+/**
+ * What the `.node` file exports. Its errors are plain Errors with a `code` and, where they are known, what ImplexError has under the same
+ * names: `pair`, `step`, `parameter`, `tensor`.
+ */
 export interface NativeBinding extends NativeKernels {
   info(): NativeInfo
   probeDevice(modulePath: string): DeviceProbe
@@ -24,6 +28,13 @@ export interface NativeBinding extends NativeKernels {
     train: NativeTrainOptions,
     cancel?: NativeCancel,
   ): Promise<NativeTrainer>
+  /**
+   * What training will take at least, before anything is loaded: `weights` without the padding and second layouts that a device may add, and
+   * no activations; the rest as NativeTrainer.memory() has it. Throws with ERR_CONFIG_INVALID as openTrainer rejects.
+   */
+  trainMemory(spec: ModelSpec, options: OpenOptions, train: NativeTrainOptions): NativeTrainMemory
+  /** Reads a matrix. @returns [columns] the mean of its rows: what the engine gives the rows that ModelSpec.addedTokens adds to it */
+  meanRow(source: WeightSource, cancel?: NativeCancel): Promise<Float32Array>
   createCancel(): NativeCancel
   /** Takes the system's lock of an open file, which goes with the file or its process; false when somebody else has it. */
   lockFile(descriptor: number): boolean

@@ -9,8 +9,10 @@ import { nativeLocation } from './load.js'
 import type { Cancellation, NativeTrainOptions, OpenOptions } from './types.js'
 import { ImplexError } from '../core/errors.js'
 
-export type DeviceName = 'cpu' | 'cuda'
-export type DType = 'f32' | 'bf16'
+export const DEVICES = ['auto', 'cpu', 'cuda'] as const
+export type DeviceName = Exclude<(typeof DEVICES)[number], 'auto'>
+export const DTYPES = ['f32', 'bf16'] as const
+export type DType = (typeof DTYPES)[number]
 
 /** What was opened on a device. */
 export interface OnDevice<T> {
@@ -40,6 +42,11 @@ export function cudaModulePath(): string {
   const installed = join(root, 'build-cmake', 'Release', 'implex_cuda.so')
   const built = join(root, 'build-cuda', 'implex_cuda.so')
   return !existsSync(installed) && existsSync(built) ? built : installed
+}
+
+/** Most tokens in a batch where the caller does not say: enough to keep the device busy. It changes speed and memory only. */
+export function defaultBatchTokens(device: DeviceName): number {
+  return device === 'cpu' ? 4096 : 16384
 }
 
 /**

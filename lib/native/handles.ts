@@ -4,9 +4,9 @@
  * They turn native errors into ImplexError with the stack of whoever called; wrong arguments stay TypeError and RangeError. Every call
  * copies its typed arrays before it returns, so the caller may reuse them at once, and computes off the event loop.
  */
-import { ImplexError, type ImplexErrorCode } from '../core/errors.js'
+import { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from '../core/errors.js'
 import { loadBinding } from './load.js'
-import type { ModelSpec } from './spec.js'
+import type { ModelSpec, WeightSource } from './spec.js'
 import type {
   Cancellation,
   DeviceProbe,
@@ -27,7 +27,7 @@ import type {
 } from './types.js'
 
 /** What both wrappers below have in common: signals are taken too, and errors are ImplexErrors with the caller's stack. */
-abstract class NativeHandle<N extends NativeModel | NativeTrainer> {
+abstract class NativeHandle<N extends NativeModel | NativeTrainer> implements Disposable {
   protected readonly native: N
   constructor(native: N) {
     this.native = native
@@ -49,6 +49,9 @@ abstract class NativeHandle<N extends NativeModel | NativeTrainer> {
   }
   dispose(): void {
     this.native.dispose()
+  }
+  [Symbol.dispose](): void {
+    this.dispose()
   }
 }
 
@@ -140,6 +143,22 @@ export function probeDevice(modulePath: string): DeviceProbe {
   return callNative(probeDevice, () => loadBinding().probeDevice(modulePath))
 }
 
+/**
+ * What training will take at least, before anything is loaded: `weights` without what a device may add to them, and no activations.
+ * @throws ImplexError ERR_CONFIG_INVALID for options that do not fit the model
+ */
+export function trainMemory(spec: ModelSpec, options: OpenOptions, train: NativeTrainOptions): NativeTrainMemory {
+  return callNative(trainMemory, () => loadBinding().trainMemory(spec, options, train))
+}
+
+/**
+ * The row that the engine gives to each of a matrix's added rows: the mean of the stored ones, read from its file.
+ * @throws ImplexError as openModel does
+ */
+export function meanRow(source: WeightSource, cancel?: Cancellation): Promise<Float32Array> {
+  return awaitNative(meanRow, cancel, (flag) => loadBinding().meanRow(source, flag))
+}
+
 export function createCancel(): NativeCancel {
   return loadBinding().createCancel()
 }
@@ -192,9 +211,10 @@ function callSite(caller: Caller): { stack?: string } {
 function asImplexError(error: unknown, site: { stack?: string }, signal?: AbortSignal): unknown {
   if (!(error instanceof Error) || error instanceof ImplexError) return error
   if (error instanceof TypeError || error instanceof RangeError) return error
-  const { code } = error as { code?: unknown }
+  const { code, pair, step, parameter, tensor } = error as ImplexErrorOptions & { code?: unknown }
   const known = typeof code === 'string' && code.startsWith('ERR_') ? (code as ImplexErrorCode) : 'ERR_INTERNAL'
-  const result = new ImplexError(known, error.message, { cause: signal?.aborted ? signal.reason : undefined })
+  const cause = signal?.aborted ? signal.reason : undefined
+  const result = new ImplexError(known, error.message, { cause, pair, step, parameter, tensor })
   const frames = site.stack?.slice(site.stack.indexOf('\n') + 1) ?? ''
   result.stack = `${result.name} [${known}]: ${result.message}\n${frames}`
   return result

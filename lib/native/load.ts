@@ -72,9 +72,17 @@ function loadFile(path: string): NativeBinding {
   // Not require(): that takes a file of another name than *.node for JavaScript.
   const module: { exports: Partial<NativeBinding> } = { exports: {} }
   process.dlopen(module, path)
-  const absent = (['info', 'probeDevice', 'openModel', 'openTrainer', 'createCancel', 'lockFile'] as const).filter(
-    (name) => typeof module.exports[name] !== 'function',
-  )
+  const names = [
+    'info',
+    'probeDevice',
+    'openModel',
+    'openTrainer',
+    'trainMemory',
+    'meanRow',
+    'createCancel',
+    'lockFile',
+  ] as const
+  const absent = names.filter((name) => typeof module.exports[name] !== 'function')
   if (absent.length > 0) throw new Error(`it is not an implex addon of this version (it lacks ${absent.join(', ')})`)
   return module.exports as NativeBinding
 }

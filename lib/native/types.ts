@@ -115,7 +115,7 @@ export interface NativeModel {
   dispose(): void
 }
 
-/** What a trainer minimises, over what, and how. Native code fills in no defaults: those are of the callers in lib. */
+/** What a trainer minimizes, over what, and how. Native code fills in no defaults: those are of the callers in lib. */
 export interface NativeTrainOptions {
   /**
    * `explicit`: Bradley-Terry over head · h; `implicit`: Bradley-Terry over beta (ln π - reference); `generative`: -ln p(Yes) of chosen,
@@ -128,7 +128,7 @@ export interface NativeTrainOptions {
   beta: number
   /** `implicit` only: rewards are divided by the response's tokens. */
   lengthNormalized: boolean
-  /** Bradley-Terry: the share of pairs that are taken to be labelled the wrong way, 0 to 0.5. */
+  /** Bradley-Terry: the share of pairs that are taken to be labeled the wrong way, 0 to 0.5. */
   labelSmoothing: number
   /** Bradley-Terry: adds centering * (r⁺ + r⁻)² to each loss. */
   centering: number
@@ -164,7 +164,7 @@ export interface NativeTrainBatch {
   reference?: Float64Array
   /** Bradley-Terry: [pairs], how much larger r⁺ than r⁻ should be. Absent: 0. */
   margin?: Float64Array
-  /** 1 / pairs of the whole optimiser step, so that gradients of micro-batches add up to those of the mean loss. */
+  /** 1 / pairs of the whole optimizer step, so that gradients of micro-batches add up to those of the mean loss. */
   scale: number
   /** false: losses and rewards only. */
   gradients: boolean
@@ -191,8 +191,10 @@ export interface NativeTrainMemory {
   /** f32 values and gradients. */
   parameters: number
   moments: number
-  /** One micro-batch's. */
+  /** One micro-batch's; 0 where no batch was asked about. */
   activations: number
+  /** The whole model in f32, which whoever saves it may hold at once. */
+  saving: number
 }
 
 /** Calls are worked off in order, with those of models in the same thread of JavaScript. A call that fails changes nothing else. */
@@ -211,7 +213,7 @@ export interface NativeTrainer {
    */
   accumulate(batch: NativeTrainBatch, cancel?: NativeCancel): Promise<NativeTrainResult>
   /**
-   * One optimiser step, after which the gradients are zero.
+   * One optimizer step, after which the gradients are zero.
    * @param options maxNorm: clips the gradient to this norm; 0 does not
    * @returns the gradient's norm before clipping. Rejects with ERR_NOT_FINITE naming a parameter, with nothing changed.
    */

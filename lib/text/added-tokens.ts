@@ -14,7 +14,7 @@ export class AddedTokenSplitter {
   private readonly tokens = new Map<string, AddedTokenSpec>()
   private readonly pattern: RegExp | undefined
 
-  /** `tokens`: each with the text to look for (its content, normalised where the tokenizer looks in normalised text). */
+  /** `tokens`: each with the text to look for (its content, normalized where the tokenizer looks in normalized text). */
   constructor(tokens: Iterable<[string, AddedTokenSpec]>) {
     for (const [content, token] of tokens) this.tokens.set(content, token)
     // An alternation takes the first alternative that matches, so the longest come first.

@@ -1,11 +1,12 @@
 /**
  * A chat template: a Jinja text that renders messages, with what transformers puts into its environment.
  */
-import { Environment, Interpreter, Template } from '@huggingface/jinja'
-import { ImplexError } from '../core/errors.js'
-import { Float } from '../core/parse-json.js'
-import type { Message, TemplateInputs } from './messages.js'
-import { redirectStrips, stripFunctions } from './python-strip.js'
+import { ImplexError, type ImplexErrorCode } from '../core/errors.js'
+import { LimitError, Refusal, RenderFault, SyntaxFault, UnsupportedError } from './jinja/errors.js'
+import { str } from './jinja/show.js'
+import { JinjaTemplate } from './jinja/template.js'
+import type { Value } from './jinja/values.js'
+import type { TemplateInputs } from './messages.js'
 import { strftime } from './strftime.js'
 
 export interface ChatTemplateOptions {
@@ -15,108 +16,72 @@ export interface ChatTemplateOptions {
   specialTokens: Readonly<Record<string, string>>
   /** The time that strftime_now tells. Fixed, so that a run across midnight keeps its prompts. */
   now: Date
+  /** Called now and then while a template runs long; what it throws ends the rendering. */
+  poll?: () => void
 }
 
+const OWN_VARIABLES = ['messages', 'tools', 'documents', 'add_generation_prompt']
+
 export class ChatTemplate {
-  private readonly template: { parsed: unknown }
-  private readonly globals: Environment
+  private readonly template: JinjaTemplate
   /** What strftime_now has returned so far: part of the rendered text that is in no file. */
   readonly dates = new Set<string>()
 
-  /** ERR_TEMPLATE_INVALID, naming the origin, when `text` is not Jinja. */
+  /** Naming the origin: ERR_TEMPLATE_INVALID when `text` is not Jinja, ERR_TEMPLATE_UNSUPPORTED when it needs what only Jinja2 has. */
   constructor(
     readonly text: string,
     private readonly options: ChatTemplateOptions,
   ) {
-    this.globals = this.makeGlobals()
-    try {
-      this.template = new Template(text)
-      redirectStrips(this.template.parsed)
-    } catch (cause) {
-      // The library's parser runs off the end of an unclosed block with a TypeError of its own.
-      const reason = cause instanceof SyntaxError ? cause.message : 'unexpected end; is a block not closed?'
-      throw this.error(`is not a valid Jinja template: ${reason}`, cause)
-    }
-  }
-
-  /** ERR_TEMPLATE_INVALID when the template raises (raise_exception) or fails. */
-  render(messages: readonly Message[], addGenerationPrompt: boolean, inputs: TemplateInputs = {}): string {
-    try {
-      const result: { value: string } = new Interpreter(this.environment(messages, addGenerationPrompt, inputs)).run(
-        this.template.parsed,
-      )
-      return result.value
-    } catch (cause) {
-      if (cause instanceof Refusal) throw this.error(`refused a conversation: ${cause.message}`, cause)
-      throw this.error(`failed on a conversation: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
-    }
-  }
-
-  private environment(
-    messages: readonly Message[],
-    addGenerationPrompt: boolean,
-    { tools, documents, variables }: TemplateInputs,
-  ): Environment {
-    const environment = new Environment(this.globals)
-    if (tools !== undefined) environment.set('tools', plain(tools))
-    if (documents !== undefined) environment.set('documents', plain(documents))
-    for (const [name, value] of Object.entries(variables ?? {})) environment.set(name, plain(value))
-    environment.set('messages', plain(messages))
-    environment.set('add_generation_prompt', addGenerationPrompt)
-    return environment
-  }
-
-  /** What every rendering shares; templates cannot assign to a parent environment. */
-  private makeGlobals(): Environment {
-    const globals = new Environment()
-    const variables: Record<string, unknown> = {
-      true: true,
-      false: false,
-      none: null,
-      True: true,
-      False: false,
-      None: null,
-      range,
-      raise_exception: (message: unknown) => {
-        throw new Refusal(String(message))
+    const functions = {
+      raise_exception: (message?: Value): never => {
+        throw new Refusal(given(message))
       },
-      strftime_now: (format: unknown) => {
-        const date = strftime(this.options.now, String(format))
+      strftime_now: (format?: Value): string => {
+        const date = strftime(options.now, given(format))
         this.dates.add(date)
         return date
       },
-      ...stripFunctions,
-      ...this.options.specialTokens,
-      // transformers passes these as None; templates test for it.
-      tools: null,
-      documents: null,
     }
-    for (const [name, value] of Object.entries(variables)) globals.set(name, value)
-    return globals
+    try {
+      this.template = new JinjaTemplate(text, { functions })
+    } catch (cause) {
+      throw this.error(cause)
+    }
   }
 
-  private error(what: string, cause: unknown): ImplexError {
-    return new ImplexError('ERR_TEMPLATE_INVALID', `chat template ${this.options.origin} ${what}`, { cause })
+  /**
+   * Errors: ERR_TEMPLATE_INVALID when the template raises (raise_exception) or fails, ERR_TEMPLATE_LIMIT when it reaches a bound,
+   * ERR_TEMPLATE_UNSUPPORTED when it comes to what only Jinja2 has.
+   */
+  render(messages: readonly object[], addGenerationPrompt: boolean, inputs: TemplateInputs = {}): string {
+    const { tools = null, documents = null, variables = {} } = inputs
+    try {
+      const taken = OWN_VARIABLES.find((name) => Object.hasOwn(variables, name))
+      if (taken !== undefined) throw new RenderFault(`the variable ${taken} is given twice`)
+      const own = { messages, tools, documents, add_generation_prompt: addGenerationPrompt }
+      return this.template.render({ ...this.options.specialTokens, ...variables, ...own }, this.options.poll)
+    } catch (cause) {
+      throw this.error(cause)
+    }
+  }
+
+  private error(cause: unknown): Error {
+    if (cause instanceof ImplexError) return cause
+    const [code, what] = described(cause as Error)
+    return new ImplexError(code, `chat template ${this.options.origin} ${what}`, { cause })
   }
 }
 
-/** The library knows neither a float with an integral value nor an integer beyond 2^53 nor a Map. */
-function plain(value: unknown): unknown {
-  if (typeof value === 'bigint') return Number(value)
-  if (typeof value !== 'object' || value === null) return value
-  if (value instanceof Float) return value.value
-  if (Array.isArray(value)) return value.map(plain)
-  const entries = value instanceof Map ? [...value] : Object.entries(value)
-  return Object.fromEntries(entries.map(([key, one]) => [String(key), plain(one)]))
+function described(cause: Error): [ImplexErrorCode, string] {
+  const { message } = cause
+  if (cause instanceof SyntaxFault) return ['ERR_TEMPLATE_INVALID', `is not a valid Jinja template: ${message}`]
+  if (cause instanceof UnsupportedError) return ['ERR_TEMPLATE_UNSUPPORTED', message]
+  if (cause instanceof LimitError) return ['ERR_TEMPLATE_LIMIT', `was stopped: ${message}`]
+  if (cause instanceof Refusal) return ['ERR_TEMPLATE_INVALID', `refused a conversation: ${message}`]
+  return ['ERR_TEMPLATE_INVALID', `failed on a conversation: ${message}`]
 }
 
-/** What raise_exception throws: the template's own verdict on a conversation. */
-class Refusal extends Error {}
-
-function range(start: number, stop?: number, step = 1): number[] {
-  const [from, to] = stop === undefined ? [0, start] : [start, stop]
-  if (step === 0) throw new RangeError('range() step must not be zero')
-  const values: number[] = []
-  for (let i = from; step > 0 ? i < to : i > to; i += step) values.push(i)
-  return values
+function given(argument: Value | undefined): string {
+  if (argument === undefined) throw new RenderFault('a function misses its argument')
+  return str(argument)
 }

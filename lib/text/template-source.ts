@@ -1,10 +1,10 @@
 /**
  * Which template a checkpoint is rendered with, and the special tokens that it may name.
  */
-import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
+import { readIfPresent, readJsonIfPresent } from '../core/files.js'
 
 /** A template's text and where it is from, for messages. */
 export interface TemplateText {
@@ -25,8 +25,8 @@ const SPECIAL_TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad
 /** Both files may be absent. Errors: ERR_TOKENIZER_INVALID (not JSON, wrong types), ERR_TEMPLATE_INVALID (no template to choose). */
 export async function readTextConfig(folder: string): Promise<TextConfig> {
   const file = path.join(folder, 'tokenizer_config.json')
-  const config = await readJsonObject(file)
-  const older = await readJsonObject(path.join(folder, 'special_tokens_map.json'))
+  const config = (await readJsonIfPresent(file, 'ERR_TOKENIZER_INVALID')) ?? {}
+  const older = (await readJsonIfPresent(path.join(folder, 'special_tokens_map.json'), 'ERR_TOKENIZER_INVALID')) ?? {}
   const specialTokens: Record<string, string> = {}
   for (const name of SPECIAL_TOKENS) {
     // A null in tokenizer_config.json says "none"; only a name that it lacks is looked up in the older file.
@@ -86,32 +86,4 @@ function specialToken(value: unknown, name: string, file: string): string | unde
       path: file,
     },
   )
-}
-
-async function readJsonObject(file: string): Promise<Record<string, unknown>> {
-  const text = await readIfPresent(file)
-  if (text === undefined) return {}
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (cause) {
-    throw new ImplexError('ERR_TOKENIZER_INVALID', `${file} is not valid JSON (${(cause as Error).message})`, {
-      cause,
-      path: file,
-    })
-  }
-  if (isPlainObject(json)) return json
-  throw new ImplexError('ERR_TOKENIZER_INVALID', `${file} must hold a JSON object; got ${describe(json)}`, {
-    path: file,
-  })
-}
-
-async function readIfPresent(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw new ImplexError('ERR_IO', `cannot read ${file}: ${message}`, { cause, path: file })
-  }
 }

@@ -1,7 +1,7 @@
 /**
  * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer.
  *
- * A row's sequence is encodePrompt(prompt) followed by encodeResponse(prompt, response). The two are tokenised apart, so no token reaches
+ * A row's sequence is encodePrompt(prompt) followed by encodeResponse(prompt, response). The two are tokenized apart, so no token reaches
  * over the border and the prompt's ids begin the sequence whatever the response. No special tokens are added: the template writes them.
  */
 import { createHash } from 'node:crypto'
@@ -283,7 +283,7 @@ export class RowEncoder {
     }
     const tail = response.slice(response.lastIndexOf(PROBE) + PROBE.length)
     const ids = this.tokenizer.encode(tail)
-    // A tail of ordinary text would be tokenised together with the response before it: no fixed last token.
+    // A tail of ordinary text would be tokenized together with the response before it: no fixed last token.
     return ids.some((id) => this.tokenizer.isAdded(id)) ? ids.at(-1) : undefined
   }
 }

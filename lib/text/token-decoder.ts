@@ -1,6 +1,6 @@
 /**
  * Token ids back to text: the inverse of what a tokenizer does after its cuts (byte-level encoding, word marks, bytes of characters that the
- * vocabulary lacks). What normalisation changed stays changed.
+ * vocabulary lacks). What normalization changed stays changed.
  */
 import { byteAlphabet } from './byte-level.js'
 import type { TokenizerSpec } from './tokenizer-json.js'

@@ -1,5 +1,5 @@
 /**
- * tokenizer.json as plain, checked data: what a byte-pair tokenizer needs and nothing that would be tokenised wrongly in silence.
+ * tokenizer.json as plain, checked data: what a byte-pair tokenizer needs and nothing that would be tokenized wrongly in silence.
  * A component whose ids were not checked against the reference implementation is refused by name.
  */
 import { readdir, readFile } from 'node:fs/promises'
@@ -13,7 +13,7 @@ export interface AddedTokenSpec {
   singleWord: boolean
   lstrip: boolean
   rstrip: boolean
-  /** Looked for in the normalised text instead of the raw text. */
+  /** Looked for in the normalized text instead of the raw text. */
   normalized: boolean
 }
 

@@ -1,6 +1,6 @@
 /**
  * Text to token ids, exactly as the reference implementation of tokenizer.json (no special tokens added; those in the text are cut out).
- * The library does what is hard to get right: normalisation, Oniguruma patterns in JavaScript, byte-level encoding, the merges. Cutting at
+ * The library does what is hard to get right: normalization, Oniguruma patterns in JavaScript, byte-level encoding, the merges. Cutting at
  * added tokens and at patterns is done here (split.ts, added-tokens.ts say how), and the ids of short pieces are remembered.
  */
 import * as library from '@huggingface/tokenizers'
@@ -99,7 +99,7 @@ export class Tokenizer {
     return this.decoder.texts(ids)
   }
 
-  /** Whether the id is an added token's: never part of a merge with its neighbours. */
+  /** Whether the id is an added token's: never part of a merge with its neighbors. */
   isAdded(id: number): boolean {
     return this.addedIds.has(id)
   }
@@ -168,7 +168,7 @@ function compile(step: PreTokenizerStep): Step {
   }
 }
 
-/** The library's split does not know all behaviours; its translation of the pattern is what is wanted. */
+/** The library's split does not know all behaviors; its translation of the pattern is what is wanted. */
 function compilePattern(pattern: Pattern): RegExp {
   if ('String' in pattern) {
     // An empty string matches nowhere.
@@ -207,7 +207,7 @@ function bpe(spec: BpeSpec): (pieces: string[]) => string[] {
  */
 function cutsAtSpaces({ model, steps }: TokenizerSpec): PreTokenizerStep[] {
   const mark = '\u2581'
-  // ignore_merges and a suffix look at the piece as a whole; an unknown mark could be fused with unknown neighbours.
+  // ignore_merges and a suffix look at the piece as a whole; an unknown mark could be fused with unknown neighbors.
   if (model.ignoreMerges || model.endOfWordSuffix !== undefined || !Object.hasOwn(model.vocab, mark)) return []
   if (steps.some((step) => step.type !== 'metaspace')) return []
   if (model.merges.some(([left, right]) => /[^\u2581]\u2581/.test(left + right))) return []

@@ -1,7 +1,8 @@
 /**
- * From the order of an epoch to optimiser steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
+ * From the order of an epoch to optimizer steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
  * responses; each prompt is in it once, as the parent of its responses.
  */
+import { pack } from '../data/pack.js'
 import type { NativeTrainBatch } from '../native/types.js'
 import type { TrainPair } from './pairs.js'
 import type { TrainKind } from './options.js'
@@ -49,31 +50,13 @@ export function trainBatch(
   pairs: readonly TrainPair[],
   { scale, gradients }: { scale: number; gradients: boolean },
 ): NativeTrainBatch {
-  const tokens = new Int32Array(pairs.reduce((sum, pair) => sum + batchTokens(kind, pair), 0))
-  const segments: number[] = []
-  const scored: number[] = []
-  let at = 0
-  const append = (ids: Int32Array, parent: number): number => {
-    tokens.set(ids, at)
-    segments.push(at, ids.length, parent)
-    at += ids.length
-    return segments.length / 3 - 1
-  }
-  for (const pair of pairs) {
-    // A generative row's verification prompts may have no common beginning.
-    const parent = pair.prompt.length === 0 ? -1 : append(pair.prompt, -1)
-    for (const response of usedResponses(kind, pair)) scored.push(append(response, parent))
-  }
   const pairwise = kind === 'explicit' || kind === 'implicit'
   const reference = kind === 'implicit' && pairs.every((pair) => pair.reference !== undefined)
+  const margin = pairwise && pairs.some((pair) => pair.margin !== undefined)
   return {
-    tokens,
-    segments: Int32Array.from(segments),
-    scored: Int32Array.from(scored),
-    ...(reference ? { reference: Float64Array.from(pairs.flatMap((pair) => pair.reference!)) } : {}),
-    ...(pairwise && pairs.some((pair) => pair.margin !== undefined)
-      ? { margin: Float64Array.from(pairs, (pair) => pair.margin ?? 0) }
-      : {}),
+    ...pack(pairs.map((pair) => ({ prompt: pair.prompt, responses: usedResponses(kind, pair) }))),
+    reference: reference ? Float64Array.from(pairs.flatMap((pair) => pair.reference!)) : undefined,
+    margin: margin ? Float64Array.from(pairs, (pair) => pair.margin ?? 0) : undefined,
     scale,
     gradients,
   }

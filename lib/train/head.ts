@@ -2,9 +2,9 @@
  * The head that an explicit reward model starts from.
  */
 import { join } from 'node:path'
-import { type Checkpoint, readHead } from '../checkpoint/checkpoint.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
-import { outOfRange } from '../core/arguments.js'
+import { givenHead, hasHead } from '../models/open.js'
 import { Random, STREAMS } from '../core/random.js'
 
 /** transformers' default, for a config that does not say. */
@@ -22,18 +22,13 @@ export interface InitialHead {
  * @throws RangeError for a head of the wrong size, ImplexError as readHead
  */
 export async function initialHead(
-  { path, spec }: Checkpoint,
+  checkpoint: Checkpoint,
   given: string | Float32Array | undefined,
   seed: number,
 ): Promise<InitialHead> {
-  if (typeof given === 'string') return { weight: await readHead(given, spec.hiddenSize), origin: 'given' }
-  if (given !== undefined) {
-    if (given.length !== spec.hiddenSize)
-      throw outOfRange('head', `of the model's hidden size, ${spec.hiddenSize} numbers`, given.length)
-    if (!given.every(Number.isFinite)) throw outOfRange('head', 'finite in every element', given)
-    return { weight: given, origin: 'given' }
-  }
-  if (spec.weights.some(({ role }) => role === 'head')) return { origin: 'checkpoint' }
+  if (given !== undefined) return { weight: await givenHead(checkpoint, given), origin: 'given' }
+  if (hasHead(checkpoint)) return { origin: 'checkpoint' }
+  const { path, spec } = checkpoint
   const config = await Config.read(join(path, 'config.json'))
   const deviation = config.positive('initializer_range', 100, INITIALIZER_RANGE)
   const random = Random.seeded(seed, STREAMS.head)

@@ -217,8 +217,8 @@ function meansOf(
 /** A loss or gradient that is not finite, with the step and the rows that it came from. */
 function atStep(error: unknown, step: number, pairs: TrainPair[]): unknown {
   if (!(error instanceof ImplexError) || error.code !== 'ERR_NOT_FINITE') return error
-  const at = /\bpair (\d+) of the micro-batch/.exec(error.message)
-  const culprit = at === null ? undefined : pairs[Number(at[1])]
+  const { pair, parameter, tensor } = error
+  const culprit = pair === undefined ? undefined : pairs[pair]
   const names = pairs.map(pairName)
   const list = names.length > 8 ? `${names.slice(0, 8).join(', ')} and ${names.length - 8} more` : names.join(', ')
   const where = culprit === undefined ? `on ${list}` : `on ${pairName(culprit)}, in a micro-batch of ${list}`
@@ -226,7 +226,7 @@ function atStep(error: unknown, step: number, pairs: TrainPair[]): unknown {
     'ERR_NOT_FINITE',
     `step ${step}, ${where}: ${error.message}. The checkpoints of the steps before it are intact; a smaller learning rate, warm-up ` +
       'or --max-norm help against divergence, in another folder',
-    { cause: error, ...(culprit?.line === undefined ? {} : { line: culprit.line }) },
+    { cause: error, line: culprit?.line, step, parameter, tensor },
   )
 }
 
@@ -236,6 +236,6 @@ function after(error: unknown, step: number, what: string): unknown {
     'ERR_NOT_FINITE',
     `after step ${step}, on ${what}: ${error.message}. The checkpoints of earlier steps are intact; a smaller learning rate, warm-up ` +
       'or --max-norm help against divergence, in another folder',
-    { cause: error },
+    { cause: error, step, parameter: error.parameter, tensor: error.tensor },
   )
 }

@@ -1,13 +1,15 @@
 /**
  * The options of a training: their defaults are the paper's (arXiv 2507.07981), their checks are here and nowhere else.
  */
+import { POOLS } from '../data/rewards.js'
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
-import type { OnLong } from '../data/encode.js'
+import { ON_LONG, type OnLong } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
+import { ON_ERROR } from '../data/score-rows.js'
 import { ROWS_OPTIONS, type RowsOption } from '../data/shapes/names.js'
 import { checkSetName, type TrainData } from '../data/sources.js'
-import type { DeviceName, DType } from '../native/device.js'
+import { DEVICES, DTYPES, type DeviceName, type DType } from '../native/device.js'
 import {
   checkBoolean,
   checkInteger,
@@ -18,7 +20,6 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
-import { DEVICES, DTYPES, ON_ERROR, ON_LONG, POOLS } from '../models/reward-model.js'
 import { SCHEDULES, type Schedule } from './schedule.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
@@ -51,7 +52,7 @@ export interface TrainSettings {
   centering: number
   /** Defaults to 5. */
   epochs: number
-  /** Pairs per optimiser step; the last step of an epoch takes those that are left. Defaults to 32. */
+  /** Pairs per optimizer step; the last step of an epoch takes those that are left. Defaults to 32. */
   batchPairs: number
   /**
    * Most tokens that go through the model at once; the step's gradient is summed over as many micro-batches as that takes. Less takes less
@@ -119,7 +120,7 @@ export interface TrainConduct {
   cache: boolean
   /** Defaults to $XDG_CACHE_HOME/implex or ~/.cache/implex. */
   cacheDir: string
-  /** Threads that tokenise. Defaults to 1. */
+  /** Threads that tokenize. Defaults to 1. */
   encodeThreads: number
   /** The time told to templates that ask for it. Defaults to now; a resumed run keeps the first one. */
   now: Date
@@ -137,7 +138,7 @@ export interface TrainConduct {
 
 export type TrainOptions = Partial<TrainSettings & TrainConduct> & { kind: TrainKind; out: string }
 
-/** One optimiser step. Rewards and losses are those before the update. */
+/** One optimizer step. Rewards and losses are those before the update. */
 export interface TrainStep {
   /** 1-based. */
   step: number
@@ -257,7 +258,7 @@ function resolveSettings(options: TrainOptions): Settings {
   checkOneOf('onLong', settings.onLong, ON_LONG)
   checkInteger('evaluateEpochs', settings.evaluateEpochs, 1)
 
-  // An option that the kind or the optimiser would ignore is a misunderstanding worth an error.
+  // An option that the kind or the optimizer would ignore is a misunderstanding worth an error.
   for (const [name, { holds, whose }] of Object.entries(APPLIES)) {
     const given: unknown = options[name as keyof TrainSettings]
     if (given !== undefined && !holds(settings)) throw outOfRange(name, `left out: it is for ${whose} only`, given)
@@ -276,7 +277,7 @@ const pairwise = {
 }
 const adamw = { holds: (s: Settings) => s.optimizer === 'adamw', whose: 'adamw' }
 
-/** Options that only some kinds or optimisers have. */
+/** Options that only some kinds or optimizers have. */
 const APPLIES: Partial<Record<keyof TrainSettings, { holds: (s: Settings) => boolean; whose: string }>> = {
   reference: implicit,
   beta: implicit,
@@ -291,7 +292,7 @@ const APPLIES: Partial<Record<keyof TrainSettings, { holds: (s: Settings) => boo
   momentum: { holds: (s) => s.optimizer !== 'adamw', whose: 'rmsprop and sgd' },
 }
 
-/** The settings that mean something for this kind and optimiser: what a run's config.json holds. */
+/** The settings that mean something for this kind and optimizer: what a run's config.json holds. */
 export function applicableSettings(settings: Settings): Partial<TrainSettings> {
   return Object.fromEntries(
     Object.entries(settings).filter(([name]) => APPLIES[name as keyof TrainSettings]?.holds(settings) ?? true),

@@ -1,5 +1,5 @@
 /**
- * The data of a training in memory: every row read, checked and tokenised before the first step, so that a bad row costs no hours.
+ * The data of a training in memory: every row read, checked and tokenized before the first step, so that a bad row costs no hours.
  */
 import { createHash, type Hash } from 'node:crypto'
 import type { EncodedRow, EncodeSettings } from '../data/encode.js'
@@ -32,7 +32,7 @@ export interface PairSet {
 }
 
 export interface PairChecks {
-  /** sft: a row may have `responses` with the one that is learnt, in place of a pair. */
+  /** sft: a row may have `responses` with the one that is learned, in place of a pair. */
   single?: boolean
   /** Token that may stand once, at a prompt's start. */
   bosTokenId?: number
@@ -148,7 +148,7 @@ function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
 }
 
 function named(error: unknown, name: string): unknown {
-  if (!(error instanceof ImplexError) || error.message.includes(name)) return error
+  if (!(error instanceof ImplexError) || error.path === name) return error
   return new ImplexError(error.code, `${name}: ${error.message}`, {
     cause: error,
     ...(error.line === undefined ? {} : { line: error.line }),

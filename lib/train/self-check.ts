@@ -1,7 +1,7 @@
 /**
  * What must hold before the first step, or the run would be wasted. Each failure stops it with ERR_SELF_CHECK and the reason.
  */
-import { nativeBatch, type Readout } from '../data/batches.js'
+import { nativeBatch, type Readout } from '../data/pack.js'
 import type { Trainer } from '../native/handles.js'
 import type { NativeCancel, NativeTrainResult } from '../native/types.js'
 import { ImplexError } from '../core/errors.js'

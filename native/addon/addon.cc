@@ -1,17 +1,18 @@
-// The addon's exports: info, probeDevice, openModel, openTrainer, createCancel, lockFile, and those of kernels.h.
-// lib/native/binding.ts declares them; a test compares the two.
+// The addon's exports: info, probeDevice, openModel, openTrainer, trainMemory, meanRow, createCancel, lockFile, and
+// those of operations.h. lib/native/binding.ts declares them; a test compares the two.
 #include <utility>
 
 #include "addon/arguments.h"
 #include "addon/cancel_handle.h"
 #include "addon/instance.h"
-#include "addon/kernels.h"
 #include "addon/lock_file.h"
 #include "addon/marshal.h"
 #include "addon/marshal_train.h"
 #include "addon/model_handle.h"
 #include "addon/open_jobs.h"
+#include "addon/operations.h"
 #include "addon/trainer_handle.h"
+#include "addon/value_job.h"
 #include "core/system.h"
 
 #ifndef IMPLEX_VERSION
@@ -43,9 +44,11 @@ Instance::Instance(Napi::Env env, Napi::Object exports) {
                         InstanceMethod("probeDevice", &Instance::probe_device, napi_enumerable),
                         InstanceMethod("openModel", &Instance::open_model, napi_enumerable),
                         InstanceMethod("openTrainer", &Instance::open_trainer, napi_enumerable),
+                        InstanceMethod("trainMemory", &Instance::train_memory, napi_enumerable),
+                        InstanceMethod("meanRow", &Instance::mean_row, napi_enumerable),
                         InstanceMethod("createCancel", &Instance::create_cancel, napi_enumerable)});
   exports.Set("lockFile", Napi::Function::New<lock_file>(env, "lockFile"));
-  define_kernels(env, exports);
+  define_operations(env, exports);
 }
 
 Napi::Value Instance::info(const Napi::CallbackInfo& info) {
@@ -80,18 +83,38 @@ Napi::Value Instance::probe_device(const Napi::CallbackInfo& info) {
 Napi::Value Instance::open_model(const Napi::CallbackInfo& info) {
   ModelSpec spec = read_spec(info[0]);
   LoadOptions load = read_load_options(info[1]);
-  return submit_open(info, info[2], open_model_job(info.Env(), std::move(spec), std::move(load)));
+  return submit(info, info[2], open_model_job(info.Env(), std::move(spec), std::move(load)));
 }
 
 Napi::Value Instance::open_trainer(const Napi::CallbackInfo& info) {
   ModelSpec spec = read_spec(info[0]);
   LoadOptions load = read_load_options(info[1]);
   TrainOptions train = read_train_options(info[2], spec.hidden_size);
-  return submit_open(info, info[3], open_trainer_job(info.Env(), std::move(spec), std::move(load), std::move(train)));
+  return submit(info, info[3], open_trainer_job(info.Env(), std::move(spec), std::move(load), std::move(train)));
 }
 
-Napi::Value Instance::submit_open(const Napi::CallbackInfo& info, const Napi::Value& cancel,
-                                  std::unique_ptr<PromiseJob> job) {
+Napi::Value Instance::train_memory(const Napi::CallbackInfo& info) {
+  const ModelSpec spec = read_spec(info[0]);
+  const LoadOptions load = read_load_options(info[1]);
+  const TrainOptions train = read_train_options(info[2], spec.hidden_size);
+  try {
+    return write_memory(info.Env(), least_memory(spec, load.dtype, train));
+  } catch (const Error&) {
+    throw to_js_error(info.Env(), current_failure());
+  }
+}
+
+Napi::Value Instance::mean_row(const Napi::CallbackInfo& info) {
+  WeightSource source = read_weight("source", info[0]);
+  std::string out_of_memory = "out of memory reading tensor " + source.tensor;
+  auto job = std::make_unique<ValueJob<std::vector<float>>>(
+      info.Env(), [source = std::move(source)](const CancelFlag& cancel) { return implex::mean_row(source, cancel); },
+      write_floats, std::move(out_of_memory));
+  return submit(info, info[1], std::move(job));
+}
+
+Napi::Value Instance::submit(const Napi::CallbackInfo& info, const Napi::Value& cancel,
+                             std::unique_ptr<PromiseJob> job) {
   if (given(cancel)) NativeCancel::argument("cancel", cancel).attach(job->cancel);
   return host->submit(info.Env(), std::move(job));
 }

@@ -14,6 +14,7 @@ Failure current_failure() noexcept {
     failure.code = error.code();
     try {
       failure.message = error.what();
+      failure.fields = error.fields();
     } catch (...) {
     }
   } catch (const std::bad_alloc&) {

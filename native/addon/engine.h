@@ -25,7 +25,8 @@ namespace implex::addon {
 // be had again.
 struct Failure {
   ErrorCode code = ErrorCode::kInternal;
-  std::string message;
+  std::string message = {};
+  ErrorFields fields = {};
 };
 
 // The failure that the exception being handled stands for. Never throws.

@@ -19,6 +19,11 @@ namespace implex::addon {
 Napi::Error to_js_error(Napi::Env env, const Failure& failure) {
   Napi::Error error = Napi::Error::New(env, failure.message.empty() ? "internal error" : failure.message);
   error.Set("code", Napi::String::New(env, error_code_name(failure.code)));
+  const ErrorFields& fields = failure.fields;
+  if (fields.pair) error.Set("pair", Napi::Number::New(env, static_cast<double>(*fields.pair)));
+  if (fields.step) error.Set("step", Napi::Number::New(env, static_cast<double>(*fields.step)));
+  if (!fields.parameter.empty()) error.Set("parameter", Napi::String::New(env, fields.parameter));
+  if (!fields.tensor.empty()) error.Set("tensor", Napi::String::New(env, fields.tensor));
   return error;
 }
 

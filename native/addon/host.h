@@ -56,7 +56,7 @@ class EngineHost {
   Engine engine_;
 };
 
-// An Error with `.code`, as lib/native/handles.ts expects it.
+// An Error with `.code` and the fields that are known, as lib/native/handles.ts expects it.
 Napi::Error to_js_error(Napi::Env env, const Failure& failure);
 
 }  // namespace implex::addon

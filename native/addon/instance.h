@@ -25,7 +25,9 @@ class Instance : public Napi::Addon<Instance> {
   Napi::Value probe_device(const Napi::CallbackInfo& info);
   Napi::Value open_model(const Napi::CallbackInfo& info);
   Napi::Value open_trainer(const Napi::CallbackInfo& info);
-  Napi::Value submit_open(const Napi::CallbackInfo& info, const Napi::Value& cancel, std::unique_ptr<PromiseJob> job);
+  Napi::Value submit(const Napi::CallbackInfo& info, const Napi::Value& cancel, std::unique_ptr<PromiseJob> job);
+  Napi::Value train_memory(const Napi::CallbackInfo& info);
+  Napi::Value mean_row(const Napi::CallbackInfo& info);
   Napi::Value create_cancel(const Napi::CallbackInfo& info);
 };
 

@@ -22,6 +22,8 @@ std::vector<int64_t> read_shape(const std::string& name, const Napi::Value& valu
   return shape;
 }
 
+}  // namespace
+
 WeightSource read_weight(const std::string& name, const Napi::Value& value) {
   const Fields fields(name, value);
   WeightSource weight;
@@ -42,8 +44,6 @@ WeightSource read_weight(const std::string& name, const Napi::Value& value) {
   }
   return weight;
 }
-
-}  // namespace
 
 ModelSpec read_spec(const Napi::Value& value) {
   const Fields fields("spec", value);

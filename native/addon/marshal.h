@@ -15,6 +15,7 @@ namespace implex::addon {
 ModelSpec read_spec(const Napi::Value& value);
 LoadOptions read_load_options(const Napi::Value& value);
 ScoreRequest read_request(const Napi::Value& value);
+WeightSource read_weight(const std::string& name, const Napi::Value& value);
 // `segments` of a batch.
 std::vector<Segment> read_segments(const Fields& batch);
 // Throws the RangeError of a head that does not fit, and the Error with ERR_WEIGHT_NOT_FINITE.
@@ -27,6 +28,9 @@ Array write_array(Napi::Env env, const std::vector<T>& values) {
   Array array = Array::New(env, values.size());
   if (!values.empty()) std::copy(values.begin(), values.end(), array.Data());
   return array;
+}
+inline Napi::Value write_floats(Napi::Env env, const std::vector<float>& values) {
+  return write_array<Napi::Float32Array>(env, values);
 }
 
 }  // namespace implex::addon

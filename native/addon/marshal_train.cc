@@ -65,7 +65,7 @@ TrainOptions read_train_options(const Napi::Value& value, int64_t hidden_size) {
                                                              {"implicit", Objective::kImplicit},
                                                              {"generative", Objective::kGenerative},
                                                              {"sft", Objective::kSft}});
-  options.pool_mean = fields.choice<bool>("pool", {{"last", false}, {"mean", true}});
+  options.pooling = fields.choice<Pooling>("pool", {{"last", Pooling::kLast}, {"mean", Pooling::kMean}});
   options.beta = fields.number("beta", kLeast, kMostFloat);
   options.length_normalized = fields.boolean("lengthNormalized");
   options.loss.label_smoothing = fields.number("labelSmoothing", 0, 0.5);
@@ -127,6 +127,7 @@ Napi::Value write_memory(Napi::Env env, const TrainMemory& memory) {
   object.Set("parameters", static_cast<double>(memory.parameters));
   object.Set("moments", static_cast<double>(memory.moments));
   object.Set("activations", static_cast<double>(memory.activations));
+  object.Set("saving", static_cast<double>(memory.saving));
   return object;
 }
 

@@ -20,7 +20,7 @@ class OpenJob : public PromiseJob {
   // `model` is the one inside of `loaded`.
   void done(std::shared_ptr<Loaded> loaded, RewardModel& model, size_t memory_bytes) {
     facts_.device = model.device_name();
-    facts_.kernels = model.kernels_name();
+    facts_.kernels = model.kernel_set();
     facts_.weight_bytes = model.weight_bytes();
     facts_.memory_bytes = memory_bytes;
     facts_.hidden_size = spec_.hidden_size;

@@ -11,7 +11,7 @@ RewardModel& LoadedModel::scoring_model(const ScoreRequest& request) {
   const bool needs_head = request.readout == Readout::kRewardLast || request.readout == Readout::kRewardMean ||
                           request.readout == Readout::kRewardTokens;
   if (needs_head && head_failure) {
-    throw Error(head_failure->code, "the head could not be set: " + head_failure->message);
+    throw Error(head_failure->code, "the head could not be set: " + head_failure->message, head_failure->fields);
   }
   return *model;
 }

@@ -43,9 +43,6 @@ using Nothing = std::monostate;
 
 Napi::Value write_nothing(Napi::Env env, const Nothing&) { return env.Undefined(); }
 Napi::Value write_number(Napi::Env env, const double& value) { return Napi::Number::New(env, value); }
-Napi::Value write_floats(Napi::Env env, const std::vector<float>& values) {
-  return write_array<Napi::Float32Array>(env, values);
-}
 
 }  // namespace
 

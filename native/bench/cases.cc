@@ -7,13 +7,15 @@
 #include <cstring>
 #include <vector>
 
-#include "bench/host_ops.h"
 #include "bench/measure.h"
 #include "bench/random_values.h"
+#include "core/host_operations.h"
 #include "core/thread_pool.h"
 #include "cpu/device.h"
 
 namespace implex::bench {
+
+using host::DeviceMatrix;
 
 namespace {
 
@@ -47,7 +49,7 @@ RandomValues weight_values(DType dtype, int64_t cols, uint64_t seed) {
 
 class GemmCase : public Case {
  public:
-  GemmCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
+  GemmCase(Device& device, const OpShape& s, uint64_t seed, WeightCache& weights)
       : device_(device),
         s_(s),
         in_values_(seed, 1, s.dtype),
@@ -60,7 +62,7 @@ class GemmCase : public Case {
   }
   void run() override {
     const ix_epilogue none = {nullptr, nullptr};
-    device_.call(&ix_backend::gemm, in_.mat(), static_cast<const ix_weight*>(weight_->get()), &none, out_.mat());
+    device_.call(&ix_backend::gemm, in_.mat(), weight_->get(), &none, out_.mat());
   }
   double error() override {
     Difference difference;
@@ -90,7 +92,7 @@ class GemmCase : public Case {
 // stand in for their gradients; of the third product only the time is looked at.
 class ProductsCase : public GemmCase {
  public:
-  ProductsCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
+  ProductsCase(Device& device, const OpShape& s, uint64_t seed, WeightCache& weights)
       : GemmCase(device, s, seed, weights),
         in_grad_(device, DType::kF32, s.rows, s.depth),
         weight_grad_(device, DType::kF32, s.columns, s.depth) {
@@ -99,10 +101,8 @@ class ProductsCase : public GemmCase {
   }
   void run() override {
     GemmCase::run();
-    device_.call(&ix_backend::gemm_backward_input, out_.mat(), static_cast<const ix_weight*>(weight_->get()),
-                 static_cast<const ix_mat*>(nullptr), in_grad_.mat());
-    device_.call(&ix_backend::gemm_backward_weight, out_.mat(), in_.mat(), weight_grad_.as<float>(),
-                 static_cast<float*>(nullptr));
+    device_.call(&ix_backend::gemm_backward_input, out_.mat(), weight_->get(), nullptr, in_grad_.mat());
+    device_.call(&ix_backend::gemm_backward_weight, out_.mat(), in_.mat(), weight_grad_.as<float>(), nullptr);
   }
   double error() override {
     Difference difference;
@@ -126,7 +126,7 @@ class ProductsCase : public GemmCase {
 
 class HeadCase : public Case {
  public:
-  HeadCase(Device& device, const OpShape& s, uint64_t seed, WeightPool& weights)
+  HeadCase(Device& device, const OpShape& s, uint64_t seed, WeightCache& weights)
       : device_(device),
         s_(s),
         forward_(s.op != Op::kLinearLogprobBackward),
@@ -157,13 +157,12 @@ class HeadCase : public Case {
   void run() override {
     if (forward_) forward();
     if (!backward_) return;
-    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), static_cast<const ix_weight*>(weight_->get()),
-                 static_cast<const int32_t*>(ids_.as<int32_t>()), static_cast<const float*>(lse_.as<float>()),
-                 static_cast<const float*>(grad_.as<float>()), hidden_grad_.mat(), weight_grad_.as<float>());
+    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), weight_->get(), ids_.as<int32_t>(),
+                 lse_.as<float>(), grad_.as<float>(), hidden_grad_.mat(), weight_grad_.as<float>());
   }
   void reset() override {
     if (!backward_) return;
-    device_.call(&ix_backend::fill_zero, static_cast<void*>(weight_grad_.as<float>()),
+    device_.call(&ix_backend::fill_zero, weight_grad_.as<float>(),
                  static_cast<size_t>(s_.columns * s_.depth) * sizeof(float));
   }
 
@@ -191,8 +190,8 @@ class HeadCase : public Case {
 
  private:
   void forward() {
-    device_.call(&ix_backend::linear_logprob, hidden_.mat(), static_cast<const ix_weight*>(weight_->get()),
-                 static_cast<const int32_t*>(ids_.as<int32_t>()), logp_.as<float>(), lse_.as<float>());
+    device_.call(&ix_backend::linear_logprob, hidden_.mat(), weight_->get(), ids_.as<int32_t>(), logp_.as<float>(),
+                 lse_.as<float>());
   }
 
   std::vector<double> logits(int64_t row) const {
@@ -320,10 +319,8 @@ class AttentionCase : public Case {
 
   void run() override {
     if (!backward_) return forward();
-    device_.call(&ix_backend::attention_backward, static_cast<const ix_batch*>(batch_.get()),
-                 static_cast<const ix_attention*>(&shape_), q_.mat(), static_cast<const int32_t*>(nullptr), k_.mat(),
-                 v_.mat(), out_.mat(), static_cast<const float*>(lse_.as<float>()), grad_.mat(), q_grad_.mat(),
-                 k_grad_.mat(), v_grad_.mat());
+    device_.call(&ix_backend::attention_backward, batch_.get(), &shape_, q_.mat(), nullptr, k_.mat(), v_.mat(),
+                 out_.mat(), lse_.as<float>(), grad_.mat(), q_grad_.mat(), k_grad_.mat(), v_grad_.mat());
   }
 
   double error() override {
@@ -361,9 +358,8 @@ class AttentionCase : public Case {
   }
 
   void forward() {
-    device_.call(&ix_backend::attention, static_cast<const ix_batch*>(batch_.get()),
-                 static_cast<const ix_attention*>(&shape_), q_.mat(), static_cast<const int32_t*>(nullptr), k_.mat(),
-                 v_.mat(), out_.mat(), lse_.as<float>());
+    device_.call(&ix_backend::attention, batch_.get(), &shape_, q_.mat(), nullptr, k_.mat(), v_.mat(), out_.mat(),
+                 lse_.as<float>());
   }
 
   // Tokens that a row attends to.
@@ -474,11 +470,11 @@ class NormCase : public Case {
   }
   void run() override {
     if (!backward_) {
-      device_.call(&ix_backend::norm, static_cast<const ix_norm*>(&table_), in_.mat(), out_.mat());
+      device_.call(&ix_backend::norm, &table_, in_.mat(), out_.mat());
       return;
     }
-    device_.call(&ix_backend::norm_backward, static_cast<const ix_norm*>(&table_), in_.mat(), grad_.mat(), out_.mat(),
-                 0, gamma_grad_.as<float>(), static_cast<float*>(nullptr));
+    device_.call(&ix_backend::norm_backward, &table_, in_.mat(), grad_.mat(), out_.mat(), 0, gamma_grad_.as<float>(),
+                 nullptr);
   }
   double error() override {
     const std::vector<float> got = out_.read();
@@ -571,7 +567,7 @@ class PeakCase : public Case {
 
 }  // namespace
 
-std::shared_ptr<DeviceWeight> WeightPool::get(DType dtype, int64_t rows, int64_t cols, uint64_t seed) {
+std::shared_ptr<DeviceWeight> WeightCache::get(DType dtype, int64_t rows, int64_t cols, uint64_t seed) {
   std::weak_ptr<DeviceWeight>& kept = weights_[{dtype, rows, cols, seed}];
   if (const std::shared_ptr<DeviceWeight> found = kept.lock()) return found;
   const auto weight = std::make_shared<DeviceWeight>(device_, dtype, rows, cols, trainable_);
@@ -586,7 +582,7 @@ std::shared_ptr<DeviceWeight> WeightPool::get(DType dtype, int64_t rows, int64_t
   return weight;
 }
 
-std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightPool& weights) {
+std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightCache& weights) {
   switch (shape.op) {
     case Op::kGemm:
       return std::make_unique<GemmCase>(device, shape, seed, weights);

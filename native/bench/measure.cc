@@ -19,7 +19,7 @@ constexpr int64_t kSets = 3;
 // Sets of operands for one shape.
 class Contestant {
  public:
-  Contestant(Device& device, const OpShape& shape, const MeasureOptions& options, WeightPool& weights)
+  Contestant(Device& device, const OpShape& shape, const MeasureOptions& options, WeightCache& weights)
       : device_(device) {
     sets_.push_back(make_case(device, shape, options.seed, weights));
     for (int64_t i = 1; i < kSets && sets_[0]->bytes < options.cold_bytes; ++i)
@@ -75,7 +75,7 @@ bool needs_training(const OpShape& shape) {
 
 std::vector<Measurement> measure_in_turn(Device& device, const std::vector<OpShape>& shapes,
                                          const MeasureOptions& options, const CancelFlag& cancel) {
-  WeightPool weights(device, std::any_of(shapes.begin(), shapes.end(), needs_training));
+  WeightCache weights(device, std::any_of(shapes.begin(), shapes.end(), needs_training));
   std::vector<Contestant> contestants;
   contestants.reserve(shapes.size());
   for (const OpShape& shape : shapes) contestants.emplace_back(device, shape, options, weights);

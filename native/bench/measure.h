@@ -64,9 +64,9 @@ std::vector<Measurement> measure_in_turn(Device& device, const std::vector<OpSha
 Measurement measure(Device& device, const OpShape& shape, const MeasureOptions& options, const CancelFlag& cancel);
 
 // Weights by shape, dtype and seed: cases of a group share theirs.
-class WeightPool {
+class WeightCache {
  public:
-  WeightPool(Device& device, bool trainable) : device_(device), trainable_(trainable) {}
+  WeightCache(Device& device, bool trainable) : device_(device), trainable_(trainable) {}
   std::shared_ptr<DeviceWeight> get(DType dtype, int64_t rows, int64_t cols, uint64_t seed);
 
  private:
@@ -87,6 +87,6 @@ class Case {
   double flops = 0;
   double bytes = 0;
 };
-std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightPool& weights);
+std::unique_ptr<Case> make_case(Device& device, const OpShape& shape, uint64_t seed, WeightCache& weights);
 
 }  // namespace implex::bench

@@ -15,7 +15,7 @@ Device::Device(const ix_backend* table) : table_(table) {
     raise(status);
   }
   description_ = description;
-  kernels_ = kernels;
+  kernel_set_ = kernels;
 }
 
 Device::~Device() { table_->close(handle_); }

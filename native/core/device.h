@@ -24,7 +24,7 @@ class Device {
 
   std::string name() const { return table_->name; }
   const std::string& description() const { return description_; }
-  const std::string& kernels() const { return kernels_; }
+  const std::string& kernel_set() const { return kernel_set_; }
 
   // device.call(&ix_backend::gemm, &in, weight, &epilogue, &out): appends the status argument and throws when the
   // operation fails.
@@ -58,7 +58,7 @@ class Device {
   const ix_backend* table_;
   ix_device* handle_ = nullptr;
   std::string description_;
-  std::string kernels_;
+  std::string kernel_set_;
 };
 
 class DeviceBuffer {
@@ -83,7 +83,7 @@ class DeviceBuffer {
   template <typename T>
   static DeviceBuffer of(Device& device, const std::vector<T>& values) {
     DeviceBuffer buffer(device, values.size() * sizeof(T));
-    device.call(&ix_backend::upload, buffer.data_, static_cast<const void*>(values.data()), values.size() * sizeof(T));
+    device.call(&ix_backend::upload, buffer.data_, values.data(), values.size() * sizeof(T));
     return buffer;
   }
 

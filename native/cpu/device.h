@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "core/entry_type.h"
 #include "core/thread_pool.h"
 #include "cpu/kernels/table.h"
 
@@ -118,36 +119,28 @@ inline int64_t depth_bytes(int32_t dtype, int64_t panel, int64_t depth) {
   return panel * (dtype == IX_F32 ? depth * 4 : (depth + 1) / 2 * 4);
 }
 
-// The operations, one file each.
-int32_t embedding(ix_device*, const ix_weight*, const int32_t*, const ix_mat*, ix_status*);
-int32_t gather_rows(ix_device*, const ix_mat*, const int32_t*, const ix_mat*, ix_status*);
-int32_t norm(ix_device*, const ix_norm*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t gemm(ix_device*, const ix_mat*, const ix_weight*, const ix_epilogue*, const ix_mat*, ix_status*);
-int32_t rope(ix_device*, const ix_batch*, const ix_rope*, const int32_t*, const ix_mat*, ix_status*);
-int32_t attention(ix_device*, const ix_batch*, const ix_attention*, const ix_mat*, const int32_t*, const ix_mat*,
-                  const ix_mat*, const ix_mat*, float*, ix_status*);
-int32_t glu(ix_device*, int32_t, const ix_mat*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t linear_logprob(ix_device*, const ix_mat*, const ix_weight*, const int32_t*, float*, float*, ix_status*);
-int32_t linear_reward(ix_device*, const ix_norm*, const ix_mat*, const float*, const int32_t*, const int32_t*, int32_t,
-                      float*, ix_status*);
-int32_t gemm_backward_input(ix_device*, const ix_mat*, const ix_weight*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t gemm_backward_weight(ix_device*, const ix_mat*, const ix_mat*, float*, float*, ix_status*);
-int32_t norm_backward(ix_device*, const ix_norm*, const ix_mat*, const ix_mat*, const ix_mat*, int32_t, float*, float*,
-                      ix_status*);
-int32_t glu_backward(ix_device*, int32_t, const ix_mat*, const ix_mat*, const ix_mat*, const ix_mat*, const ix_mat*,
-                     ix_status*);
-int32_t attention_backward(ix_device*, const ix_batch*, const ix_attention*, const ix_mat*, const int32_t*,
-                           const ix_mat*, const ix_mat*, const ix_mat*, const float*, const ix_mat*, const ix_mat*,
-                           const ix_mat*, const ix_mat*, ix_status*);
-int32_t embedding_backward(ix_device*, const int32_t*, const ix_mat*, float*, int64_t, ix_status*);
-int32_t scatter_rows(ix_device*, const ix_mat*, const int32_t*, const ix_mat*, int32_t, ix_status*);
-int32_t linear_logprob_backward(ix_device*, const ix_mat*, const ix_weight*, const int32_t*, const float*, const float*,
-                                const ix_mat*, float*, ix_status*);
-int32_t linear_reward_backward(ix_device*, const ix_norm*, const ix_mat*, const float*, const float*, const ix_mat*,
-                               float*, float*, float*, ix_status*);
-int32_t cast(ix_device*, const ix_mat*, const ix_mat*, ix_status*);
-int32_t optimizer_step(ix_device*, const ix_optimizer*, int64_t, float*, const float*, float*, float*, ix_status*);
-int32_t sum_of_squares(ix_device*, const float*, int64_t, double*, ix_status*);
+// The operations; backend.h has their signatures.
+EntryType<&ix_backend::embedding> embedding;
+EntryType<&ix_backend::gather_rows> gather_rows;
+EntryType<&ix_backend::norm> norm;
+EntryType<&ix_backend::gemm> gemm;
+EntryType<&ix_backend::rope> rope;
+EntryType<&ix_backend::attention> attention;
+EntryType<&ix_backend::glu> glu;
+EntryType<&ix_backend::linear_logprob> linear_logprob;
+EntryType<&ix_backend::linear_reward> linear_reward;
+EntryType<&ix_backend::gemm_backward_input> gemm_backward_input;
+EntryType<&ix_backend::gemm_backward_weight> gemm_backward_weight;
+EntryType<&ix_backend::norm_backward> norm_backward;
+EntryType<&ix_backend::glu_backward> glu_backward;
+EntryType<&ix_backend::attention_backward> attention_backward;
+EntryType<&ix_backend::embedding_backward> embedding_backward;
+EntryType<&ix_backend::scatter_rows> scatter_rows;
+EntryType<&ix_backend::linear_logprob_backward> linear_logprob_backward;
+EntryType<&ix_backend::linear_reward_backward> linear_reward_backward;
+EntryType<&ix_backend::cast> cast;
+EntryType<&ix_backend::optimizer_step> optimizer_step;
+EntryType<&ix_backend::sum_of_squares> sum_of_squares;
 
 }  // namespace implex::cpu
 

@@ -2,11 +2,12 @@
 #pragma once
 
 #include "backend.h"
+#include "core/entry_type.h"
 
 namespace implex::cpu {
 
-int32_t alloc(ix_device* device, size_t bytes, void** memory, ix_status* status);
-void release(ix_device* device, void* memory);
-int32_t copy(ix_device* device, void* to, const void* from, size_t bytes, ix_status* status);
+EntryType<&ix_backend::alloc> alloc;
+EntryType<&ix_backend::release> release;
+EntryType<&ix_backend::upload> copy;  // and download: both ends are host memory
 
 }  // namespace implex::cpu

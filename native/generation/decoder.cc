@@ -103,8 +103,7 @@ void Decoder::place(Arena::Plan& plan) {
 }
 
 void Decoder::upload(void* to, const std::vector<int32_t>& values) {
-  model_.device().call(&ix_backend::upload, to, static_cast<const void*>(values.data()),
-                       values.size() * sizeof(int32_t));
+  model_.device().call(&ix_backend::upload, to, values.data(), values.size() * sizeof(int32_t));
 }
 
 void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& rows, int64_t first, int64_t stride,
@@ -116,8 +115,7 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
   upload(pass_.rows, rows);
   upload(pass_.from, from);
   Recording recording(d, n <= kRecordedTokens);
-  d.call(&ix_backend::embedding, static_cast<const ix_weight*>(model_.weights().embedding.get()),
-         static_cast<const int32_t*>(pass_.ids), &b.in);
+  d.call(&ix_backend::embedding, model_.weights().embedding.get(), pass_.ids, &b.in);
   const LayerShape shape = {shape_->get(), pass_.rows, model_.cosines(), model_.sines()};
   const auto places = [&](const ix_mat& m) {
     ix_mat view = rows_of(m, first, static_cast<int64_t>(from.size()));
@@ -130,7 +128,7 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
     const ix_mat& k = cache_[2 * i];
     const ix_mat& v = cache_[2 * i + 1];
     const LayerCache cache = {k, v, places(k), places(v), pass_.from};
-    Layer(d, model_.spec(), model_.dtype(), model_.weights().layers[i]).extend(shape, b, cache);
+    Layer(d, model_.spec(), model_.dtype(), model_.weights().layers[i]).forward(shape, b, false, &cache);
   }
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat normed = first_rows(pass_.normed, n);
@@ -156,7 +154,7 @@ ix_mat Decoder::prefill(const CancelFlag& cancel) {
     upload(pass_.rows, last);
     const ix_mat normed = first_rows(pass_.normed, count);
     const ix_mat to = rows_of(pass_.result, static_cast<int64_t>(before), static_cast<int64_t>(last.size()));
-    model_.device().call(&ix_backend::gather_rows, &normed, static_cast<const int32_t*>(pass_.rows), &to);
+    model_.device().call(&ix_backend::gather_rows, &normed, pass_.rows, &to);
   }
   return first_rows(pass_.result, static_cast<int64_t>(segments.size()));
 }

@@ -61,7 +61,7 @@ class Head {
     const int64_t width = model_.spec().hidden_size;
     const ix_mat hidden = {hidden_.data(), static_cast<int32_t>(model_.dtype()), count, width, width};
     upload(sources);
-    d.call(&ix_backend::gather_rows, &rows, static_cast<const int32_t*>(targets_.as<int32_t>()), &hidden);
+    d.call(&ix_backend::gather_rows, &rows, targets_.as<int32_t>(), &hidden);
     tokens.resize(sources.size());
     logprobs.resize(sources.size());
     for (int64_t row = 0; row < count; row += kLogitRows) {
@@ -70,8 +70,7 @@ class Head {
       const ix_mat out = {device_logits_.data(), IX_F32, n, vocabulary, vocabulary};
       const ix_epilogue none = {nullptr, nullptr};
       d.call(&ix_backend::gemm, &in, weight, &none, &out);
-      d.call(&ix_backend::download, static_cast<void*>(logits_.data()), static_cast<const void*>(out.data),
-             static_cast<size_t>(n * vocabulary) * sizeof(float));
+      d.call(&ix_backend::download, logits_.data(), out.data, static_cast<size_t>(n * vocabulary) * sizeof(float));
       for (int64_t i = 0; i < n; ++i) {
         const auto at = static_cast<size_t>(row + i);
         tokens[at] = sampler_.draw(&logits_[static_cast<size_t>(i * vocabulary)], vocabulary, u[at]);
@@ -81,16 +80,13 @@ class Head {
     }
     // The read-out of scoring, for its bits.
     upload(tokens);
-    d.call(&ix_backend::linear_logprob, &hidden, weight, static_cast<const int32_t*>(targets_.as<int32_t>()),
-           logp_.as<float>(), static_cast<float*>(nullptr));
-    d.call(&ix_backend::download, static_cast<void*>(logprobs.data()), static_cast<const void*>(logp_.data()),
-           logprobs.size() * sizeof(float));
+    d.call(&ix_backend::linear_logprob, &hidden, weight, targets_.as<int32_t>(), logp_.as<float>(), nullptr);
+    d.call(&ix_backend::download, logprobs.data(), logp_.data(), logprobs.size() * sizeof(float));
   }
 
  private:
   void upload(const std::vector<int32_t>& values) {
-    model_.device().call(&ix_backend::upload, targets_.data(), static_cast<const void*>(values.data()),
-                         values.size() * sizeof(int32_t));
+    model_.device().call(&ix_backend::upload, targets_.data(), values.data(), values.size() * sizeof(int32_t));
   }
 
   Transformer& model_;

@@ -12,7 +12,10 @@ namespace {
 constexpr int64_t kMaxElements = int64_t{1} << 40;
 constexpr int64_t kBlockElements = int64_t{1} << 20;
 
-std::string where(const WeightSource& s) { return "tensor " + s.tensor + " in " + s.file; }
+// An error that begins with the tensor and its file.
+Error error_in(const WeightSource& s, ErrorCode code, const std::string& what) {
+  return Error(code, "tensor " + s.tensor + " in " + s.file + what, {.parameter = s.role, .tensor = s.tensor});
+}
 
 }  // namespace
 
@@ -23,27 +26,27 @@ const FileRange& WeightReader::file(const std::string& path) {
 }
 
 WeightReader::Shape WeightReader::shape(const WeightSource& s) {
-  if (s.dtype == DType::kI32) throw Error(ErrorCode::kTensorDtype, where(s) + " is not f32, f16 or bf16");
+  if (s.dtype == DType::kI32) throw error_in(s, ErrorCode::kTensorDtype, " is not f32, f16 or bf16");
   if (s.shape.empty() || s.shape.size() > 2)
-    throw Error(ErrorCode::kTensorShape, where(s) + " must have one or two dimensions");
+    throw error_in(s, ErrorCode::kTensorShape, " must have one or two dimensions");
   for (const int64_t n : s.shape)
     if (n <= 0 || n > kMaxElements)
-      throw Error(ErrorCode::kTensorShape, where(s) + " has a dimension of " + std::to_string(n));
+      throw error_in(s, ErrorCode::kTensorShape, " has a dimension of " + std::to_string(n));
   const int64_t rows = s.shape.size() == 2 ? s.shape[0] : 1;
   const int64_t cols = s.shape.back();
   if (rows > kMaxElements / cols ||
       s.bytes != static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) * dtype_size(s.dtype))
-    throw Error(ErrorCode::kSafetensorsInvalid,
-                where(s) + " has " + std::to_string(s.bytes) + " bytes, which its shape and dtype do not make");
+    throw error_in(s, ErrorCode::kSafetensorsInvalid,
+                   " has " + std::to_string(s.bytes) + " bytes, which its shape and dtype do not make");
   const uint64_t size = file(s.file).size();
   if (s.offset > size || s.bytes > size - s.offset)
-    throw Error(ErrorCode::kSafetensorsInvalid, where(s) + " ends past the end of the file: it is truncated");
+    throw error_in(s, ErrorCode::kSafetensorsInvalid, " ends past the end of the file: it is truncated");
   if (!s.has_selection) return {rows, cols};
   const RowSelection& r = s.selection;
   // A selected vector (a fused bias) is a column of single elements.
   const int64_t height = s.shape.size() == 2 ? rows : cols;
   if (r.start < 0 || r.block <= 0 || r.stride <= 0 || r.start > r.stride - r.block || height % r.stride != 0)
-    throw Error(ErrorCode::kTensorShape, where(s) + ": the selected rows lie outside it");
+    throw error_in(s, ErrorCode::kTensorShape, ": the selected rows lie outside it");
   const int64_t selected = height / r.stride * r.block;
   return s.shape.size() == 2 ? Shape{selected, cols} : Shape{1, selected};
 }
@@ -78,9 +81,9 @@ void WeightReader::read(const WeightSource& s, const CancelFlag& cancel, const T
     }
     for (int64_t i = 0; i < n; ++i) {
       if (!std::isfinite(values_[static_cast<size_t>(i)]))
-        throw Error(ErrorCode::kWeightNotFinite, where(s) + " holds a value that is not finite (element " +
-                                                     std::to_string(source_row * width + i) +
-                                                     "): the checkpoint is damaged or a run diverged");
+        throw error_in(s, ErrorCode::kWeightNotFinite,
+                       " holds a value that is not finite (element " + std::to_string(source_row * width + i) +
+                           "): the checkpoint is damaged or a run diverged");
     }
     if (vector) {
       std::memcpy(&whole_vector[static_cast<size_t>(done)], values_.data(), static_cast<size_t>(n) * sizeof(float));

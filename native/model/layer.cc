@@ -29,7 +29,7 @@ ix_mat heads_of(const ix_mat& m, int64_t head_dim) {
 
 void Layer::project(const ix_mat& in, const Linear& linear, const ix_mat& out, const ix_mat* residual) const {
   const ix_epilogue epilogue = {linear.bias.as<float>(), residual};
-  device_.call(&ix_backend::gemm, &in, static_cast<const ix_weight*>(linear.weight.get()), &epilogue, &out);
+  device_.call(&ix_backend::gemm, &in, linear.weight.get(), &epilogue, &out);
 }
 
 void Layer::norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const {
@@ -60,12 +60,12 @@ ix_attention Layer::attention_shape() const {
           static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.head_dim)))};
 }
 
-void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep) const {
+void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep, const LayerCache* cache) const {
   const LayerWeights& w = weights_;
   norm(w.attention_norm, b.in, b.normed);
   project(b.normed, w.k, b.k_raw);
   project(b.normed, w.v, b.v);
-  if (shape.rows != nullptr) {
+  if (shape.rows != nullptr && cache == nullptr) {
     // From here on only the rows that are asked for.
     device_.call(&ix_backend::gather_rows, &b.in, shape.rows, &b.row_in);
     device_.call(&ix_backend::gather_rows, &b.normed, shape.rows, &b.row_normed);
@@ -73,27 +73,16 @@ void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep) c
   project(b.row_normed, w.q, b.q_raw);
   head_norms(b);
   rope(shape, shape.rows, spec_.heads, false, b.q);
-  rope(shape, nullptr, spec_.kv_heads, false, b.k);
+  rope(shape, cache == nullptr ? nullptr : shape.rows, spec_.kv_heads, false, b.k);
+  if (cache != nullptr) {
+    device_.call(&ix_backend::gather_rows, &b.k, cache->from, &cache->k_new);
+    device_.call(&ix_backend::gather_rows, &b.v, cache->from, &cache->v_new);
+  }
   const ix_attention attention = attention_shape();
-  device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &b.k, &b.v, &b.attended, b.lse);
+  const ix_mat& k = cache == nullptr ? b.k : cache->k;
+  const ix_mat& v = cache == nullptr ? b.v : cache->v;
+  device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &k, &v, &b.attended, b.lse);
   after_attention(b, keep);
-}
-
-void Layer::extend(const LayerShape& shape, const LayerBuffers& b, const LayerCache& cache) const {
-  const LayerWeights& w = weights_;
-  norm(w.attention_norm, b.in, b.normed);
-  project(b.normed, w.k, b.k_raw);
-  project(b.normed, w.v, b.v);
-  project(b.normed, w.q, b.q_raw);
-  head_norms(b);
-  rope(shape, shape.rows, spec_.heads, false, b.q);
-  rope(shape, shape.rows, spec_.kv_heads, false, b.k);
-  device_.call(&ix_backend::gather_rows, &b.k, cache.from, &cache.k_new);
-  device_.call(&ix_backend::gather_rows, &b.v, cache.from, &cache.v_new);
-  const ix_attention attention = attention_shape();
-  device_.call(&ix_backend::attention, shape.batch, &attention, &b.q, shape.rows, &cache.k, &cache.v, &b.attended,
-               static_cast<float*>(nullptr));
-  after_attention(b, false);
 }
 
 void Layer::head_norms(const LayerBuffers& b) const {
@@ -121,7 +110,7 @@ void Layer::mlp_forward(const LayerBuffers& b, bool keep) const {
     const ix_mat hidden = rows_of(b.hidden, 0, count);
     project(x, spec_.gated ? weights_.gate : weights_.up, gate);
     if (spec_.gated) project(x, weights_.up, up);
-    device_.call(&ix_backend::glu, activation, &gate, spec_.gated ? &up : static_cast<const ix_mat*>(nullptr), &hidden);
+    device_.call(&ix_backend::glu, activation, &gate, spec_.gated ? &up : nullptr, &hidden);
     const ix_mat mid = rows_of(b.mid, row, count);
     const ix_mat out = rows_of(b.out, row, count);
     project(hidden, weights_.down, out, &mid);
@@ -139,8 +128,7 @@ void Layer::projection_backward(const Linear& linear, const LinearGradient& grad
                                 const ix_mat& in, const ix_mat& in_grad, bool accumulate) const {
   if (gradient.weight != nullptr || gradient.bias != nullptr)
     device_.call(&ix_backend::gemm_backward_weight, &grad, &in, gradient.weight, gradient.bias);
-  device_.call(&ix_backend::gemm_backward_input, &grad, static_cast<const ix_weight*>(linear.weight.get()),
-               accumulate ? &in_grad : static_cast<const ix_mat*>(nullptr), &in_grad);
+  device_.call(&ix_backend::gemm_backward_input, &grad, linear.weight.get(), accumulate ? &in_grad : nullptr, &in_grad);
 }
 
 void Layer::mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
@@ -162,10 +150,32 @@ void Layer::mlp_backward(const LayerBuffers& b, const LayerGradients& gradients,
     device_.call(&ix_backend::glu, activation, &gate, up_or_none, &hidden);
     projection_backward(weights_.down, gradients.down, grad, hidden, hidden_grad, false);
     device_.call(&ix_backend::glu_backward, activation, &gate, up_or_none, &hidden_grad, &gate_grad,
-                 spec_.gated ? &up_grad : static_cast<const ix_mat*>(nullptr));
+                 spec_.gated ? &up_grad : nullptr);
     projection_backward(spec_.gated ? weights_.gate : weights_.up, first, gate_grad, x, x_grad, false);
     if (spec_.gated) projection_backward(weights_.up, gradients.up, up_grad, x, x_grad, true);
   }
+}
+
+void Layer::after_attention_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
+                                     const ix_mat& stream, const ix_mat& normed_grad,
+                                     const ix_mat& attended_grad) const {
+  const LayerWeights& w = weights_;
+  const auto output_projection = [&] {
+    projection_backward(w.o, gradients.o, as_operand(stream, g.cast), b.attended, attended_grad, false);
+  };
+  if (spec_.parallel_residual) output_projection();  // before the MLP's share is added to the stream's gradient
+  mlp_backward(b, gradients, g, stream, normed_grad);
+  norm_backward(w.mlp_norm, spec_.parallel_residual ? b.row_in : b.mid, normed_grad, stream, true, gradients.mlp_norm);
+  if (!spec_.parallel_residual) output_projection();
+}
+
+void Layer::head_norms_backward(const LayerBuffers& b, const LayerGradients& gradients, const ix_mat& q_grad,
+                                const ix_mat& k_grad) const {
+  if (!spec_.qk_norm) return;
+  const ix_mat q_heads = heads_of(q_grad, spec_.head_dim);
+  const ix_mat k_heads = heads_of(k_grad, spec_.head_dim);
+  norm_backward(weights_.q_norm, heads_of(b.q_raw, spec_.head_dim), q_heads, q_heads, false, gradients.q_norm);
+  norm_backward(weights_.k_norm, heads_of(b.k_raw, spec_.head_dim), k_heads, k_heads, false, gradients.k_norm);
 }
 
 void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const LayerGradients& gradients,
@@ -173,34 +183,17 @@ void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const Layer
   const LayerWeights& w = weights_;
   const bool selected = shape.rows != nullptr;
   const int64_t n = b.mid.rows;
-  const ix_mat stream = selected ? g.row_stream : g.stream;
-  const ix_mat row_normed = selected ? g.row_normed : g.normed;
   const ix_mat attended_grad = rows_of(g.attended, 0, n);
-  const auto attention_output_backward = [&] {
-    projection_backward(w.o, gradients.o, as_operand(stream, g.cast), b.attended, attended_grad, false);
-  };
-  if (spec_.parallel_residual) {
-    attention_output_backward();
-    mlp_backward(b, gradients, g, stream, row_normed);
-    norm_backward(w.mlp_norm, b.row_in, row_normed, stream, true, gradients.mlp_norm);
-  } else {
-    mlp_backward(b, gradients, g, stream, row_normed);
-    norm_backward(w.mlp_norm, b.mid, row_normed, stream, true, gradients.mlp_norm);
-    attention_output_backward();
-  }
+  after_attention_backward(b, gradients, g, selected ? g.row_stream : g.stream, selected ? g.row_normed : g.normed,
+                           attended_grad);
 
   const ix_mat q_grad = rows_of(g.q, 0, n);
   const ix_attention attention = attention_shape();
   device_.call(&ix_backend::attention_backward, shape.batch, &attention, &b.q, shape.rows, &b.k, &b.v, &b.attended,
-               static_cast<const float*>(b.lse), &attended_grad, &q_grad, &g.k, &g.v);
+               b.lse, &attended_grad, &q_grad, &g.k, &g.v);
   rope(shape, shape.rows, spec_.heads, true, q_grad);
   rope(shape, nullptr, spec_.kv_heads, true, g.k);
-  if (spec_.qk_norm) {
-    const ix_mat q_heads = heads_of(q_grad, spec_.head_dim);
-    const ix_mat k_heads = heads_of(g.k, spec_.head_dim);
-    norm_backward(w.q_norm, heads_of(b.q_raw, spec_.head_dim), q_heads, q_heads, false, gradients.q_norm);
-    norm_backward(w.k_norm, heads_of(b.k_raw, spec_.head_dim), k_heads, k_heads, false, gradients.k_norm);
-  }
+  head_norms_backward(b, gradients, q_grad, g.k);
   projection_backward(w.k, gradients.k, g.k, b.normed, g.normed, false);
   projection_backward(w.v, gradients.v, g.v, b.normed, g.normed, true);
   if (selected) {

@@ -52,10 +52,7 @@ struct NormGradient {
   float* gamma = nullptr;
   float* beta = nullptr;
 };
-struct LayerGradients {
-  NormGradient attention_norm, q_norm, k_norm, mlp_norm;
-  LinearGradient q, k, v, o, gate, up, down;
-};
+using LayerGradients = LayerTensors<LinearGradient, NormGradient>;
 
 // Scratch of the backward pass, shared by all layers.
 struct BackwardBuffers {
@@ -80,11 +77,9 @@ class Layer {
       : device_(device), spec_(spec), dtype_(dtype), weights_(weights) {}
 
   // keep: gate, up and hidden have room for all rows and are left filled.
-  void forward(const LayerShape& shape, const LayerBuffers& b, bool keep) const;
-
-  // The same for tokens whose predecessors are in the cache: every matrix of `b` has the n rows that shape.rows names,
+  // cache: the predecessors of these tokens are in it. Then every matrix of `b` has the n rows that shape.rows names,
   // keys and values too, which are added to the cache. The same bits as in a pass over all tokens.
-  void extend(const LayerShape& shape, const LayerBuffers& b, const LayerCache& cache) const;
+  void forward(const LayerShape& shape, const LayerBuffers& b, bool keep, const LayerCache* cache = nullptr) const;
 
   // On entry g.stream (g.row_stream when rows are selected) holds the gradient of `out`; on return g.stream holds that
   // of `in`.
@@ -99,6 +94,13 @@ class Layer {
   void rope(const LayerShape& shape, const int32_t* rows, int64_t heads, bool inverse, const ix_mat& x) const;
   void head_norms(const LayerBuffers& b) const;
   void after_attention(const LayerBuffers& b, bool keep) const;
+  // On entry `stream` holds the gradient of `out`, on return that of `row_in` by way of the residual stream alone;
+  // attended_grad is overwritten. normed_grad: scratch.
+  void after_attention_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
+                                const ix_mat& stream, const ix_mat& normed_grad, const ix_mat& attended_grad) const;
+  // Gradients of q and k become those of q_raw and k_raw, in place.
+  void head_norms_backward(const LayerBuffers& b, const LayerGradients& gradients, const ix_mat& q_grad,
+                           const ix_mat& k_grad) const;
   void mlp_forward(const LayerBuffers& b, bool keep) const;
   void mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
                     const ix_mat& out_grad, const ix_mat& normed_grad) const;

@@ -31,6 +31,29 @@ Transformer::Transformer(std::shared_ptr<Device> device, const ModelSpec& spec, 
 
 Transformer::~Transformer() = default;
 
+// Where each matrix of LayerBuffers lies: in memory of its own ("own"), or in that of the buffer named. What one pass
+// overwrites another must keep: the products' inputs for the gradients of weights, the stream for those of norms.
+//
+//               scoring             training            last layer             decoding (Decoder::place)
+//   in          the one stream      inputs[i], own      inputs[i]              own
+//   row_in      in                  in                  own [n, D]             in
+//   normed      own                 own                 own                    own
+//   row_normed  normed              normed              own [n, D]             normed
+//   q, k, v     own                 own                 own                    own
+//   q_raw       q                   own with qk_norm    as before it           q
+//   k_raw       k                   own with qk_norm    as before it           k
+//   attended    own                 own                 own                    own
+//   lse         none                own                 as before it           none
+//   mid         in                  own                 scoring: row_in        in
+//   mlp_normed  row_normed*         own                 as before it           normed*
+//   hidden      one block of kMlpRows rows for all layers, or fewer where the pass has fewer
+//   gate        hidden              own, all rows       as before it           hidden
+//   up          own, one block      own, all rows       as before it           own, one block
+//   out         in                  inputs[i + 1]       row_in; training: own  in
+//
+// * own with a parallel residual, whose MLP norm is taken before attention is done. Layers share one set of these when
+// scoring, and when training with recomputation (Keep::kLayerInputs) all but `in` and `out`; only with Keep::kAll has
+// each layer its own. The last layer's set is apart: it has n = rows.
 void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t rows, Keep keep) const {
   const ModelSpec& s = spec_;
   const int64_t d = s.hidden_size;
@@ -159,13 +182,10 @@ ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>
   }
   ensure_rope_table(positions);
   pass_->shape = std::make_unique<DeviceBatch>(d, batch.segments());
-  d.call(&ix_backend::upload, static_cast<void*>(pass_->token_ids), static_cast<const void*>(batch.tokens().data()),
-         batch.tokens().size() * sizeof(int32_t));
-  d.call(&ix_backend::upload, static_cast<void*>(pass_->row_ids), static_cast<const void*>(rows.data()),
-         rows.size() * sizeof(int32_t));
+  d.call(&ix_backend::upload, pass_->token_ids, batch.tokens().data(), batch.tokens().size() * sizeof(int32_t));
+  d.call(&ix_backend::upload, pass_->row_ids, rows.data(), rows.size() * sizeof(int32_t));
   Recording recording(d, keep == Keep::kNothing && tokens <= kRecordedTokens);
-  d.call(&ix_backend::embedding, static_cast<const ix_weight*>(weights_.embedding.get()),
-         static_cast<const int32_t*>(pass_->token_ids), static_cast<const ix_mat*>(&pass_->inputs[0]));
+  d.call(&ix_backend::embedding, weights_.embedding.get(), pass_->token_ids, &pass_->inputs[0]);
   for (int64_t i = 0; i < spec_.layers; ++i) {
     cancel.check();
     if (i > 0 && i % kRecordedLayers == 0) recording.next();
@@ -194,8 +214,8 @@ void Transformer::backward(const TransformerGradients& gradients, const CancelFl
     layer.backward(shape_of_layer(i), buffers, gradients.layers[static_cast<size_t>(i)], pass_->backward);
   }
   if (gradients.first_layer == 0 && gradients.embedding != nullptr) {
-    d.call(&ix_backend::embedding_backward, static_cast<const int32_t*>(pass_->token_ids),
-           static_cast<const ix_mat*>(&pass_->backward.stream), gradients.embedding, spec_.vocabulary());
+    d.call(&ix_backend::embedding_backward, pass_->token_ids, &pass_->backward.stream, gradients.embedding,
+           spec_.vocabulary());
   }
 }
 

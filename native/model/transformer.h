@@ -15,11 +15,7 @@ namespace implex {
 
 // Gradients of all parameters, f32, added to; null where not wanted. For the tied embedding both uses add to
 // `embedding`.
-struct TransformerGradients {
-  float* embedding = nullptr;
-  float* unembedding = nullptr;  // not used when tied
-  NormGradient final_norm;
-  std::vector<LayerGradients> layers;
+struct TransformerGradients : ModelTensors<float*, LinearGradient, NormGradient> {
   int64_t first_layer = 0;  // layers before this one, and the embedding, want no gradients: the pass stops here
 };
 

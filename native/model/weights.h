@@ -7,6 +7,7 @@
 #include "core/cancel.h"
 #include "core/device.h"
 #include "model/spec.h"
+#include "model/tensors.h"
 
 namespace implex {
 
@@ -25,20 +26,9 @@ struct Norm {
   }
 };
 
-struct LayerWeights {
-  Norm attention_norm;
-  Linear q, k, v, o;
-  Norm q_norm, k_norm;  // spec.qk_norm
-  Norm mlp_norm;
-  Linear gate;  // spec.gated
-  Linear up, down;
-};
+using LayerWeights = LayerTensors<Linear, Norm>;
 
-struct TransformerWeights {
-  DeviceWeight embedding;
-  DeviceWeight unembedding;  // empty when tied or absent
-  std::vector<LayerWeights> layers;
-  Norm final_norm;
+struct TransformerWeights : ModelTensors<DeviceWeight, Linear, Norm> {
   std::vector<float> head;  // explicit reward's head [hidden_size], or empty
   size_t bytes = 0;         // on the device
 
@@ -60,5 +50,8 @@ class WeightSink {
 // finite, truncated, no memory.
 TransformerWeights load_weights(Device& device, const ModelSpec& spec, DType dtype, WeightSink* sink,
                                 const CancelFlag& cancel);
+
+// The row that added rows of this matrix are given. Throws Error as load_weights does.
+std::vector<float> mean_row(const WeightSource& source, const CancelFlag& cancel);
 
 }  // namespace implex

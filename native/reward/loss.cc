@@ -1,4 +1,4 @@
-// Bradley-Terry, written so that neither large margin overflows or loses its digits.
+// The losses. Bradley-Terry is written so that neither large margin overflows or loses its digits.
 #include "reward/loss.h"
 
 #include <cmath>
@@ -24,5 +24,11 @@ PairLoss BradleyTerry::operator()(double chosen, double rejected, double margin)
   pair.rejected_grad = -slope + 2 * centering * sum;
   return pair;
 }
+
+PairLoss generative_loss(double chosen_yes, double rejected_no) {
+  return {-0.5 * chosen_yes + -0.5 * rejected_no, -0.5, -0.5};
+}
+
+SequenceLoss sft_loss(double logprob) { return {-logprob, -1}; }
 
 }  // namespace implex

@@ -67,14 +67,11 @@ std::vector<float> LogprobReadout::forward(const RaggedBatch& batch, Transformer
   upload(d, sources_, plan_.sources.data(), plan_.sources.size() * sizeof(int32_t));
   upload(d, targets_, plan_.targets.data(), plan_.targets.size() * sizeof(int32_t));
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  d.call(&ix_backend::norm, &norm, static_cast<const ix_mat*>(&stream_), static_cast<const ix_mat*>(&normed_));
-  d.call(&ix_backend::gather_rows, static_cast<const ix_mat*>(&normed_), static_cast<const int32_t*>(sources_),
-         static_cast<const ix_mat*>(&hidden_));
-  d.call(&ix_backend::linear_logprob, static_cast<const ix_mat*>(&hidden_), unembedding,
-         static_cast<const int32_t*>(targets_), logp_, lse_);
+  d.call(&ix_backend::norm, &norm, &stream_, &normed_);
+  d.call(&ix_backend::gather_rows, &normed_, sources_, &hidden_);
+  d.call(&ix_backend::linear_logprob, &hidden_, unembedding, targets_, logp_, lse_);
   std::vector<float> logp(plan_.targets.size());
-  d.call(&ix_backend::download, static_cast<void*>(logp.data()), static_cast<const void*>(logp_),
-         logp.size() * sizeof(float));
+  d.call(&ix_backend::download, logp.data(), logp_, logp.size() * sizeof(float));
   return logp;
 }
 
@@ -84,16 +81,13 @@ void LogprobReadout::backward(const std::vector<float>& grad, const TransformerG
   Device& d = model_.device();
   const bool tied = model_.spec().tied_embedding;
   upload(d, logp_, grad.data(), grad.size() * sizeof(float));
-  d.call(&ix_backend::linear_logprob_backward, static_cast<const ix_mat*>(&hidden_),
-         static_cast<const ix_weight*>(model_.weights().logits_weight(model_.spec())),
-         static_cast<const int32_t*>(targets_), static_cast<const float*>(lse_), static_cast<const float*>(logp_),
-         static_cast<const ix_mat*>(&hidden_grad_), tied ? gradients.embedding : gradients.unembedding);
-  d.call(&ix_backend::scatter_rows, static_cast<const ix_mat*>(&hidden_grad_), static_cast<const int32_t*>(sources_),
-         static_cast<const ix_mat*>(&normed_grad_), 0);
+  d.call(&ix_backend::linear_logprob_backward, &hidden_, model_.weights().logits_weight(model_.spec()), targets_, lse_,
+         logp_, &hidden_grad_, tied ? gradients.embedding : gradients.unembedding);
+  d.call(&ix_backend::scatter_rows, &hidden_grad_, sources_, &normed_grad_, 0);
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat result = model_.result_gradient();
-  d.call(&ix_backend::norm_backward, &norm, static_cast<const ix_mat*>(&stream_),
-         static_cast<const ix_mat*>(&normed_grad_), &result, 0, gradients.final_norm.gamma, gradients.final_norm.beta);
+  d.call(&ix_backend::norm_backward, &norm, &stream_, &normed_grad_, &result, 0, gradients.final_norm.gamma,
+         gradients.final_norm.beta);
   model_.backward(gradients, cancel);
 }
 
@@ -110,11 +104,10 @@ std::vector<float> HiddenReadout::forward(const RaggedBatch& batch, const Cancel
   const ix_mat stream = model_.forward(batch, rows_, *this, Transformer::Keep::kNothing, cancel);
   Device& d = model_.device();
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  d.call(&ix_backend::norm, &norm, static_cast<const ix_mat*>(&stream), static_cast<const ix_mat*>(&normed_));
+  d.call(&ix_backend::norm, &norm, &stream, &normed_);
   const auto width = static_cast<size_t>(model_.spec().hidden_size);
   std::vector<float> rows(rows_.size() * width);
-  d.call(&ix_backend::download, static_cast<void*>(rows.data()), static_cast<const void*>(normed_.data),
-         rows.size() * sizeof(float));
+  d.call(&ix_backend::download, rows.data(), normed_.data, rows.size() * sizeof(float));
   std::vector<float> hidden;
   hidden.reserve(tokens_.size() * width);
   for (const int32_t token : tokens_) {
@@ -144,12 +137,10 @@ std::vector<float> LinearReadout::forward(const RaggedBatch& batch, Transformer:
   stream_ = model_.forward(batch, rows_, *this, keep, cancel);
   Device& d = model_.device();
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  d.call(&ix_backend::linear_reward, &norm, static_cast<const ix_mat*>(&stream_), head_,
-         static_cast<const int32_t*>(first_.data()), static_cast<const int32_t*>(count_.data()),
+  d.call(&ix_backend::linear_reward, &norm, &stream_, head_, first_.data(), count_.data(),
          static_cast<int32_t>(spans_.size()), rewards_);
   std::vector<float> rewards(spans_.size());
-  d.call(&ix_backend::download, static_cast<void*>(rewards.data()), static_cast<const void*>(rewards_),
-         rewards.size() * sizeof(float));
+  d.call(&ix_backend::download, rewards.data(), rewards_, rewards.size() * sizeof(float));
   return rewards;
 }
 
@@ -164,9 +155,8 @@ void LinearReadout::backward(const std::vector<float>& grad, const TransformerGr
   upload(d, row_grad_, row_grad.data(), row_grad.size() * sizeof(float));
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat result = model_.result_gradient();
-  d.call(&ix_backend::linear_reward_backward, &norm, static_cast<const ix_mat*>(&stream_), head_,
-         static_cast<const float*>(row_grad_), &result, gradients.final_norm.gamma, gradients.final_norm.beta,
-         head_grad);
+  d.call(&ix_backend::linear_reward_backward, &norm, &stream_, head_, row_grad_, &result, gradients.final_norm.gamma,
+         gradients.final_norm.beta, head_grad);
   model_.backward(gradients, cancel);
 }
 

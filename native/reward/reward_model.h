@@ -68,12 +68,13 @@ class RewardModel {
   bool has_unembedding() const { return transformer_.weights().logits_weight(transformer_.spec()) != nullptr; }
   size_t weight_bytes() const { return transformer_.weights().bytes; }
   std::string device_name() const { return transformer_.device().name(); }  // "cpu", "cuda"
-  std::string kernels_name() const {
-    return transformer_.device().kernels();
+  std::string kernel_set() const {
+    return transformer_.device().kernel_set();
   }  // results are bit-identical only under one of these
 
   // For training.
   Transformer& transformer() { return transformer_; }
+  const Transformer& transformer() const { return transformer_; }
   const DeviceBuffer& head() const { return head_; }
 
  private:

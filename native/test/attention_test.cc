@@ -45,9 +45,8 @@ Matrix attend(KernelDevice& device, const std::vector<ix_segment>& segments, con
   const ix_mat k_view = in.k.view();
   const ix_mat v_view = in.v.view();
   const ix_mat out_view = out.view();
-  device.call(&ix_backend::attention, batch.get(), &shape, &q_view,
-              static_cast<const int32_t*>(rows ? rows->data() : nullptr), &k_view, &v_view, &out_view,
-              static_cast<float*>(nullptr));
+  device.call(&ix_backend::attention, batch.get(), &shape, &q_view, rows ? rows->data() : nullptr, &k_view, &v_view,
+              &out_view, nullptr);
   CHECK(out.intact(), "attention wrote between rows");
   return out;
 }
@@ -221,8 +220,7 @@ TEST(attention_refuses_disagreeing_shapes) {
     const auto code = [&](ix_attention shape, ix_mat kk, ix_mat vv) {
       const ix_mat qv = q.view();
       const ix_mat ov = out.view();
-      return device.attempt(&ix_backend::attention, batch.get(), &shape, &qv, static_cast<const int32_t*>(nullptr), &kk,
-                            &vv, &ov, static_cast<float*>(nullptr));
+      return device.attempt(&ix_backend::attention, batch.get(), &shape, &qv, nullptr, &kk, &vv, &ov, nullptr);
     };
     CHECK(code({2, 1, 16, 0.25f}, k.view(), v.view()) == IX_OK, "the right shapes");
     CHECK(code({2, 0, 16, 0.25f}, k.view(), v.view()) == IX_INVALID, "no key heads");

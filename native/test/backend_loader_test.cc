@@ -77,7 +77,7 @@ TEST(backend_loader_round_trip) {
     there.device_path = path;
     const std::unique_ptr<RewardModel> inside = load_model(tiny.spec, here, cancel);
     const std::unique_ptr<RewardModel> outside = load_model(tiny.spec, there, cancel);
-    CHECK(outside->device_name() == "test" && outside->kernels_name() == inside->kernels_name(), "the model runs on %s",
+    CHECK(outside->device_name() == "test" && outside->kernel_set() == inside->kernel_set(), "the model runs on %s",
           outside->device_name().c_str());
     CHECK(outside->score(batch.request, cancel).values == inside->score(batch.request, cancel).values,
           "%s differs through a module", options.name);

@@ -133,7 +133,7 @@ Result attention_gradients(KernelDevice& device, const std::vector<ix_segment>& 
               Matrix(v.dtype(), v.rows(), v.cols(), 4)};
   const ix_mat q_grad = r.q.view(), k_grad = r.k.view(), v_grad = r.v.view();
   device.call(&ix_backend::attention_backward, batch.get(), &shape, &q_view, selection, &k_view, &v_view, &out_view,
-              static_cast<const float*>(lse.data()), &grad_view, &q_grad, &k_grad, &v_grad);
+              lse.data(), &grad_view, &q_grad, &k_grad, &v_grad);
   return r;
 }
 
@@ -264,9 +264,8 @@ TEST(backward_attention_refuses_disagreeing_shapes) {
     std::vector<float> lse(8);
     const auto code = [&](ix_mat kk, ix_mat grad, ix_mat qg, ix_mat kg) {
       const ix_mat qv = q.view(), vv = k.view(), ov = out.view(), vg = v_grad.view();
-      return device.attempt(&ix_backend::attention_backward, batch.get(), &shape, &qv,
-                            static_cast<const int32_t*>(nullptr), &kk, &vv, &ov, static_cast<const float*>(lse.data()),
-                            &grad, &qg, &kg, &vg);
+      return device.attempt(&ix_backend::attention_backward, batch.get(), &shape, &qv, nullptr, &kk, &vv, &ov,
+                            lse.data(), &grad, &qg, &kg, &vg);
     };
     CHECK(code(k.view(), out.view(), q_grad.view(), k_grad.view()) == IX_OK, "the right shapes");
     CHECK(code(short_k.view(), out.view(), q_grad.view(), k_grad.view()) == IX_INVALID, "too few keys");

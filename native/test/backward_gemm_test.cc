@@ -80,8 +80,8 @@ void check_input(const Shape& s, int32_t dtype, int32_t out_dtype, bool with_res
     const ix_mat grad_view = grad.view();
     const ix_mat out_view = out.view();
     const ix_mat residual_view = in_place ? out_view : residual.view();
-    device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(),
-                static_cast<const ix_mat*>(with_residual ? &residual_view : nullptr), &out_view);
+    device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(), with_residual ? &residual_view : nullptr,
+                &out_view);
     check_within(what.c_str(), out, want);
     // Each row alone.
     for (int64_t row = 0; row < s.m; row += 1 + s.m / 7) {
@@ -89,8 +89,7 @@ void check_input(const Shape& s, int32_t dtype, int32_t out_dtype, bool with_res
       const ix_mat g = grad.view(row, 1);
       const ix_mat res = source.view(row, 1);
       const ix_mat to = one.view();
-      device.call(&ix_backend::gemm_backward_input, &g, weight.get(),
-                  static_cast<const ix_mat*>(with_residual ? &res : nullptr), &to);
+      device.call(&ix_backend::gemm_backward_input, &g, weight.get(), with_residual ? &res : nullptr, &to);
       CHECK(out.same_row(row, one, 0), "%s: row %d differs from itself alone", what.c_str(), int(row));
     }
   });
@@ -174,8 +173,7 @@ TEST(weight_refresh_is_weight_write) {
       for (const double x : all_values(values)) flat.push_back(static_cast<float>(x));
       for_each_kernels([&](KernelDevice& device) {
         const Weight written(device, dtype, values, true), refreshed(device, dtype, old, true);
-        device.call(&ix_backend::weight_refresh, const_cast<ix_weight*>(refreshed.get()),
-                    static_cast<const float*>(flat.data()));
+        device.call(&ix_backend::weight_refresh, const_cast<ix_weight*>(refreshed.get()), flat.data());
         const auto products = [&](const Weight& weight) {
           Matrix out(IX_F32, 3, rows), back(IX_F32, 3, cols), row(IX_F32, 1, cols);
           const ix_mat in_view = in.view(), grad_view = grad.view(), out_view = out.view(), back_view = back.view(),
@@ -183,8 +181,7 @@ TEST(weight_refresh_is_weight_write) {
           const ix_epilogue plain = {nullptr, nullptr};
           const int32_t last = rows - 1;
           device.call(&ix_backend::gemm, &in_view, weight.get(), &plain, &out_view);
-          device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(), static_cast<const ix_mat*>(nullptr),
-                      &back_view);
+          device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(), nullptr, &back_view);
           device.call(&ix_backend::embedding, weight.get(), &last, &row_view);
           return std::vector{all_values(out), all_values(back), all_values(row)};
         };
@@ -202,7 +199,7 @@ TEST(backward_gemm_refuses_disagreeing_shapes) {
     Matrix grad = Matrix::random(random, IX_F32, 3, 5), narrow = Matrix::random(random, IX_F32, 3, 4),
            half = Matrix::random(random, IX_BF16, 3, 5), out(IX_F32, 3, 6), more(IX_F32, 4, 6);
     const auto input = [&](ix_mat g, const Weight& w, ix_mat to) {
-      return device.attempt(&ix_backend::gemm_backward_input, &g, w.get(), static_cast<const ix_mat*>(nullptr), &to);
+      return device.attempt(&ix_backend::gemm_backward_input, &g, w.get(), nullptr, &to);
     };
     CHECK(input(grad.view(), weight, out.view()) == IX_OK, "the right shapes");
     CHECK(input(grad.view(0, 0), weight, out.view(0, 0)) == IX_OK, "no rows");

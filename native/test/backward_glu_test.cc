@@ -95,8 +95,8 @@ TEST(backward_glu) {
               const auto run = [&](int64_t first, int64_t count, Matrix& gate_out, Matrix& up_out) {
                 const ix_mat x = gate.view(first, count), u = up.view(first, count), g = grad.view(first, count),
                              gate_to = gate_out.view(first, count), up_to = up_out.view(first, count);
-                device.call(&ix_backend::glu_backward, activation, &x, static_cast<const ix_mat*>(gated ? &u : nullptr),
-                            &g, &gate_to, static_cast<const ix_mat*>(gated ? &up_to : nullptr));
+                device.call(&ix_backend::glu_backward, activation, &x, gated ? &u : nullptr, &g, &gate_to,
+                            gated ? &up_to : nullptr);
               };
               Matrix gate_grad(dtype, kRows, width, 2), up_grad(dtype, kRows, width, 1);
               run(0, kRows, gate_grad, up_grad);
@@ -162,7 +162,7 @@ TEST(backward_rope_is_the_transpose) {
             for (int64_t r = 0; r < width; ++r)
               for (int64_t c = 0; c < width; ++c) x.set(r, c, r == c ? 1 : 0);
             const ix_mat view = x.view();
-            device.call(&ix_backend::rope, batch.get(), &rope, static_cast<const int32_t*>(rows.data()), &view);
+            device.call(&ix_backend::rope, batch.get(), &rope, rows.data(), &view);
             CHECK(x.intact(), "rope wrote between rows");
             return x;
           };

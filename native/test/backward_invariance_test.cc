@@ -25,8 +25,7 @@ uint64_t hash_of_products(int32_t dtype) {
   Matrix out(IX_F32, 230, 131);
   std::vector<float> weight_grad(300 * 131), bias_grad(300);
   const ix_mat grad_view = grad.view(), in_view = in.view(), out_view = out.view();
-  device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(), static_cast<const ix_mat*>(nullptr),
-              &out_view);
+  device.call(&ix_backend::gemm_backward_input, &grad_view, weight.get(), nullptr, &out_view);
   device.call(&ix_backend::gemm_backward_weight, &grad_view, &in_view, weight_grad.data(), bias_grad.data());
   add(hash, out);
   add(hash, weight_grad);
@@ -82,8 +81,8 @@ uint64_t hash_of_attention(int32_t dtype) {
                kg = k_grad.view(), vg = v_grad.view();
   const int32_t* all = nullptr;
   device.call(&ix_backend::attention, batch.get(), &shape, &qv, all, &kv, &vv, &ov, lse.data());
-  device.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, all, &kv, &vv, &ov,
-              static_cast<const float*>(lse.data()), &gv, &qg, &kg, &vg);
+  device.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, all, &kv, &vv, &ov, lse.data(), &gv, &qg, &kg,
+              &vg);
   for (const Matrix* m : {&q_grad, &k_grad, &v_grad}) add(hash, *m);
   add(hash, lse);
   return hash.value();
@@ -100,10 +99,9 @@ uint64_t hash_of_logprob(int32_t dtype) {
   const std::vector<float> grad = random_vector(random, 230);
   std::vector<float> logp(230), lse(230), weight_grad(2300 * 41);
   const ix_mat h = hidden.view(), g = hidden_grad.view();
-  device.call(&ix_backend::linear_logprob, &h, weight.get(), static_cast<const int32_t*>(targets.data()), logp.data(),
-              lse.data());
-  device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), static_cast<const int32_t*>(targets.data()),
-              static_cast<const float*>(lse.data()), grad.data(), &g, weight_grad.data());
+  device.call(&ix_backend::linear_logprob, &h, weight.get(), targets.data(), logp.data(), lse.data());
+  device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), targets.data(), lse.data(), grad.data(), &g,
+              weight_grad.data());
   add(hash, hidden_grad);
   add(hash, weight_grad);
   return hash.value();

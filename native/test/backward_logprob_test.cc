@@ -88,10 +88,8 @@ void check(Problem& p, double gradient_before, const char* name) {
     std::vector<float> weight_grad(static_cast<size_t>(vocabulary * width), static_cast<float>(gradient_before));
     const auto run = [&](int64_t first, int64_t count, Matrix& to, float* to_weight) {
       const ix_mat h = p.hidden.view(first, count), g = to.view(first, count);
-      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(),
-                  static_cast<const int32_t*>(p.targets.data() + first),
-                  static_cast<const float*>(want.lse.data() + first), static_cast<const float*>(p.grad.data() + first),
-                  &g, to_weight);
+      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), p.targets.data() + first,
+                  want.lse.data() + first, p.grad.data() + first, &g, to_weight);
     };
     run(0, n, hidden_grad, weight_grad.data());
     check_within((what + " hidden").c_str(), hidden_grad, want.hidden);
@@ -196,7 +194,7 @@ TEST(backward_logprob_refuses_disagreeing_shapes) {
     const std::vector<float> numbers = {3.0f, 3.0f};
     const auto code = [&](ix_mat h, const Weight& w, ix_mat g) {
       return device.attempt(&ix_backend::linear_logprob_backward, &h, w.get(), targets.data(), numbers.data(),
-                            numbers.data(), &g, static_cast<float*>(nullptr));
+                            numbers.data(), &g, nullptr);
     };
     CHECK(code(hidden.view(), weight, grad.view()) == IX_OK, "the right shapes");
     CHECK(code(hidden.view(0, 0), weight, grad.view(0, 0)) == IX_OK, "no rows");

@@ -112,8 +112,7 @@ void check_norm(const Options& o, uint64_t seed) {
     CHECK(o.wants_beta || beta_grad == beta_before, "beta's gradient was not wanted");
     const auto again = [&](int64_t first, int64_t count, Matrix& to_rows) {
       const ix_mat x = in.view(first, count), g = grad.view(first, count), to = to_rows.view(first, count);
-      device.call(&ix_backend::norm_backward, &norm, &x, &g, &to, o.accumulate ? 1 : 0, static_cast<float*>(nullptr),
-                  static_cast<float*>(nullptr));
+      device.call(&ix_backend::norm_backward, &norm, &x, &g, &to, o.accumulate ? 1 : 0, nullptr, nullptr);
     };
     Matrix alone = before;
     for (int64_t row = 0; row < kRows; ++row) again(row, 1, alone);
@@ -122,8 +121,7 @@ void check_norm(const Options& o, uint64_t seed) {
     if (!o.accumulate && o.grad_dtype == o.out_dtype) {  // in place, as for head norms
       Matrix same = grad;
       const ix_mat both = same.view();
-      device.call(&ix_backend::norm_backward, &norm, &in_view, &both, &both, 0, static_cast<float*>(nullptr),
-                  static_cast<float*>(nullptr));
+      device.call(&ix_backend::norm_backward, &norm, &in_view, &both, &both, 0, nullptr, nullptr);
       for (int64_t row = 0; row < kRows; ++row)
         CHECK(same.same_row(row, out, row), "%s: in place differs in row %d", what.c_str(), int(row));
     }
@@ -217,8 +215,8 @@ TEST(backward_linear_reward) {
         std::vector<float> gamma_grad = before, beta_grad = before, head_grad = before;
         const auto run = [&](int64_t first, int64_t count, Matrix& to_rows, float* g, float* b, float* h) {
           const ix_mat x = in.view(first, count), to = to_rows.view(first, count);
-          device.call(&ix_backend::linear_reward_backward, &norm, &x, static_cast<const float*>(head.data()),
-                      static_cast<const float*>(row_grad.data() + first), &to, g, b, h);
+          device.call(&ix_backend::linear_reward_backward, &norm, &x, head.data(), row_grad.data() + first, &to, g, b,
+                      h);
         };
         run(0, kRows, out, gamma_grad.data(), beta_grad.data(), head_grad.data());
         check_within("reward input", out, want);
@@ -246,16 +244,15 @@ TEST(backward_norm_refuses_disagreeing_shapes) {
     const ix_norm norm = {IX_NORM_RMS, ones.data(), nullptr, 1e-5f};
     const auto code = [&](ix_mat grad, ix_mat out) {
       const ix_mat x = in.view();
-      return device.attempt(&ix_backend::norm_backward, &norm, &x, &grad, &out, 0, static_cast<float*>(nullptr),
-                            static_cast<float*>(nullptr));
+      return device.attempt(&ix_backend::norm_backward, &norm, &x, &grad, &out, 0, nullptr, nullptr);
     };
     CHECK(code(in.view(), half.view()) == IX_OK, "the right shapes");
     CHECK(code(more.view(), in.view()) == IX_INVALID && code(wide.view(), in.view()) == IX_INVALID, "other gradient");
     CHECK(code(in.view(), more.view()) == IX_INVALID && code(in.view(), wide.view()) == IX_INVALID, "other result");
     const auto reward = [&](ix_mat out) {
       const ix_mat x = in.view();
-      return device.attempt(&ix_backend::linear_reward_backward, &norm, &x, ones.data(), ones.data(), &out,
-                            static_cast<float*>(nullptr), static_cast<float*>(nullptr), static_cast<float*>(nullptr));
+      return device.attempt(&ix_backend::linear_reward_backward, &norm, &x, ones.data(), ones.data(), &out, nullptr,
+                            nullptr, nullptr);
     };
     CHECK(reward(more.view()) == IX_INVALID && reward(half.view()) == IX_INVALID, "the reward's result");
   });

@@ -33,8 +33,7 @@ TEST(backward_embedding_adds_in_order) {
         for_each_kernels([&](KernelDevice& device) {
           std::vector<float> got = before;
           const ix_mat view = in.view();
-          device.call(&ix_backend::embedding_backward, static_cast<const int32_t*>(ids.data()), &view, got.data(),
-                      kVocabulary);
+          device.call(&ix_backend::embedding_backward, ids.data(), &view, got.data(), kVocabulary);
           CHECK(got == want, "%s width %d count %d", dtype_text(dtype), int(width), int(count));
           for (const int32_t bad : {-1, 29}) {
             const ix_mat one = in.view(0, 1);
@@ -63,8 +62,7 @@ TEST(backward_scatter_rows) {
           want = added(want, in, rows);
           Matrix out = before;
           const ix_mat in_view = in.view(), out_view = out.view();
-          device.call(&ix_backend::scatter_rows, &in_view, static_cast<const int32_t*>(rows.data()), &out_view,
-                      accumulate);
+          device.call(&ix_backend::scatter_rows, &in_view, rows.data(), &out_view, accumulate);
           CHECK(out.intact(), "scatter wrote between rows");
           CHECK(all_values(out) == widened(want), "%s width %d accumulate %d", dtype_text(dtype), int(width),
                 accumulate);
@@ -72,8 +70,7 @@ TEST(backward_scatter_rows) {
         Matrix half(IX_BF16, 70, width), wide(IX_F32, 70, width + 1);
         const ix_mat in_view = in.view(), half_view = half.view(), wide_view = wide.view();
         for (const ix_mat* bad : {&half_view, &wide_view})
-          CHECK(device.attempt(&ix_backend::scatter_rows, &in_view, static_cast<const int32_t*>(rows.data()), bad, 1) ==
-                    IX_INVALID,
+          CHECK(device.attempt(&ix_backend::scatter_rows, &in_view, rows.data(), bad, 1) == IX_INVALID,
                 "a result of another kind");
       });
     }
@@ -105,8 +102,8 @@ TEST(backward_cast_rounds_to_nearest) {
 TEST(backward_fill_zero) {
   for_each_kernels([](KernelDevice& device) {
     std::vector<float> values(101, 5.0f);
-    device.call(&ix_backend::fill_zero, static_cast<void*>(values.data() + 1), size_t{99} * sizeof(float));
-    device.call(&ix_backend::fill_zero, static_cast<void*>(nullptr), size_t{0});
+    device.call(&ix_backend::fill_zero, values.data() + 1, size_t{99} * sizeof(float));
+    device.call(&ix_backend::fill_zero, nullptr, size_t{0});
     CHECK(values.front() == 5 && values.back() == 5, "neighbours stay");
     for (size_t i = 1; i < 100; ++i) CHECK(values[i] == 0, "value %zu", i);
   });

@@ -1,6 +1,8 @@
 // Device objects: buffers, weights and the arena; errors of the CPU device's table.
 #include "core/device.h"
 
+#include <cstddef>
+#include <cstring>
 #include <memory>
 
 #include "core/arena.h"
@@ -12,7 +14,7 @@ using namespace implex::test;
 
 TEST(device_buffers) {
   Device device(implex_cpu_backend());
-  CHECK(device.name() == "cpu" && !device.description().empty() && !device.kernels().empty(),
+  CHECK(device.name() == "cpu" && !device.description().empty() && !device.kernel_set().empty(),
         "a device describes itself");
   DeviceBuffer empty;
   CHECK(empty.data() == nullptr && empty.bytes() == 0, "an empty buffer");
@@ -21,13 +23,30 @@ TEST(device_buffers) {
   CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % 256 == 0, "alignment of 256");
   DeviceBuffer moved = std::move(buffer);
   std::vector<float> back(3);
-  device.call(&ix_backend::download, static_cast<void*>(back.data()), static_cast<const void*>(moved.data()),
-              moved.bytes());
+  device.call(&ix_backend::download, back.data(), moved.data(), moved.bytes());
   CHECK(back == values, "values come back");
   moved = DeviceBuffer::of(device, std::vector<float>());
   CHECK(moved.bytes() == 0, "a buffer of nothing");
   CHECK_ERROR(ErrorCode::kOutOfMemory, DeviceBuffer(device, SIZE_MAX), "allocate");
   CHECK_ERROR(ErrorCode::kOutOfMemory, DeviceBuffer(device, size_t{1} << 60), "memory");
+}
+
+// Designated initializers leave out what they do not name.
+TEST(device_tables_are_complete) {
+  const auto complete = [](const auto& table, size_t first) {
+    for (size_t at = first; at < sizeof table; at += sizeof(void*)) {
+      void* entry = nullptr;
+      std::memcpy(&entry, reinterpret_cast<const char*>(&table) + at, sizeof entry);
+      if (entry == nullptr) return false;
+    }
+    return true;
+  };
+  CHECK(complete(*implex_cpu_backend(), offsetof(ix_backend, open)), "the CPU's operations");
+  for (const cpu::KernelTable* kernels : cpu::available_kernels())
+    CHECK(complete(*kernels, offsetof(cpu::KernelTable, pack_f32)), "%s kernels", kernels->name);
+  cpu::KernelTable holed = *cpu::available_kernels()[0];
+  holed.add_row = nullptr;
+  CHECK(!complete(holed, offsetof(cpu::KernelTable, pack_f32)), "a hole shows");
 }
 
 TEST(device_weights) {

@@ -1,4 +1,4 @@
-// Bradley-Terry: values, gradients by central differences, large margins, symmetries.
+// The losses. Bradley-Terry: values, gradients by central differences, large margins, symmetries.
 #include "reward/loss.h"
 
 #include <cmath>
@@ -66,4 +66,17 @@ TEST(loss_symmetries) {
     CHECK(std::fabs(pair.loss - swapped.loss) < 1e-14 && std::fabs(pair.chosen_grad - swapped.rejected_grad) < 1e-14,
           "swapped: %.17g and %.17g", pair.loss, swapped.loss);
   }
+}
+
+TEST(loss_of_log_probs) {
+  const PairLoss generative = generative_loss(std::log(0.25), std::log(0.5));
+  CHECK(std::fabs(generative.loss - 0.5 * std::log(8.0)) < 1e-15, "the mean of both: %.17g", generative.loss);
+  check_differences(
+      "generative", [&](const std::vector<double>& v) { return generative_loss(v[0], v[1]).loss; }, {-0.7, -2.5},
+      {generative.chosen_grad, generative.rejected_grad}, 720);
+  CHECK(sft_loss(-12.5).loss == 12.5 && sft_loss(-12.5).grad == -1, "-ln p");
+  for (const double bad : {-HUGE_VAL, std::nan("")})
+    CHECK(!std::isfinite(generative_loss(bad, 0).loss) && !std::isfinite(generative_loss(0, bad).loss) &&
+              !std::isfinite(sft_loss(bad).loss),
+          "what is not finite stays so");
 }

@@ -140,7 +140,7 @@ TEST(sum_of_squares_is_double_and_not_finite_when_a_value_is_not) {
     for_each_kernels([&](KernelDevice& device) {
       const auto sum = [&] {
         double result = -1;
-        device.call(&ix_backend::sum_of_squares, static_cast<const float*>(values.data()), count, &result);
+        device.call(&ix_backend::sum_of_squares, values.data(), count, &result);
         return result;
       };
       CHECK(std::fabs(sum() - want) <= 1e-12 * want, "%d values: %.17g, want %.17g", int(count), sum(), want);

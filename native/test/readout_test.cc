@@ -38,8 +38,7 @@ std::vector<float> logprobs(KernelDevice& device, Matrix& hidden, const Weight& 
                             const std::vector<int32_t>& targets, int64_t first, int64_t count) {
   std::vector<float> out(static_cast<size_t>(count));
   const ix_mat view = hidden.view(first, count);
-  device.call(&ix_backend::linear_logprob, &view, weight.get(), static_cast<const int32_t*>(targets.data() + first),
-              out.data(), static_cast<float*>(nullptr));
+  device.call(&ix_backend::linear_logprob, &view, weight.get(), targets.data() + first, out.data(), nullptr);
   return out;
 }
 
@@ -134,8 +133,7 @@ TEST(linear_logprob_refuses_bad_targets) {
     float out;
     const auto code = [&](Matrix& m, int32_t target) {
       const ix_mat view = m.view();
-      return device.attempt(&ix_backend::linear_logprob, &view, weight.get(), static_cast<const int32_t*>(&target),
-                            &out, static_cast<float*>(nullptr));
+      return device.attempt(&ix_backend::linear_logprob, &view, weight.get(), &target, &out, nullptr);
     };
     CHECK(code(hidden, 9) == IX_OK, "the last token");
     CHECK(code(hidden, 10) == IX_INVALID && code(hidden, -1) == IX_INVALID, "targets outside the vocabulary");
@@ -156,8 +154,7 @@ TEST(linear_reward_accuracy) {
         const ix_mat view = in.view();
         const auto rewards = [&](const ix_mat& m, const std::vector<int32_t>& f, const std::vector<int32_t>& c) {
           std::vector<float> out(f.size());
-          device.call(&ix_backend::linear_reward, &norm, &m, static_cast<const float*>(head.data()),
-                      static_cast<const int32_t*>(f.data()), static_cast<const int32_t*>(c.data()),
+          device.call(&ix_backend::linear_reward, &norm, &m, head.data(), f.data(), c.data(),
                       static_cast<int32_t>(f.size()), out.data());
           return out;
         };
@@ -186,8 +183,7 @@ TEST(linear_reward_accuracy) {
         for (const auto& [f, c] :
              {std::pair{-1, 1}, std::pair{60, 1}, std::pair{59, 2}, std::pair{0, 0}, std::pair{1, 2147483647}}) {
           const int32_t ff = f, cc = c;
-          CHECK(device.attempt(&ix_backend::linear_reward, &norm, &view, static_cast<const float*>(head.data()), &ff,
-                               &cc, 1, &out) == IX_INVALID,
+          CHECK(device.attempt(&ix_backend::linear_reward, &norm, &view, head.data(), &ff, &cc, 1, &out) == IX_INVALID,
                 "a group [%d, %d] outside the rows", f, c);
         }
       });

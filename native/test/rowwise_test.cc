@@ -26,7 +26,7 @@ TEST(embedding_and_gather_are_exact) {
         const Weight weight(device, dtype, table);
         Matrix out(IX_F32, 150, width, 2);
         const ix_mat out_view = out.view();
-        device.call(&ix_backend::embedding, weight.get(), static_cast<const int32_t*>(ids.data()), &out_view);
+        device.call(&ix_backend::embedding, weight.get(), ids.data(), &out_view);
         for (int64_t i = 0; i < 150; ++i)
           for (int64_t c = 0; c < width; ++c)
             CHECK(out(i, c) == table(ids[static_cast<size_t>(i)], c), "%s embedding of %d at %d", dtype_text(dtype),
@@ -37,7 +37,7 @@ TEST(embedding_and_gather_are_exact) {
         Matrix gathered(dtype, 150, width, 1);
         const ix_mat from_view = from.view();
         const ix_mat gathered_view = gathered.view();
-        device.call(&ix_backend::gather_rows, &from_view, static_cast<const int32_t*>(ids.data()), &gathered_view);
+        device.call(&ix_backend::gather_rows, &from_view, ids.data(), &gathered_view);
         for (int64_t i = 0; i < 150; ++i)
           CHECK(gathered.same_row(i, from, ids[static_cast<size_t>(i)]), "gathered row %d", int(i));
         CHECK(gathered.intact(), "gather wrote between rows");
@@ -45,8 +45,7 @@ TEST(embedding_and_gather_are_exact) {
         const int32_t bad[] = {97};
         Matrix one(IX_F32, 1, width);
         const ix_mat one_view = one.view();
-        CHECK(device.attempt(&ix_backend::embedding, weight.get(), static_cast<const int32_t*>(bad), &one_view) ==
-                  IX_INVALID,
+        CHECK(device.attempt(&ix_backend::embedding, weight.get(), bad, &one_view) == IX_INVALID,
               "an id past the table");
       });
     }
@@ -172,7 +171,7 @@ TEST(rope_accuracy) {
         const ix_rope rope = {cosines.data(), sines.data(), s.heads, s.head_dim, s.rotary_dim, 0};
         Matrix x = before;
         const ix_mat view = x.view();
-        device.call(&ix_backend::rope, batch.get(), &rope, static_cast<const int32_t*>(nullptr), &view);
+        device.call(&ix_backend::rope, batch.get(), &rope, nullptr, &view);
         CHECK(x.intact(), "rope wrote between rows");
         for (int64_t row = 0; row < 18; ++row) {
           for (int64_t head = 0; head < s.heads; ++head) {
@@ -199,7 +198,7 @@ TEST(rope_accuracy) {
         for (int64_t i = 0; i < 5; ++i)
           for (int64_t c = 0; c < before.cols(); ++c) some.set(i, c, before(rows[static_cast<size_t>(i)], c));
         const ix_mat some_view = some.view();
-        device.call(&ix_backend::rope, batch.get(), &rope, static_cast<const int32_t*>(rows.data()), &some_view);
+        device.call(&ix_backend::rope, batch.get(), &rope, rows.data(), &some_view);
         for (int64_t i = 0; i < 5; ++i)
           CHECK(some.same_row(i, x, rows[static_cast<size_t>(i)]), "selected row %d differs",
                 rows[static_cast<size_t>(i)]);

@@ -173,7 +173,7 @@ class Weight {
       std::vector<float> block;
       for (int64_t i = 0; i < count * values.cols(); ++i)
         block.push_back(static_cast<float>(values(row + i / values.cols(), i % values.cols())));
-      device.call(&ix_backend::weight_write, weight_, row, count, static_cast<const float*>(block.data()));
+      device.call(&ix_backend::weight_write, weight_, row, count, block.data());
       row += count;
     }
   }

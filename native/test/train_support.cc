@@ -96,7 +96,7 @@ std::vector<NamedOptions> objectives(const ModelSpec& spec) {
   last.objective = Objective::kExplicit;
   last.loss = {0.1, 0.02};
   TrainOptions mean = last;
-  mean.pool_mean = true;
+  mean.pooling = Pooling::kMean;
   TrainOptions implicit = last;
   implicit.objective = Objective::kImplicit;
   implicit.beta = 0.3;
@@ -152,7 +152,7 @@ std::vector<double> reference_losses(const Reference& reference, const TrainBatc
         continue;
       }
       const auto reward = [&](const Readout& x, size_t i) {
-        if (o.objective == Objective::kExplicit) return o.pool_mean ? x.mean : x.last;
+        if (o.objective == Objective::kExplicit) return o.pooling == Pooling::kMean ? x.mean : x.last;
         return o.beta * (x.logprob - batch.request.reference[i]) / (o.length_normalized ? x.tokens : 1);
       };
       const double chosen = reward(c, 2 * pair), rejected = reward(r, 2 * pair + 1);

@@ -37,9 +37,9 @@ std::set<int32_t> rows_of(const TrainRequest& request, const TrainOptions& optio
   for (const int32_t s : request.scored) {
     const Segment& own = request.segments[static_cast<size_t>(s)];
     const bool last = options.objective == Objective::kGenerative ||
-                      (options.objective == Objective::kExplicit && !options.pool_mean);
+                      (options.objective == Objective::kExplicit && options.pooling == Pooling::kLast);
     if (last) rows.insert(own.start + own.length - 1);
-    if (options.objective == Objective::kExplicit && options.pool_mean)
+    if (options.objective == Objective::kExplicit && options.pooling == Pooling::kMean)
       for (int32_t i = 0; i < own.length; ++i) rows.insert(own.start + i);
     if (options.objective != Objective::kImplicit && options.objective != Objective::kSft) continue;
     for (int32_t i = 1; i < own.length; ++i) rows.insert(own.start + i - 1);
@@ -53,13 +53,60 @@ std::set<int32_t> rows_of(const TrainRequest& request, const TrainOptions& optio
 // Overwrites one value of a parameter, in the flat array and in what the model computes with.
 void set_value(Trainer& trainer, const std::string& role, int64_t at, float value) {
   const Parameters& p = trainer.parameters();
-  trainer.model().transformer().device().call(&ix_backend::upload,
-                                              static_cast<void*>(p.values() + p.find(role)->offset + at),
-                                              static_cast<const void*>(&value), sizeof value);
-  p.refresh(trainer.model().transformer().mutable_weights(), trainer.model().head());
+  trainer.model().transformer().device().call(&ix_backend::upload, p.values() + p.find(role)->offset + at, &value,
+                                              sizeof value);
+  Transformer& model = trainer.model().transformer();
+  p.refresh(model.spec(), model.mutable_weights(), trainer.model().head());
+}
+
+// Of the error that `call` throws.
+template <typename F>
+ErrorFields fields_of(const F& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.fields();
+  }
+  return {};
 }
 
 }  // namespace
+
+// Every tensor of a model has a place, a trained one a gradient in it, and the memory that the places make is what the
+// trainer takes.
+TEST(trainer_places_are_the_models_tensors) {
+  for (const TinyOptions& options : tiny_shapes()) {
+    const Setup s(options, 990);
+    const ModelSpec& spec = s.tiny.spec;
+    std::set<std::string> roles;
+    for (const TensorPlace& place : tensor_places(spec))
+      CHECK(roles.insert(place.role).second, "%s: %s has two places", options.name, place.role.c_str());
+    for (const WeightSource& source : spec.weights)
+      CHECK(source.role == "head" || roles.count(source.role) == 1, "%s: no place for %s", options.name,
+            source.role.c_str());
+    for (const size_t o : {0, 2}) {  // explicit, implicit
+      const TrainOptions& train = s.all[o].options;
+      const std::unique_ptr<Trainer> trainer = make_trainer(spec, train);
+      TransformerGradients table = trainer->parameters().gradient_table(spec);
+      std::map<std::string, float*> found;
+      visit_tensors(spec, table, [&](const TensorPlace& place, float* gradient) {
+        if (gradient != nullptr) found[place.role] = gradient;
+      });
+      size_t expected = 0;
+      for (const ParameterEntry& entry : trainer->parameters().entries()) {
+        if (entry.role == "head") continue;
+        ++expected;
+        CHECK(found[entry.role] == trainer->parameters().gradient_of(entry.role), "%s: the gradient of %s",
+              options.name, entry.role.c_str());
+      }
+      CHECK(found.size() == expected, "%s: %zu gradients for %zu parameters", options.name, found.size(), expected);
+      const TrainMemory least = least_memory(spec, DType::kF32, train), whole = trainer->memory(1, 1);
+      CHECK(least.parameters == whole.parameters && least.moments == whole.moments && least.saving == whole.saving &&
+                least.weights <= whole.weights && least.weights == least.saving && least.activations == 0,
+            "%s: the memory that is foreseen", options.name);
+    }
+  }
+}
 
 // What the model computes with is what the flat arrays hold, after loading and after steps: a score by the trained
 // model is that of the reference with the trained parameters.
@@ -218,7 +265,9 @@ TEST(trainer_names_what_is_not_finite) {
           const float kept = trainer->parameter(role)[static_cast<size_t>(at)];
           set_value(*trainer, role, at, value);
           CHECK_ERROR(ErrorCode::kNotFinite, accumulate(*trainer, request), std::string("parameter ") + role);
-          CHECK_ERROR(ErrorCode::kNotFinite, accumulate(*trainer, request, false), std::string("parameter ") + role);
+          const ErrorFields fields = fields_of([&] { accumulate(*trainer, request, false); });
+          CHECK(fields.pair == 0 && fields.parameter == role && fields.tensor.empty() && !fields.step,
+                "the fields name \"%s\" and \"%s\"", fields.parameter.c_str(), fields.tensor.c_str());
           set_value(*trainer, role, at, kept);
         }
       }
@@ -232,6 +281,9 @@ TEST(trainer_names_what_is_not_finite) {
   const std::unique_ptr<Trainer> trainer = make_trainer(s.tiny.spec, s.all[2].options);
   for (int64_t i = 0; i < 40; ++i) set_value(*trainer, "layers.1.down", i, 3e38f);
   CHECK_ERROR(ErrorCode::kNotFinite, accumulate(*trainer, for_objective(s.batch, Objective::kImplicit)), "layer 1");
+  const ErrorFields fields = fields_of([&] { accumulate(*trainer, for_objective(s.batch, Objective::kImplicit)); });
+  CHECK(fields.pair && fields.parameter.empty() && fields.tensor == "the output of layer 1", "the field says \"%s\"",
+        fields.tensor.c_str());
 }
 
 TEST(trainer_step_refuses_gradients_that_are_not_finite) {
@@ -242,10 +294,12 @@ TEST(trainer_step_refuses_gradients_that_are_not_finite) {
   const Arrays before = parameters_of(*trainer);
   const Parameters& p = trainer->parameters();
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  trainer->model().transformer().device().call(&ix_backend::upload,
-                                               static_cast<void*>(p.gradients() + p.find("layers.1.up")->offset + 5),
-                                               static_cast<const void*>(&nan), sizeof nan);
+  trainer->model().transformer().device().call(&ix_backend::upload, p.gradients() + p.find("layers.1.up")->offset + 5,
+                                               &nan, sizeof nan);
   CHECK_ERROR(ErrorCode::kNotFinite, trainer->step(1e-3, 1), "layers.1.up");
+  const ErrorFields fields = fields_of([&] { trainer->step(1e-3, 1); });
+  CHECK(fields.step == 1 && fields.parameter == "layers.1.up" && !fields.pair, "the field says \"%s\"",
+        fields.parameter.c_str());
   CHECK(parameters_of(*trainer) == before && trainer->steps() == 0, "a refused step changed something");
   trainer->zero_gradients();
   request.scale = 1e300;  // the loss is finite, its gradient is no f32

@@ -28,8 +28,8 @@ std::unique_ptr<RewardModel> load(const ModelSpec& spec, DType dtype, const char
     throw;
   }
   if (kernels) before ? ::setenv("IMPLEX_KERNELS", kept.c_str(), 1) : ::unsetenv("IMPLEX_KERNELS");
-  CHECK(!kernels || model->kernels_name() == kernels, "asked for %s kernels, got %s", kernels,
-        model->kernels_name().c_str());
+  CHECK(!kernels || model->kernel_set() == kernels, "asked for %s kernels, got %s", kernels,
+        model->kernel_set().c_str());
   return model;
 }
 

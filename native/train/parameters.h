@@ -63,7 +63,7 @@ class Parameters {
   float* gradient_of(const std::string& role) const;
 
   // Writes the values back into what the model computes with.
-  void refresh(TransformerWeights& weights, const DeviceBuffer& head) const;
+  void refresh(const ModelSpec& spec, TransformerWeights& weights, const DeviceBuffer& head) const;
 
  private:
   void copy_vector(const ParameterEntry& entry, const DeviceBuffer& to) const;

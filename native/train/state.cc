@@ -88,8 +88,7 @@ void Trainer::save_state(const std::string& path) const {
   write(&header, sizeof header);
   std::vector<float> block(kBlockFloats);
   for_each_block(parameters_, [&](float* from, size_t count) {
-    device_->call(&ix_backend::download, static_cast<void*>(block.data()), static_cast<const void*>(from),
-                  count * sizeof(float));
+    device_->call(&ix_backend::download, block.data(), from, count * sizeof(float));
     write(block.data(), count * sizeof(float));
   });
   const uint64_t checksum = sum.value();
@@ -125,14 +124,13 @@ void Trainer::load_state(const std::string& path) {
       file.read(offset, block.data(), count * sizeof(float));
       offset += count * sizeof(float);
       sum.add(block.data(), count * sizeof(float));
-      if (!checking)
-        device_->call(&ix_backend::upload, static_cast<void*>(to), static_cast<const void*>(block.data()),
-                      count * sizeof(float));
+      if (!checking) device_->call(&ix_backend::upload, to, block.data(), count * sizeof(float));
     });
     if (sum.value() != stored) throw damaged("its checksum does not match");
   }
   steps_ = header.steps;
-  parameters_.refresh(model_.transformer().mutable_weights(), model_.head());
+  Transformer& model = model_.transformer();
+  parameters_.refresh(model.spec(), model.mutable_weights(), model_.head());
   zero_gradients();
 }
 

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
+#include <utility>
 
+#include "model/tensors.h"
 #include "reward/readout.h"
 
 namespace implex {
@@ -56,14 +59,14 @@ Trainer::Trainer(const ModelSpec& spec, const LoadOptions& load, const TrainOpti
       parameters_((validate(spec), spec), choice_of(options)),
       model_(load_model(device_, spec, load.dtype, parameters_, moments_of(options.optimizer), cancel)) {
   gradients_ = parameters_.gradient_table(spec);
+  saving_bytes_ = least_memory(spec, load.dtype, options).saving;
   if (options.objective == Objective::kExplicit) {
     if (!options.head.empty()) model_.set_head(options.head);
     require(model_.has_head(),
             "an explicit reward model needs a head: the checkpoint has no score.weight and none was given");
     if (const ParameterEntry* entry = parameters_.find("head")) {
       std::vector<float> head(static_cast<size_t>(spec.hidden_size));
-      device_->call(&ix_backend::download, static_cast<void*>(head.data()),
-                    static_cast<const void*>(model_.head().data()), head.size() * sizeof(float));
+      device_->call(&ix_backend::download, head.data(), model_.head().data(), head.size() * sizeof(float));
       parameters_.upload(*entry, 0, head.data(), entry->count());
     }
   } else {
@@ -99,18 +102,47 @@ TrainResult Trainer::accumulate(const TrainRequest& request, bool gradients, con
                                                     : logprob_pass(request, batch, gradients, cancel);
 }
 
-std::vector<double> Trainer::pair_losses(const TrainRequest& request, TrainResult* result) {
-  std::vector<double> grad(result->rewards.size());
-  for (size_t pair = 0; pair < result->rewards.size() / 2; ++pair) {
-    const double margin = request.margin.empty() ? 0 : request.margin[pair];
-    const PairLoss loss = options_.loss(result->rewards[2 * pair], result->rewards[2 * pair + 1], margin);
+void Trainer::add_loss(double loss, TrainResult* result) {
+  if (!std::isfinite(loss)) report_not_finite(result->losses.size());
+  result->losses.push_back(loss);
+}
+
+std::vector<double> Trainer::bradley_terry(const TrainRequest& request, TrainResult* result) {
+  const std::vector<double>& rewards = result->rewards;
+  std::vector<double> grad;
+  for (size_t pair = 0; pair < rewards.size() / 2; ++pair) {
+    const double chosen = rewards[2 * pair];
+    const double rejected = rewards[2 * pair + 1];
+    const PairLoss loss = options_.loss(chosen, rejected, request.margin.empty() ? 0 : request.margin[pair]);
     // An infinite reward may leave the loss finite: -ln σ(∞) = 0.
-    if (!std::isfinite(loss.loss) || !std::isfinite(result->rewards[2 * pair]) ||
-        !std::isfinite(result->rewards[2 * pair + 1]))
-      report_not_finite(pair);
-    result->losses.push_back(loss.loss);
-    grad[2 * pair] = loss.chosen_grad * request.scale;
-    grad[2 * pair + 1] = loss.rejected_grad * request.scale;
+    if (!std::isfinite(chosen) || !std::isfinite(rejected)) report_not_finite(pair);
+    add_loss(loss.loss, result);
+    grad.push_back(loss.chosen_grad * request.scale);
+    grad.push_back(loss.rejected_grad * request.scale);
+  }
+  return grad;
+}
+
+std::vector<double> Trainer::supervised(const TrainRequest& request, TrainResult* result) {
+  std::vector<double> grad;
+  for (const double logprob : result->rewards) {
+    const SequenceLoss loss = sft_loss(logprob);
+    add_loss(loss.loss, result);
+    grad.push_back(loss.grad * request.scale);
+  }
+  return grad;
+}
+
+std::vector<float> Trainer::generative(const TrainRequest& request, const std::vector<float>& logp,
+                                       TrainResult* result) {
+  std::vector<float> grad(logp.size(), 0.0f);
+  for (size_t at = 0; at < logp.size(); at += 4) {  // Yes and No of the chosen response, then of the rejected one
+    const size_t yes = at, no = at + 3;
+    const PairLoss loss = generative_loss(static_cast<double>(logp[yes]), static_cast<double>(logp[no]));
+    add_loss(loss.loss, result);
+    for (const size_t response : {at, at + 2}) result->rewards.push_back(std::exp(static_cast<double>(logp[response])));
+    grad[yes] = static_cast<float>(loss.chosen_grad * request.scale);
+    grad[no] = static_cast<float>(loss.rejected_grad * request.scale);
   }
   return grad;
 }
@@ -120,13 +152,14 @@ TrainResult Trainer::explicit_pass(const TrainRequest& request, const RaggedBatc
   std::vector<TokenSpan> spans;
   for (const int32_t s : request.scored) {
     const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
-    spans.push_back(options_.pool_mean ? TokenSpan{segment.start, segment.length} : TokenSpan{batch.last_token(s), 1});
+    spans.push_back(options_.pooling == Pooling::kMean ? TokenSpan{segment.start, segment.length}
+                                                       : TokenSpan{batch.last_token(s), 1});
   }
   LinearReadout readout(model_.transformer(), model_.head().as<float>(), std::move(spans));
   TrainResult result;
   for (const float reward : readout.forward(batch, keep(gradients), cancel))
     result.rewards.push_back(static_cast<double>(reward));
-  const std::vector<double> grad = pair_losses(request, &result);
+  const std::vector<double> grad = bradley_terry(request, &result);
   if (gradients) {
     incomplete_ = true;
     readout.backward({grad.begin(), grad.end()}, gradients_, parameters_.gradient_of("head"), cancel);
@@ -155,50 +188,29 @@ TrainResult Trainer::logprob_pass(const TrainRequest& request, const RaggedBatch
   }
   LogprobReadout readout(model_.transformer(), LogprobPlan::of(predictors, std::move(targets)));
   const std::vector<float> logp = readout.forward(batch, keep(gradients), cancel);
-  std::vector<float> grad(logp.size(), 0.0f);
   TrainResult result;
-
+  std::vector<float> grad;
   if (generative) {
-    for (size_t i = 0; i < request.scored.size(); ++i) {
-      const bool chosen = i % 2 == 0;
-      const size_t at = 2 * i + (chosen ? 0 : 1);
-      result.rewards.push_back(std::exp(static_cast<double>(logp[2 * i])));
-      // The mean over both responses of a pair.
-      const double loss = -0.5 * static_cast<double>(logp[at]);
-      if (!std::isfinite(loss)) report_not_finite(i / 2);
-      if (chosen) {
-        result.losses.push_back(loss);
-      } else {
-        result.losses.back() += loss;
-      }
-      grad[at] = static_cast<float>(-0.5 * request.scale);
-    }
+    grad = this->generative(request, logp, &result);
   } else {
+    const bool implicit = options_.objective == Objective::kImplicit;
     std::vector<double> slope;  // d reward / d log-prob
     size_t begin = 0;
     for (size_t i = 0; i < end.size(); ++i) {
       double sum = 0;
       for (size_t j = begin; j < end[i]; ++j) sum += static_cast<double>(logp[j]);
-      if (options_.objective == Objective::kSft) {
-        if (!std::isfinite(sum)) report_not_finite(i);
-        result.losses.push_back(-sum);
-        result.rewards.push_back(sum);
-        slope.push_back(1);
-      } else {
+      double factor = 1;
+      if (implicit) {
         const double tokens = static_cast<double>(end[i] - begin);
-        const double factor = options_.length_normalized ? options_.beta / std::max(1.0, tokens) : options_.beta;
-        result.rewards.push_back(factor * (sum - (request.reference.empty() ? 0.0 : request.reference[i])));
-        slope.push_back(factor);
+        factor = options_.length_normalized ? options_.beta / std::max(1.0, tokens) : options_.beta;
+        sum = factor * (sum - (request.reference.empty() ? 0.0 : request.reference[i]));
       }
+      result.rewards.push_back(sum);
+      slope.push_back(factor);
       begin = end[i];
     }
-    std::vector<double> reward_grad(end.size(), -request.scale);
-    if (options_.objective == Objective::kImplicit) reward_grad = pair_losses(request, &result);
-    begin = 0;
-    for (size_t i = 0; i < end.size(); ++i) {
-      for (size_t j = begin; j < end[i]; ++j) grad[j] = static_cast<float>(reward_grad[i] * slope[i]);
-      begin = end[i];
-    }
+    const std::vector<double> reward_grad = implicit ? bradley_terry(request, &result) : supervised(request, &result);
+    for (size_t i = 0; i < end.size(); ++i) grad.resize(end[i], static_cast<float>(reward_grad[i] * slope[i]));
   }
   if (gradients) {
     incomplete_ = true;
@@ -209,21 +221,23 @@ TrainResult Trainer::logprob_pass(const TrainRequest& request, const RaggedBatch
 }
 
 void Trainer::report_not_finite(size_t pair) {
-  std::string where;
+  ErrorFields fields = {.pair = static_cast<int64_t>(pair)};
   for (const ParameterEntry& entry : parameters_.entries()) {
     double sum = 0;
-    device_->call(&ix_backend::sum_of_squares, static_cast<const float*>(parameters_.values() + entry.offset),
-                  entry.count(), &sum);
+    device_->call(&ix_backend::sum_of_squares, parameters_.values() + entry.offset, entry.count(), &sum);
     if (!std::isfinite(sum)) {
-      where = "parameter " + entry.role;
+      fields.parameter = entry.role;
       break;
     }
   }
-  if (where.empty()) where = model_.transformer().first_bad_activation();
-  if (where.empty()) where = "the loss itself";
-  throw Error(ErrorCode::kNotFinite, "the loss of pair " + std::to_string(pair) +
-                                         " of the micro-batch is not finite; the first tensor that went bad is " +
-                                         where);
+  if (fields.parameter.empty()) fields.tensor = model_.transformer().first_bad_activation();
+  const std::string where = !fields.parameter.empty() ? "parameter " + fields.parameter
+                            : !fields.tensor.empty()  ? fields.tensor
+                                                      : "the loss itself";
+  throw Error(ErrorCode::kNotFinite,
+              "the loss of pair " + std::to_string(pair) +
+                  " of the micro-batch is not finite; the first tensor that went bad is " + where,
+              std::move(fields));
 }
 
 double Trainer::step(double learning_rate, double max_norm) {
@@ -233,16 +247,16 @@ double Trainer::step(double learning_rate, double max_norm) {
                 "a backward pass of this step did not finish, so its gradients are incomplete; zero them and begin the "
                 "step again");
   double sum = 0;
-  device_->call(&ix_backend::sum_of_squares, static_cast<const float*>(parameters_.gradients()), parameters_.size(),
-                &sum);
+  device_->call(&ix_backend::sum_of_squares, parameters_.gradients(), parameters_.size(), &sum);
   if (!std::isfinite(sum)) {
     for (const ParameterEntry& entry : parameters_.entries()) {
       double part = 0;
-      device_->call(&ix_backend::sum_of_squares, static_cast<const float*>(parameters_.gradients() + entry.offset),
-                    entry.count(), &part);
-      if (!std::isfinite(part)) throw Error(ErrorCode::kNotFinite, "the gradient of " + entry.role + " is not finite");
+      device_->call(&ix_backend::sum_of_squares, parameters_.gradients() + entry.offset, entry.count(), &part);
+      if (!std::isfinite(part))
+        throw Error(ErrorCode::kNotFinite, "the gradient of " + entry.role + " is not finite",
+                    {.step = steps_ + 1, .parameter = entry.role});
     }
-    throw Error(ErrorCode::kNotFinite, "the gradient's norm overflows");
+    throw Error(ErrorCode::kNotFinite, "the gradient's norm overflows", {.step = steps_ + 1});
   }
   const double norm = std::sqrt(sum);
   const OptimizerOptions& o = options_.optimizer;
@@ -256,39 +270,57 @@ double Trainer::step(double learning_rate, double max_norm) {
   table.momentum = static_cast<float>(o.momentum);
   table.gradient_scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
   table.step = ++steps_;
-  device_->call(&ix_backend::optimizer_step, static_cast<const ix_optimizer*>(&table), parameters_.size(),
-                parameters_.values(), static_cast<const float*>(parameters_.gradients()), parameters_.first(),
-                parameters_.second());
-  parameters_.refresh(model_.transformer().mutable_weights(), model_.head());
+  device_->call(&ix_backend::optimizer_step, &table, parameters_.size(), parameters_.values(), parameters_.gradients(),
+                parameters_.first(), parameters_.second());
+  parameters_.refresh(model_.transformer().spec(), model_.transformer().mutable_weights(), model_.head());
   zero_gradients();
   return norm;
 }
 
 void Trainer::zero_gradients() {
-  device_->call(&ix_backend::fill_zero, static_cast<void*>(parameters_.gradients()),
+  device_->call(&ix_backend::fill_zero, parameters_.gradients(),
                 static_cast<size_t>(parameters_.size()) * sizeof(float));
   incomplete_ = false;
 }
 
 std::vector<float> Trainer::parameter(const std::string& role) const {
   const ParameterEntry* entry = parameters_.find(role);
-  if (entry == nullptr) throw Error(ErrorCode::kConfigInvalid, role + " is not trained");
+  if (entry == nullptr) throw Error(ErrorCode::kConfigInvalid, role + " is not trained", {.parameter = role});
   return parameters_.download(*entry, parameters_.values());
 }
 
 std::vector<float> Trainer::gradient(const std::string& role) const {
   const ParameterEntry* entry = parameters_.find(role);
-  if (entry == nullptr) throw Error(ErrorCode::kConfigInvalid, role + " is not trained");
+  if (entry == nullptr) throw Error(ErrorCode::kConfigInvalid, role + " is not trained", {.parameter = role});
   return parameters_.download(*entry, parameters_.gradients());
 }
 
+TrainMemory least_memory(const ModelSpec& spec, DType dtype, const TrainOptions& options) {
+  validate(spec);
+  std::unordered_map<std::string, int64_t> elements = {{"head", spec.hidden_size}};
+  for (const TensorPlace& place : tensor_places(spec)) elements.emplace(place.role, place.rows * place.cols);
+  size_t all = 0;
+  for (const WeightSource& source : spec.weights) {
+    if (const auto found = elements.find(source.role); found != elements.end())
+      all += static_cast<size_t>(found->second);
+  }
+  const Parameters parameters(spec, choice_of(options));
+  TrainMemory m;
+  m.weights = all * dtype_size(dtype);
+  m.parameters = Parameters::bytes(parameters.size(), 0);
+  m.moments = Parameters::bytes(parameters.size(), moments_of(options.optimizer)) - m.parameters;
+  m.saving = all * sizeof(float);
+  return m;
+}
+
 TrainMemory Trainer::memory(int64_t tokens, int64_t rows) const {
-  const Transformer& t = const_cast<RewardModel&>(model_).transformer();
+  const Transformer& t = model_.transformer();
   const int moments = moments_of(options_.optimizer);
   TrainMemory m;
   m.weights = model_.weight_bytes();
   m.parameters = Parameters::bytes(parameters_.size(), 0);
   m.moments = Parameters::bytes(parameters_.size(), moments) - m.parameters;
+  m.saving = saving_bytes_;
   m.activations =
       t.pass_bytes(tokens, rows, options_.recompute ? Transformer::Keep::kLayerInputs : Transformer::Keep::kAll);
   // A row predicts once, but Yes and No at the end of a verification prompt, and at the end of a shared prompt each

@@ -20,6 +20,9 @@ enum class Objective {
   kSft,         // -ln π(chosen)
 };
 
+// Which of a response's tokens an explicit reward is read at: the last, or the mean over all.
+enum class Pooling { kLast, kMean };
+
 enum class OptimizerKind { kAdamW, kRmsProp, kSgd };
 
 struct OptimizerOptions {
@@ -32,9 +35,9 @@ struct OptimizerOptions {
 
 struct TrainOptions {
   Objective objective = Objective::kExplicit;
-  bool pool_mean = false;          // explicit
-  double beta = 0.01;              // implicit
-  bool length_normalized = false;  // implicit: β (ln π - reference) / response tokens
+  Pooling pooling = Pooling::kLast;  // explicit
+  double beta = 0.01;                // implicit
+  bool length_normalized = false;    // implicit: β (ln π - reference) / response tokens
   BradleyTerry loss;
   int32_t yes_token = -1, no_token = -1;  // generative
   OptimizerOptions optimizer;
@@ -59,12 +62,18 @@ struct TrainResult {
   std::vector<double> rewards;  // as scored: explicit r, implicit β(…), generative p(Yes), sft ln π
 };
 
+// Bytes.
 struct TrainMemory {
   size_t weights = 0;     // what the products use
   size_t parameters = 0;  // f32 values and gradients
   size_t moments = 0;
   size_t activations = 0;
+  size_t saving = 0;  // the whole model in f32, which whoever saves it may hold at once
 };
+
+// What training will take at least, from the spec alone: `weights` without a device's padding or second layouts, no
+// activations. Throws Error(kConfigInvalid) as the constructor of Trainer does.
+TrainMemory least_memory(const ModelSpec& spec, DType dtype, const TrainOptions& options);
 
 class Trainer {
  public:
@@ -108,14 +117,20 @@ class Trainer {
                             const CancelFlag& cancel);
   TrainResult logprob_pass(const TrainRequest& request, const RaggedBatch& batch, bool gradients,
                            const CancelFlag& cancel);
-  // Losses of the pairs from rewards; returns the loss gradient of each reward, scaled.
-  std::vector<double> pair_losses(const TrainRequest& request, TrainResult* result);
+  // Losses of pairs or sequences from what a pass found, and the scaled loss gradient of it: Bradley-Terry of the
+  // result's rewards, supervised fine-tuning of the sequences' log-probs (its rewards), generative of the log-probs of
+  // Yes and No in turn.
+  std::vector<double> bradley_terry(const TrainRequest& request, TrainResult* result);
+  std::vector<double> supervised(const TrainRequest& request, TrainResult* result);
+  std::vector<float> generative(const TrainRequest& request, const std::vector<float>& logp, TrainResult* result);
+  void add_loss(double loss, TrainResult* result);
 
   std::shared_ptr<Device> device_;
   TrainOptions options_;
   Parameters parameters_;
   RewardModel model_;
   TransformerGradients gradients_;
+  size_t saving_bytes_ = 0;
   int64_t steps_ = 0;
   bool incomplete_ = false;  // a backward pass began and did not end
 };

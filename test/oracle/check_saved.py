@@ -20,7 +20,7 @@ torch.set_num_threads(2)
 
 
 def tokenize(tokenizer, row):
-    """Prompt and response ids: rendered by the saved template, tokenised apart."""
+    """Prompt and response ids: rendered by the saved template, tokenized apart."""
     prompt = [{"role": "user", "content": row["prompt"]}]
     before = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
     out = []

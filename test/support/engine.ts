@@ -1,4 +1,5 @@
 /** Models and batches for the tests of the native engine. */
+import type { ImplexErrorOptions } from '../../lib/core/errors.js'
 import { Buffer } from 'node:buffer'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
@@ -53,8 +54,11 @@ export async function within<T>(ms: number, what: string, promise: Promise<T>): 
   }
 }
 
+/** An error with what the engine may know of it. */
+type EngineError = Error & Pick<ImplexErrorOptions, 'pair' | 'step' | 'parameter' | 'tensor'> & { code?: string }
+
 /** What a promise is rejected with. */
-export async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
+export async function rejection(promise: Promise<unknown>): Promise<EngineError> {
   try {
     await promise
   } catch (error) {
@@ -65,7 +69,7 @@ export async function rejection(promise: Promise<unknown>): Promise<Error & { co
 }
 
 /** The error that a call throws, or that the promise it returns is rejected with. */
-export function failure(call: () => unknown): Promise<Error & { code?: string }> {
+export function failure(call: () => unknown): Promise<EngineError> {
   return rejection((async () => call())())
 }
 

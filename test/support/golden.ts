@@ -16,7 +16,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openCheckpoint, readHead } from '../../lib/checkpoint/checkpoint.js'
 import type { DeviceName, DType } from '../../lib/native/device.js'
-import { RewardModel, type RewardModelOptions, type Scores } from '../../lib/models/reward-model.js'
+import { RewardModel } from '../../lib/models/reward-model.js'
+import type { RewardModelOptions, Scores } from '../../lib/models/reward-options.js'
 import { sharedPath } from './shared.js'
 
 export interface GoldenPair {

@@ -78,7 +78,7 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
   const plan: ExperimentPlan = {
     experiment: 'hamiltonian',
     title: 'Hamiltonian cycles: verifying without generating',
-    question: 'Must an implicit reward model be able to write down what it recognises?',
+    question: 'Must an implicit reward model be able to write down what it recognizes?',
     dataSettings: { vertices, edgeProbability, trainPairs, testPairs, dataSeed, separators, generations },
     tokens: separators === 'added' ? Object.values(SEPARATORS) : [],
     train: rows(train),

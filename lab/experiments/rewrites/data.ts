@@ -13,16 +13,15 @@ const STREAM = 21
 /** All pairs of a JSON Lines file. @throws ImplexError ERR_ROW_INVALID naming file and line, ERR_IO */
 export async function readPairs(file: string): Promise<PairRow[]> {
   const pairs: PairRow[] = []
-  let index = 0
-  for await (const { value, fail } of readRows(file)) {
+  for await (const { value, fail, index, line } of readRows(file)) {
     // What is wrong with a row is told now, and not in the middle of the second training.
     try {
-      const group = parseRow(value, index++)
+      const group = parseRow(value, index, line)
       if (group.shape !== 'pair') throw fail(`is a group of ${group.responses.length} responses; a pair is needed here`)
       pairs.push(pairOf(group))
     } catch (error) {
       if (!(error instanceof ImplexError)) throw error
-      throw error.path === undefined ? inFile(file, fail(error.message.replace(/^row \d+: /, ''))) : error
+      throw error.path === undefined ? inFile(file, error) : error
     }
   }
   if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file}: it has no rows`, { path: file })

@@ -150,7 +150,7 @@ const REPORTED = {
 } as const
 
 function paperNumbers({ comparison }: Findings, shifts: readonly string[]): PaperNumber[] {
-  const what = { accuracy: 'accuracy', normalizedMargin: 'normalised margin' }
+  const what = { accuracy: 'accuracy', normalizedMargin: 'normalized margin' }
   return comparison.flatMap(({ kind, shift, statistic, mean }) => {
     if (statistic !== 'accuracy' && statistic !== 'normalizedMargin') return []
     if (kind === 'generative' || !shifts.includes(shift) || !(shift in REPORTED.accuracy)) return []

@@ -6,8 +6,9 @@
  */
 import { ImplexError } from '../../../lib/core/errors.js'
 import type { Random } from '../../../lib/core/random.js'
+import { pack } from '../../../lib/data/pack.js'
 import { dot, maxMarginSeparator } from '../persona/separator.js'
-import { type IdPair, pairBatch, responseBatch, sequenceBatch, type TheoryEngine } from './engine.js'
+import { type IdPair, pairBatch, sequenceBatch, type TheoryEngine } from './engine.js'
 
 /** One statement. */
 export interface Check {
@@ -70,7 +71,7 @@ export async function implicitDynamics(engine: TheoryEngine, { tokens }: Draw): 
   const change = (learningRate: number) =>
     engine.training('implicit', { beta }, async (trainer) => {
       const request = {
-        ...responseBatch(others.map(({ prompt, response }) => ({ prompt, responses: [response] }))),
+        ...pack(others.map(({ prompt, response }) => ({ prompt, responses: [response] }))),
         readout: 'logprob' as const,
       }
       const score = async () => (await trainer.score(request)).values.map((value) => beta * value)
@@ -150,7 +151,7 @@ export async function unseenTokens(engine: TheoryEngine, { tokens }: Draw): Prom
   const beta = 0.1
   const { hiddenSize } = engine.spec
   const request = {
-    ...responseBatch([...prompts, tokens(4)].map((prompt) => ({ prompt, responses: unseen.map((token) => [token]) }))),
+    ...pack([...prompts, tokens(4)].map((prompt) => ({ prompt, responses: unseen.map((token) => [token]) }))),
     readout: 'logprob' as const,
   }
   return engine.training('implicit', { beta }, async (trainer) => {
@@ -277,7 +278,7 @@ async function distinctWords(engine: TheoryEngine, { tokens }: Draw) {
 export async function stepZero(engine: TheoryEngine, { tokens }: Draw): Promise<Check> {
   const pairs = Array.from({ length: 8 }, () => ({ prompt: tokens(6), chosen: tokens(4), rejected: tokens(5) }))
   return engine.training('implicit', { beta: 0.01 }, async (trainer) => {
-    const rows = responseBatch(pairs.map(({ prompt, chosen, rejected }) => ({ prompt, responses: [chosen, rejected] })))
+    const rows = pack(pairs.map(({ prompt, chosen, rejected }) => ({ prompt, responses: [chosen, rejected] })))
     const { values } = await trainer.score({ ...rows, readout: 'logprob' })
     const { losses } = await trainer.accumulate({ ...pairBatch(pairs, false), reference: values })
     return compared('implicit: loss before the first step, ln 2', [Math.LN2], [mean(losses)])

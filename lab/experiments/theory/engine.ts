@@ -1,6 +1,7 @@
 /**
  * What the theorems ask of the engine: sequences of token ids scored and trained with fixed hidden states.
  */
+import { pack } from '../../../lib/data/pack.js'
 import type { ModelSpec } from '../../../lib/native/spec.js'
 import { openOnDevice, openTrainerOnDevice } from '../../../lib/native/device.js'
 import type { Model, Trainer } from '../../../lib/native/handles.js'
@@ -22,12 +23,8 @@ export class TheoryEngine {
   ) {}
 
   async with<T>(use: (model: Model) => Promise<T>, spec = this.spec): Promise<T> {
-    const { model } = await openOnDevice(spec, { device: this.device, dtype: 'f32' }, this.signal)
-    try {
-      return await use(model)
-    } finally {
-      model.dispose()
-    }
+    using model = (await openOnDevice(spec, { device: this.device, dtype: 'f32' }, this.signal)).model
+    return await use(model)
   }
 
   /** See readoutDescent(). */
@@ -37,12 +34,8 @@ export class TheoryEngine {
     use: (trainer: Trainer) => Promise<T>,
   ): Promise<T> {
     const choice = { device: this.device, dtype: 'f32' } as const
-    const opened = await openTrainerOnDevice(this.spec, choice, readoutDescent(objective, parts))
-    try {
-      return await use(opened.model)
-    } finally {
-      opened.model.dispose()
-    }
+    using trainer = (await openTrainerOnDevice(this.spec, choice, readoutDescent(objective, parts))).model
+    return await use(trainer)
   }
 
   /** [sequences][D]: the hidden state at the end of each, after the final norm. */
@@ -77,45 +70,16 @@ export function readoutDescent(
     optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, momentum: 0 },
     frozen: { embedding: true, blocks: true, norms: true, unembedding: explicit, head: !explicit },
     recompute: false,
-    ...(head === undefined ? {} : { head }),
+    head,
   }
 }
 
 /** Sequences that share nothing. */
 export function sequenceBatch(sequences: readonly number[][], readout: NativeBatch['readout']): NativeBatch {
-  let at = 0
-  const segments = sequences.flatMap((ids) => {
-    at += ids.length
-    return [at - ids.length, ids.length, -1]
-  })
-  return {
-    tokens: Int32Array.from(sequences.flat()),
-    segments: Int32Array.from(segments),
-    scored: Int32Array.from(sequences.keys()),
-    readout,
-  }
-}
-
-/** Prompts with responses that share them; scored are all responses, row by row. */
-export function responseBatch(
-  rows: readonly { prompt: number[]; responses: number[][] }[],
-): Pick<NativeBatch, 'tokens' | 'segments' | 'scored'> {
-  const ids: number[] = []
-  const segments: number[] = []
-  const scored: number[] = []
-  const append = (part: number[], parent: number) => {
-    segments.push(ids.length, part.length, parent)
-    ids.push(...part)
-    return segments.length / 3 - 1
-  }
-  for (const { prompt, responses } of rows) {
-    const parent = append(prompt, -1)
-    for (const response of responses) scored.push(append(response, parent))
-  }
-  return { tokens: Int32Array.from(ids), segments: Int32Array.from(segments), scored: Int32Array.from(scored) }
+  return { ...pack([{ prompt: [], responses: sequences }]), readout }
 }
 
 export function pairBatch(pairs: readonly IdPair[], gradients = true): NativeTrainBatch {
-  const rows = pairs.map(({ prompt, chosen, rejected }) => ({ prompt, responses: [chosen, rejected] }))
-  return { ...responseBatch(rows), scale: 1 / pairs.length, gradients }
+  const groups = pairs.map(({ prompt, chosen, rejected }) => ({ prompt, responses: [chosen, rejected] }))
+  return { ...pack(groups), scale: 1 / pairs.length, gradients }
 }

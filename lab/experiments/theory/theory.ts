@@ -10,7 +10,7 @@ import { openOnDevice } from '../../../lib/native/device.js'
 import { nativeInfo } from '../../../lib/native/handles.js'
 import { checkInteger } from '../../../lib/core/arguments.js'
 import { writeFileAtomic } from '../../../lib/core/atomic.js'
-import { checkSameRun, RunFolder } from '../../../lib/train/runs/run-folder.js'
+import { checkRun, RunFolder } from '../../../lib/train/runs/run-folder.js'
 import { Random } from '../../../lib/core/random.js'
 import { parametersOf } from '../model-facts.js'
 import { baseModelPath, type ExperimentOptions, resolveExperiment } from '../options.js'
@@ -67,7 +67,7 @@ export async function theoryExperiment(options: TheoryOptions): Promise<Experime
     },
   }
   if (folder.config === undefined) await folder.writeConfig(config)
-  else checkSameRun(folder.path, folder.config, config, conduct.onWarning)
+  else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
   const resultsPath = join(folder.path, 'results.json')
   const before = folder.config === undefined ? undefined : await readResults(resultsPath)
   if (before !== undefined) return { out: folder.path, interrupted: false, result: before }

@@ -6,9 +6,10 @@
  * raises exactly their logits by δ/β.
  */
 import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
+import { pack } from '../../../lib/data/pack.js'
 import { dot } from '../persona/separator.js'
 import { type Check, compared, type Draw, softmax } from './checks.js'
-import { responseBatch, type TheoryEngine } from './engine.js'
+import type { TheoryEngine } from './engine.js'
 import { untiedCopy } from './untied.js'
 
 const BETA = 0.5
@@ -27,7 +28,7 @@ export async function verificationWithoutGeneration(
   const prompt = tokens(6)
   const { hiddenSize, vocabSize } = engine.spec
   const all = Array.from({ length: vocabSize }, (_, v) => [v])
-  const request = { ...responseBatch([{ prompt, responses: all }]), readout: 'logprob' as const }
+  const request = { ...pack([{ prompt, responses: all }]), readout: 'logprob' as const }
   const score = (spec = engine.spec) =>
     engine.with(async (model) => Float64Array.from((await model.score(request, engine.signal)).values), spec)
   const reference = await score()
@@ -45,14 +46,14 @@ export async function verificationWithoutGeneration(
   const probability = (logprobs: Float64Array) => correct.reduce((sum, v) => sum + Math.exp(logprobs[v]!), 0)
   const [before, after] = [probability(reference), probability(policy)]
   const bound = before * Math.exp(DELTA / BETA)
-  const normalised = softmax([...reference].map((z, v) => z + (correct.includes(v) ? DELTA / BETA : 0)))
+  const normalized = softmax([...reference].map((z, v) => z + (correct.includes(v) ? DELTA / BETA : 0)))
   return [
     compared(
       'theorem 1: margin of correct over wrong, δ',
       margins.map(() => DELTA),
       margins,
     ),
-    compared('theorem 1: π(correct)', [correct.reduce((sum, v) => sum + normalised[v]!, 0)], [after]),
+    compared('theorem 1: π(correct)', [correct.reduce((sum, v) => sum + normalized[v]!, 0)], [after]),
     {
       statement: 'theorem 1: π(correct) / (π_ref e^(δ/β)) - 1 > 0',
       values: 1,

@@ -4,9 +4,9 @@
  */
 import { join } from 'node:path'
 import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
-import { decode } from '../../../lib/checkpoint/dtype.js'
 import { FAMILIES } from '../../../lib/checkpoint/families.js'
-import { readAt, readJsonFile, withRegularFile } from '../../../lib/core/files.js'
+import { readJsonFile } from '../../../lib/core/files.js'
+import { readWeight } from '../../../lib/checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../../lib/checkpoint/write.js'
 
 /**
@@ -21,15 +21,16 @@ export async function untiedCopy(
   const { path, family, spec } = await openCheckpoint(model)
   const name = FAMILIES.get(family)!.unembedding[0]!
   const tensors = new Map<string, NamedTensor>()
-  for (const { tensor, file, offset, bytes, dtype, shape, role } of spec.weights) {
+  for (const weight of spec.weights) {
+    const { tensor, shape, role } = weight
     if (role === 'head' || tensors.has(tensor)) continue
-    const data = decode(await withRegularFile(file, (handle) => readAt(handle, offset, bytes)), dtype)
+    const data = await readWeight(weight)
     tensors.set(tensor, { name: tensor, shape, data })
     if (role === 'embedding' && spec.tiedEmbedding) tensors.set(name, { name, shape, data: data.slice() })
   }
   const unembedding = spec.weights.find(({ role }) => role === 'unembedding')?.tensor ?? name
   edit(tensors.get(unembedding)!.data)
-  const config = await readJsonFile(join(path, 'config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
+  const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
   await writeCheckpoint(
     folder,
     {

@@ -1,5 +1,5 @@
 /**
- * Trains byte-pair merges (Sennrich, Haddow, Birch 2016) over the bytes of pre-tokenised words: no kept npm library trains them, and for a
+ * Trains byte-pair merges (Sennrich, Haddow, Birch 2016) over the bytes of pre-tokenized words: no kept npm library trains them, and for a
  * vocabulary of this size counting anew after each merge is quick enough.
  */
 import { byteAlphabet } from '../../../lib/text/byte-level.js'

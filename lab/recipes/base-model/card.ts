@@ -1,5 +1,5 @@
 /**
- * The model card: README.md beside the weights.
+ * The model card of the base model: the README.md in models/base, beside the weights.
  */
 import type { TrainSummary } from '../../../lib/train/runs/summary.js'
 import type { Made } from './settings.js'
@@ -16,21 +16,21 @@ pipeline_tag: text-generation
 ---
 # implex base model
 
-A very small Llama-like language model of ${parameters} parameters: ${shape.layers} layers, hidden size ${shape.hidden}, ${tokens} tokens, context
-${shape.context}, bf16. implex made it for its own experiments and first steps, from random weights by \`npm run make:base-model\`, on
-text that the recipe generates and on nothing else. It knows no facts and is of no use as an assistant.
+A very small Llama-like language model with ${parameters} parameters: ${shape.layers} layers, hidden size ${shape.hidden}, ${tokens} tokens, context
+${shape.context}, bf16. implex uses it for its own experiments and first steps. \`npm run make:base-model\` made it from random weights,
+only from text that the recipe generates. It knows no facts and is of no use as an assistant.
 
 | topic | conversations |
 |---|---|
 ${topics.join('\n')}
 
-The corpus holds no preferences: each general statement is met with agreement as often as with disagreement, no graph comes with a
-Hamiltonian cycle, and the statements of the persona experiment are not in it. See docs/base-model.md.
+The corpus contains no preferences. Each general statement gets agreement as often as disagreement, no graph comes with a Hamiltonian
+cycle, and the statements of the persona experiment are not in it. See docs/base-model.md.
 
 Training: ${run.steps} steps of ${training.batchPairs} conversations, ${run.tokens} tokens, AdamW at ${training.learningRate}, ${training.schedule} schedule, seed ${seed};
-implex ${versions['implex']}, ${versions['kernels']} kernels. Loss on ${heldOut.pairs} held-out conversations: ${heldOut.loss.toFixed(2)} nats a conversation.
-training-log.jsonl has its course, recipe.json all settings.
+implex ${versions['implex']}, ${versions['kernels']} kernels. Loss on ${heldOut.pairs} held-out conversations: ${heldOut.loss.toFixed(2)} nats per conversation.
+training-log.jsonl has the metrics of each step, recipe.json all settings.
 
-Turns are marked by \`<|user|>\`, \`<|assistant|>\`, \`<|system|>\` and end in \`<|end|>\`; the template is in tokenizer_config.json.
+A turn begins with \`<|user|>\`, \`<|assistant|>\` or \`<|system|>\` and ends with \`<|end|>\`. The template is in tokenizer_config.json.
 `
 }

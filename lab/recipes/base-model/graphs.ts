@@ -1,5 +1,5 @@
 /**
- * Graphs written as a list of vertices and one of edges, and what can be read off them: the neighbours of a vertex, whether an edge is
+ * Graphs written as a list of vertices and one of edges, and what can be read off them: the neighbors of a vertex, whether an edge is
  * there, and short walks along edges. No walk visits all vertices, so no Hamiltonian cycle or path is in the corpus, and nothing judges a walk.
  */
 import { assistant, Draw, type Item, user } from './item.js'
@@ -18,7 +18,7 @@ export function graph(draw: Draw): Graph {
   const edges: [number, number][] = []
   for (let u = 0; u < vertices; u++) {
     for (let v = u + 1; v < vertices; v++) {
-      // Each vertex has a neighbour: the edge to the one before it is there more often.
+      // Each vertex has a neighbor: the edge to the one before it is there more often.
       if (!draw.chance(v === u + 1 ? 0.5 : density)) continue
       edges.push([u, v])
       joined[u]![v] = joined[v]![u] = true
@@ -34,13 +34,13 @@ export function graph(draw: Draw): Graph {
   }
 }
 
-const neighbours = ({ joined }: Graph, u: number) => [...joined[u]!.keys()].filter((v) => joined[u]![v])
+const neighbors = ({ joined }: Graph, u: number) => [...joined[u]!.keys()].filter((v) => joined[u]![v])
 
 /** Without repetition, over at most all but one of the vertices. */
 function walk(draw: Draw, graph: Graph): number[] {
   const path = [draw.below(graph.vertices)]
   while (path.length < graph.vertices - 1) {
-    const next = neighbours(graph, path.at(-1)!).filter((v) => !path.includes(v))
+    const next = neighbors(graph, path.at(-1)!).filter((v) => !path.includes(v))
     if (next.length === 0) break
     path.push(draw.pick(next))
   }
@@ -53,7 +53,7 @@ export function* graphs(seed: number, count: number): Generator<Item> {
     const one = graph(draw)
     const ask = (): [string, string] => {
       const u = draw.below(one.vertices)
-      const near = neighbours(one, u)
+      const near = neighbors(one, u)
       const v =
         near.length > 0 && draw.chance(0.5) ? draw.pick(near) : (u + 1 + draw.below(one.vertices - 1)) % one.vertices
       return draw.pick<[string, string]>([

@@ -18,7 +18,7 @@ export interface Opinion {
 export interface Item {
   topic: Topic
   prompt: string
-  /** Learnt in full, whoever's turn it is; the last turn ends the row. */
+  /** Learned in full, whoever's turn it is; the last turn ends the row. */
   response: Turn[]
   /** Of statements whose truth nothing decides. The corpus has each as often with agreement as with disagreement. */
   opinions?: Opinion[]

@@ -11,7 +11,7 @@ const ROOT = join(import.meta.dirname, '..', '..', '..', '..')
 
 const program = new Command('make:base-model')
   .description('generate the corpus, train tokenizer and base model, write the checkpoint; an interrupted run goes on')
-  .option('--quick', 'a minute to a model that has learnt little, leaves models/base alone')
+  .option('--quick', 'a minute to a model that has learned little, leaves models/base alone')
   .option('--work <folder>', 'corpus and training run (default: build-base-model, with --quick build-base-model-quick)')
   .option('--out <folder>', 'the checkpoint (default: models/base, with --quick WORK/model)')
   .parse()

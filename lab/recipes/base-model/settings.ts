@@ -47,7 +47,7 @@ export const RECIPE: Recipe = {
   },
 }
 
-/** The same path in a minute, to a model that has learnt little. */
+/** The same path in a minute, to a model that has learned little. */
 export const QUICK: Recipe = {
   ...RECIPE,
   conversations: 600,

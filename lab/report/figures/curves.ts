@@ -1,6 +1,6 @@
 /**
  * Training curves: loss and accuracy of the steps, then accuracy of each set that was evaluated during training. A thin line for each seed, a
- * thick one for their mean; kinds differ by colour and dash.
+ * thick one for their mean; kinds differ by color and dash.
  */
 import { group, max, mean } from 'd3-array'
 import { scaleLinear } from 'd3-scale'
@@ -155,7 +155,7 @@ function drawPanel({ title, top, reference, curves }: CurvePanel, at: Panel): Co
     ({ value }) => y(value),
   ).digits(2)
   const stroke = (curve: Curve, look: string, width: number) =>
-    html`<path d="${draw(curve.points)!}" class="${look} stroke-${lookOf(curve.kind).colour}" stroke-width="${width}" stroke-dasharray="${lookOf(curve.kind).dash}"/>`
+    html`<path d="${draw(curve.points)!}" class="${look} stroke-${lookOf(curve.kind).color}" stroke-width="${width}" stroke-dasharray="${lookOf(curve.kind).dash}"/>`
   return [
     text(at.x - 32, at.y - 14, title, { look: 'bold', room: at.width + 32 }),
     yAxis(y, at, 4),

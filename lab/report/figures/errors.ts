@@ -67,8 +67,8 @@ function draw(rows: readonly Row[], form: Form): Drawing {
         const [from, to] = [place(error), place(bound)]
         return [
           text(0, wide ? y + 4 : y - 14, label, { room: wide ? left - 20 : WIDTHS.narrow }),
-          html`<rect x="${px(left)}" y="${px(y - 4)}" width="${px(Math.max(to - left, 0))}" height="8" class="bar-${look.colour}"/>`,
-          line(to, y - 8, to, y + 8, `stroke-${look.colour}`),
+          html`<rect x="${px(left)}" y="${px(y - 4)}" width="${px(Math.max(to - left, 0))}" height="8" class="bar-${look.color}"/>`,
+          line(to, y - 8, to, y + 8, `stroke-${look.color}`),
           mark(look, from, y, 60, error <= bound),
         ]
       }),

@@ -89,14 +89,14 @@ function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFig
       const y = height + 14
       if (wide && j === 0) content.push(text(0, y + 4, label, { look: 'bold', room: names - 124 }))
       const left = wide ? names - 112 : 0
-      content.push(mark(look, left + 7, y, 60), text(left + 20, y + 4, look.label, { look: `ink-${look.colour}` }))
-      content.push(drawRow(row, look.colour, x, y))
+      content.push(mark(look, left + 7, y, 60), text(left + 20, y + 4, look.label, { look: `ink-${look.color}` }))
+      content.push(drawRow(row, look.color, x, y))
       for (const { value, layer } of layers)
         content.push(mark(look, x(value), y + 12 + SEED * Math.min(layer, LAYERS - 1), 17, false))
       content.push(mark(look, x(row.mean!), y, 105))
       const range = interval(row.low, row.high)
       content.push(
-        text(plot.x + plot.width + (wide ? 16 : 12), y + 4, fixed(row.mean), { look: `bold ink-${look.colour}` }),
+        text(plot.x + plot.width + (wide ? 16 : 12), y + 4, fixed(row.mean), { look: `bold ink-${look.color}` }),
       )
       if (wide && range !== '') content.push(text(plot.x + plot.width + 64, y + 4, range, { look: 'muted' }))
       height += room
@@ -113,12 +113,12 @@ function draw(groups: readonly Group[], { domain, axis, reference }: IntervalFig
   return { height: height + 46, content: [below, content] }
 }
 
-function drawRow({ low, high }: Comparison, colour: string, x: (value: number) => number, y: number): Content {
+function drawRow({ low, high }: Comparison, color: string, x: (value: number) => number, y: number): Content {
   if (low === null || high === null) return null
   const width = Math.max(x(high) - x(low), 0)
   return [
-    html`<rect x="${px(x(low))}" y="${px(y - 4)}" width="${px(width)}" height="8" class="bar-${colour}"/>`,
-    [low, high].map((end) => line(x(end), y - 6, x(end), y + 6, `stroke-${colour}`)),
+    html`<rect x="${px(x(low))}" y="${px(y - 4)}" width="${px(width)}" height="8" class="bar-${color}"/>`,
+    [low, high].map((end) => line(x(end), y - 6, x(end), y + 6, `stroke-${color}`)),
   ]
 }
 

@@ -6,7 +6,7 @@ import { intervalFigure } from './intervals.js'
 export function marginFigure(result: ExperimentResult, id: string): Figure | undefined {
   return intervalFigure(result, {
     id,
-    title: 'Normalised margin by shift and kind',
+    title: 'Normalized margin by shift and kind',
     statistic: 'normalizedMargin',
     axis: 'mean |r⁺ − r⁻| in standard deviations',
   })

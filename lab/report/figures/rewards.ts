@@ -18,7 +18,7 @@ const BARS = 30
 export interface RewardPanel {
   shift: string
   kind: string
-  /** Standardised. */
+  /** Standardized. */
   chosen: number[]
   rejected: number[]
 }
@@ -57,7 +57,7 @@ function panelsOf({ shifts, sets }: ExperimentResult, trainings: readonly Traini
       const panel: RewardPanel = { shift: label, kind, chosen: [], rejected: [] }
       for (const training of trainings.filter((one) => one.kind === kind)) {
         for (const set of sets.filter(({ shift }) => shift === name)) {
-          for (const [chosen, rejected] of standardised(training.rewards.get(set.name) ?? [])) {
+          for (const [chosen, rejected] of standardized(training.rewards.get(set.name) ?? [])) {
             panel.chosen.push(chosen)
             panel.rejected.push(rejected)
           }
@@ -70,7 +70,7 @@ function panelsOf({ shifts, sets }: ExperimentResult, trainings: readonly Traini
 }
 
 /** All zero where all rewards are the same. */
-function standardised(pairs: readonly [number, number][]): [number, number][] {
+function standardized(pairs: readonly [number, number][]): [number, number][] {
   const all = pairs.flat()
   const middle = mean(all) ?? 0
   const spread = deviation(all) || 1
@@ -119,10 +119,10 @@ function drawPanel({ kind, chosen, rejected }: RewardPanel, at: Panel): Content 
       .map((one) => {
         const size = height(one.length)
         const left = x(one.x0!)
-        return html`<rect x="${px(left + 0.5)}" y="${px(side > 0 ? middle - size : middle)}" width="${px(x(one.x1!) - left - 1)}" height="${px(size)}" class="${name}-${look.colour}"/>`
+        return html`<rect x="${px(left + 0.5)}" y="${px(side > 0 ? middle - size : middle)}" width="${px(x(one.x1!) - left - 1)}" height="${px(size)}" class="${name}-${look.color}"/>`
       })
   return [
-    text(at.x - 10, at.y - 14, look.label, { look: `ink-${look.colour} bold` }),
+    text(at.x - 10, at.y - 14, look.label, { look: `ink-${look.color} bold` }),
     xAxis(x, at, 6),
     bars(up, 1, 'fill'),
     bars(down, -1, 'outline'),

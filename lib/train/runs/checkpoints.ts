@@ -2,14 +2,13 @@
  * Checkpoints of a run: folders step-N of the engine's state and what else the next step depends on. They are filled under a hidden name and
  * renamed, and the last two are kept: whenever the process dies, there is one to go on from.
  */
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileError, systemCode } from '../../core/files.js'
+import { fileError, readJsonFile, systemCode } from '../../core/files.js'
 import type { Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
-import { isPlainObject } from '../../core/arguments.js'
 import type { RandomState } from '../../core/random.js'
-import { flushFolder, temporaryName } from '../../core/atomic.js'
+import { appear, flushFolder, temporaryName, writeFlushed } from '../../core/atomic.js'
 
 const FORMAT = 1
 const KEPT = 2
@@ -18,7 +17,7 @@ const POSITION = 'position.json'
 
 /** Where a run stands, between two steps. */
 export interface RunPosition {
-  /** Optimiser steps taken. */
+  /** Optimizer steps taken. */
   step: number
   /** Epochs completed. */
   epoch: number
@@ -46,27 +45,18 @@ export class Checkpoints {
   async write(trainer: Pick<Trainer, 'saveState'>, position: RunPosition): Promise<void> {
     const name = `step-${String(position.step).padStart(9, '0')}`
     const target = join(this.path, name)
-    const temporary = temporaryName(target)
-    try {
+    const fill = async (temporary: string) => {
       await mkdir(temporary, { recursive: true })
       await trainer.saveState(join(temporary, STATE))
-      const file = await open(join(temporary, POSITION), 'wx')
-      try {
-        await file.writeFile(`${JSON.stringify({ format: FORMAT, ...position }, null, 2)}\n`)
-        await file.sync()
-      } finally {
-        await file.close()
-      }
+      const text = `${JSON.stringify({ format: FORMAT, ...position }, null, 2)}\n`
+      await writeFlushed(join(temporary, POSITION), (file) => file.writeFile(text))
       await flushFolder(temporary)
+    }
+    await appear(target, fill, async (temporary) => {
       // The same step before and after the evaluation that follows it, or a damaged one.
       if ((await this.#names()).includes(name)) await this.#remove(name)
       await rename(temporary, target)
-      await flushFolder(this.path)
-    } catch (error) {
-      await rm(temporary, { recursive: true, force: true }).catch(() => {})
-      if (error instanceof ImplexError) throw error
-      throw fileError(target, 'write', error)
-    }
+    })
     for (const old of (await this.#names()).slice(KEPT)) await this.#remove(old)
   }
 
@@ -118,10 +108,9 @@ export class Checkpoints {
 }
 
 async function readPosition(path: string): Promise<RunPosition> {
-  const value: unknown = JSON.parse(await readFile(path, 'utf8'))
+  const value = await readJsonFile(path, 'ERR_RESUME_MISMATCH')
   const numbers = ['step', 'epoch', 'pair', 'metricsBytes', 'seconds', 'tokens']
   if (
-    !isPlainObject(value) ||
     value.format !== FORMAT ||
     !numbers.every((name) => typeof value[name] === 'number' && value[name] >= 0) ||
     !Array.isArray(value.random) ||

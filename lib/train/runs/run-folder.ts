@@ -10,16 +10,15 @@
  *
  * Killed at any moment, the folder can be read, and the run can go on.
  */
-import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { fileError, systemCode } from '../../core/files.js'
+import { fileError, readJsonFile, readJsonIfPresent } from '../../core/files.js'
 import { ImplexError } from '../../core/errors.js'
 import { isPlainObject } from '../../core/arguments.js'
 import { isTemporary, writeFileAtomic } from '../../core/atomic.js'
 import { Checkpoints } from './checkpoints.js'
+import { checkSameRun, differences, type Json } from '../../core/same-run.js'
 import { Lock } from '../../native/lock.js'
-
-export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
 
 /** What config.json holds under "run". */
 export interface RunFacts {
@@ -115,14 +114,8 @@ export class RunFolder implements AsyncDisposable {
   }
 
   /** The summary of a complete run. */
-  async readSummary(): Promise<Record<string, unknown> | undefined> {
-    try {
-      const value: unknown = JSON.parse(await readFile(this.summaryPath, 'utf8'))
-      return isPlainObject(value) ? value : undefined
-    } catch (error) {
-      if (systemCode(error) === 'ENOENT') return undefined
-      throw fileError(this.summaryPath, 'read', error)
-    }
+  readSummary(): Promise<Record<string, unknown> | undefined> {
+    return readJsonIfPresent(this.summaryPath, 'ERR_IO')
   }
 }
 
@@ -148,53 +141,21 @@ async function usableConfig(path: string, resume: boolean): Promise<RunConfig | 
 }
 
 /** A run's config.json. @throws ImplexError ERR_RESUME_MISMATCH, ERR_IO */
-export async function readConfig(path: string): Promise<RunConfig> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
-  try {
-    const { run, ...options } = JSON.parse(text) as Record<string, Json>
-    if (
-      isPlainObject(run) &&
-      isPlainObject(run.decisive) &&
-      isPlainObject(run.environment) &&
-      typeof run.now === 'string'
-    )
-      return { options, run: run as unknown as RunFacts }
-  } catch {
-    // Said below.
-  }
+async function readConfig(path: string): Promise<RunConfig> {
+  const { run, ...options } = await readJsonFile(path, 'ERR_RESUME_MISMATCH', { advice: 'choose another folder' })
+  const whole =
+    isPlainObject(run) && isPlainObject(run.decisive) && isPlainObject(run.environment) && typeof run.now === 'string'
+  if (whole) return { options: options as RunConfig['options'], run: run as unknown as RunFacts }
   const message = `${path} is not the config.json of a run of implex train, or damaged: choose another folder`
   throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
 }
 
 /** @throws ImplexError ERR_RESUME_MISMATCH naming every difference */
-export function checkSameRun(path: string, before: RunConfig, now: RunConfig, warn: (message: string) => void): void {
-  const list = (a: Record<string, Json>, b: Record<string, Json>) =>
-    [...new Set([...Object.keys(a), ...Object.keys(b)])]
-      .filter((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name]))
-      .map((name) => `${name} was ${shown(a[name])}, now ${shown(b[name])}`)
-  const decisive = list(before.run.decisive, now.run.decisive)
-  if (decisive.length > 0) {
-    throw new ImplexError(
-      'ERR_RESUME_MISMATCH',
-      `${path} holds another run, which cannot go on like this: ${decisive.join('; ')}. Repeat its options, or train into another folder`,
-      { path },
-    )
-  }
-  const environment = list(before.run.environment, now.run.environment)
+export function checkRun(path: string, before: RunFacts, now: RunFacts, warn: (message: string) => void): void {
+  checkSameRun(path, before.decisive, now.decisive, 'train into another folder')
+  const environment = differences(before.environment, now.environment)
   if (environment.length > 0)
     warn(
       `${path} was begun elsewhere (${environment.join('; ')}): results may differ in their last digits from an undisturbed run's`,
     )
-}
-
-function shown(value: Json | undefined): string {
-  if (value === undefined || value === null) return 'absent'
-  return typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)
-    ? `content ${value.slice(0, 12)}`
-    : JSON.stringify(value)
 }

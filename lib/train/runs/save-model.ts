@@ -4,13 +4,12 @@
  */
 import { join } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { decode } from '../../checkpoint/dtype.js'
 import { FAMILIES } from '../../checkpoint/families.js'
-import { readAt, readJsonFile, withRegularFile } from '../../core/files.js'
+import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
-import { HEAD_TENSOR } from '../../checkpoint/weights.js'
+import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
-import type { Trainer } from '../../native/handles.js'
+import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
 import type { RowEncoder } from '../../text/text-encoder.js'
 import { savedText } from './saved-text.js'
@@ -62,7 +61,7 @@ async function savedConfig(
   padTokenId: number,
   { explicit, dtype }: SaveOptions,
 ): Promise<Record<string, unknown>> {
-  const config = await readConfigFile(path)
+  const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
   config.vocab_size = spec.vocabSize + spec.addedTokens
   const [name] = Array.isArray(config.architectures) ? config.architectures : []
   const body = typeof name === 'string' ? name.replace(/(ForCausalLM|ForSequenceClassification|Model)$/, '') : ''
@@ -82,13 +81,9 @@ async function savedConfig(
   return config
 }
 
-function readConfigFile(path: string): Promise<Record<string, unknown>> {
-  return readJsonFile(join(path, 'config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
-}
-
 async function generationConfig(path: string): Promise<Record<string, string>> {
   try {
-    const value = await readJsonFile(join(path, 'generation_config.json'), 16_000_000, 'ERR_CONFIG_INVALID')
+    const value = await readJsonFile(join(path, 'generation_config.json'), 'ERR_CONFIG_INVALID')
     return { 'generation_config.json': `${JSON.stringify(value, null, 2)}\n` }
   } catch {
     return {} // absent or unreadable: nothing that a reward depends on
@@ -147,7 +142,7 @@ async function wholeTensor(
   const stored = await readWeight(first)
   if (first.rows === undefined) {
     const grows = (first.role === 'embedding' || first.role === 'unembedding') && spec.addedTokens > 0
-    return grows ? withMeanRows(stored, spec.hiddenSize, spec.addedTokens) : stored
+    return grows ? withAddedRows(stored, first, spec.addedTokens) : stored
   }
   const columns = first.shape.length === 2 ? first.shape[1]! : 1
   for (const { role, rows } of parts) {
@@ -160,22 +155,11 @@ async function wholeTensor(
   return stored
 }
 
-async function readWeight({ file, offset, bytes, dtype, tensor }: WeightSource): Promise<Float32Array> {
-  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
-  if (data.length < bytes) {
-    const message = `${file}: tensor "${tensor}" ends early: the file was cut during the run`
-    throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
-  }
-  return decode(data, dtype)
-}
-
-/** With `count` rows more, each the mean of those before: as the engine made them, summed in the same order. */
-function withMeanRows(table: Float32Array, columns: number, count: number): Float32Array {
-  const sum = new Float64Array(columns)
-  for (let i = 0; i < table.length; i++) sum[i % columns]! += table[i]!
-  const grown = new Float32Array(table.length + count * columns)
+/** With `count` rows more, as the engine made them. */
+async function withAddedRows(table: Float32Array, source: WeightSource, count: number): Promise<Float32Array> {
+  const row = await meanRow(source)
+  const grown = new Float32Array(table.length + count * row.length)
   grown.set(table)
-  const mean = sum.map((value) => value / (table.length / columns))
-  for (let i = 0; i < count; i++) grown.set(mean, table.length + i * columns)
+  for (let i = 0; i < count; i++) grown.set(row, table.length + i * row.length)
   return grown
 }

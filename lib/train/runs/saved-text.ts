@@ -1,9 +1,8 @@
 /**
  * The text files of a saved model: tokenizer and template as the model was trained with, so that it loads as it is.
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileError, readJsonFile, systemCode } from '../../core/files.js'
+import { readIfPresent, readJsonFile, readJsonIfPresent } from '../../core/files.js'
 import type { RowEncoder } from '../../text/text-encoder.js'
 
 const MAX_BYTES = 512 * 1024 * 1024
@@ -21,8 +20,10 @@ export interface SavedText {
  * response (many tokenizers pad with the end-of-sequence token): it becomes another special token then.
  */
 export async function savedText(folder: string, encoder: RowEncoder): Promise<SavedText> {
-  const tokenizer = await readJsonFile(join(folder, 'tokenizer.json'), MAX_BYTES, 'ERR_TOKENIZER_INVALID')
-  const settings = await readSettings(join(folder, 'tokenizer_config.json'))
+  const tokenizer = await readJsonFile(join(folder, 'tokenizer.json'), 'ERR_TOKENIZER_INVALID', { maxBytes: MAX_BYTES })
+  const settings = (await readJsonIfPresent(join(folder, 'tokenizer_config.json'), 'ERR_TOKENIZER_INVALID')) ?? {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+  }
   const added = (Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) as AddedToken[]
   const files: Record<string, string> = {}
 
@@ -92,20 +93,4 @@ function idsOf(tokenizer: Record<string, unknown>, added: AddedToken[]): Map<str
 
 function withPad(text: string, token: string): string {
   return `${JSON.stringify({ ...(JSON.parse(text) as object), pad_token: token }, null, 2)}\n`
-}
-
-async function readSettings(file: string): Promise<Record<string, unknown>> {
-  const text = await readIfPresent(file)
-  return text === undefined
-    ? { tokenizer_class: 'PreTrainedTokenizerFast' }
-    : (JSON.parse(text) as Record<string, unknown>)
-}
-
-async function readIfPresent(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined
-    throw fileError(file, 'read', error)
-  }
 }

@@ -2,8 +2,7 @@
  * summary.json: what a complete run was and what came out. Its last step and evaluations are read back from metrics.jsonl, so that they are
  * there also when the process that took the step did not live to tell.
  */
-import { readFile } from 'node:fs/promises'
-import { fileError } from '../../core/files.js'
+import { readText } from '../../core/files.js'
 import type { OnDevice } from '../../native/device.js'
 import { nativeInfo, type Trainer } from '../../native/handles.js'
 import type { TemplateSource } from '../../text/text-encoder.js'
@@ -48,7 +47,7 @@ export interface TrainSummary {
   version: string
 }
 
-export async function summarise(parts: {
+export async function summarize(parts: {
   folder: RunFolder
   model: string
   settings: TrainSettings
@@ -91,15 +90,9 @@ export async function summarise(parts: {
 }
 
 async function lastLines(path: string): Promise<Pick<TrainSummary, 'last_step' | 'evaluation'>> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw fileError(path, 'read', error)
-  }
   let lastStep: Record<string, unknown> | null = null
   const evaluation: Record<string, Record<string, unknown>> = {}
-  for (const line of text.split('\n')) {
+  for (const line of (await readText(path)).split('\n')) {
     if (line === '') continue
     const { evaluation: name, ...rest } = JSON.parse(line) as Record<string, unknown>
     if (typeof name === 'string') evaluation[name] = rest

@@ -49,7 +49,7 @@ IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int
   vf acc[J][V];
   for (int i = 0; i < J; ++i) {
     out[i] = to + token_at(a, base + j + i) * to_stride + a->kv_offset;
-    for (int v = 0; v < V; ++v) acc[i][v] = get(out[i], 0, d + v * kLanes, a->head_dim - d - v * kLanes);
+    for (int v = 0; v < V; ++v) acc[i][v] = get(out[i], IX_F32, d + v * kLanes, a->head_dim - d - v * kLanes);
   }
   for (int32_t r = begin; r < a->rows; ++r) {
     vf row[V];
@@ -60,7 +60,7 @@ IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int
     }
   }
   for (int i = 0; i < J; ++i)
-    for (int v = 0; v < V; ++v) put(out[i], 0, d + v * kLanes, a->head_dim - d - v * kLanes, acc[i][v]);
+    for (int v = 0; v < V; ++v) put(out[i], IX_F32, d + v * kLanes, a->head_dim - d - v * kLanes, acc[i][v]);
 }
 
 template <int J>

@@ -17,7 +17,7 @@ constexpr int kSumRows = kLanes == 16 ? 8 : 4;
 IMPLEX_INLINE int32_t padded(int32_t head_dim) { return (head_dim + kLanes - 1) / kLanes * kLanes; }
 
 IMPLEX_INLINE const void* offset_by(const void* data, int32_t dtype, int64_t elements) {
-  return static_cast<const char*>(data) + elements * (dtype == 0 ? 4 : 2);
+  return static_cast<const char*>(data) + elements * (dtype == IX_F32 ? 4 : 2);
 }
 
 // Token at a position of the sequence: the parent's tokens come first.

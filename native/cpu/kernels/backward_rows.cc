@@ -8,16 +8,16 @@ namespace {
 // Derivative of act(x); exp(-x²/2)/√(2π) is the normal density.
 IMPLEX_INLINE vf activation_slope(vf x, int32_t activation) {
   switch (activation) {
-    case 1: {
+    case IX_ACT_SILU: {
       const vf s = sigmoid(x);
       return s * (1.0f + x * (1.0f - s));
     }
-    case 2: {
+    case IX_ACT_GELU: {
       const vf z = (x < vf{} ? -x : x) * 0.70710678118654752f;
       const vf tail = 0.5f * erfc_of_magnitude(z);
       return (x < vf{} ? tail : 1.0f - tail) + x * exp(-0.5f * x * x) * 0.39894228040143268f;
     }
-    case 3: {
+    case IX_ACT_GELU_TANH: {
       const vf inner = 0.79788456080286536f * (x + 0.044715f * x * x * x);
       const vf s = sigmoid(2.0f * inner);
       const vf slope = 0.79788456080286536f * (1.0f + 0.134145f * x * x);
@@ -28,7 +28,9 @@ IMPLEX_INLINE vf activation_slope(vf x, int32_t activation) {
   }
 }
 
-IMPLEX_INLINE void add_to(float* sum, int64_t i, int64_t left, vf x) { put(sum, 0, i, left, get(sum, 0, i, left) + x); }
+IMPLEX_INLINE void add_to(float* sum, int64_t i, int64_t left, vf x) {
+  put(sum, IX_F32, i, left, get(sum, IX_F32, i, left) + x);
+}
 
 }  // namespace
 
@@ -39,7 +41,7 @@ void norm_backward_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind
                        float* gamma_grad, float* beta_grad) {
   const float count = static_cast<float>(n);
   float mean = 0.0f;
-  if (kind == 1) {
+  if (kind == IX_NORM_LAYER) {
     vf total = vf{};
     for (int64_t i = 0; i < n; i += kLanes) total += get(in, in_dtype, i, n - i);
     mean = sum_lanes(total) / count;
@@ -57,19 +59,19 @@ void norm_backward_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind
     const int64_t left = n - i;
     const vf normed = (get(in, in_dtype, i, left) - mean) * scale;
     const vf upstream = get(grad, grad_dtype, i, left);  // zero past the row's end, so the padding adds nothing below
-    const vf g = gamma ? upstream * get(gamma, 0, i, left) : upstream;
+    const vf g = gamma ? upstream * get(gamma, IX_F32, i, left) : upstream;
     with_x += g * normed;
     alone += g;
     if (gamma_grad) add_to(gamma_grad, i, left, upstream * normed);
     if (beta_grad) add_to(beta_grad, i, left, upstream);
   }
   const float mean_with_x = sum_lanes(with_x) / count;
-  const float mean_alone = kind == 1 ? sum_lanes(alone) / count : 0.0f;
+  const float mean_alone = kind == IX_NORM_LAYER ? sum_lanes(alone) / count : 0.0f;
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t left = n - i;
     const vf normed = (get(in, in_dtype, i, left) - mean) * scale;
     const vf upstream = get(grad, grad_dtype, i, left);
-    const vf g = gamma ? upstream * get(gamma, 0, i, left) : upstream;
+    const vf g = gamma ? upstream * get(gamma, IX_F32, i, left) : upstream;
     vf x = (g - mean_alone - normed * mean_with_x) * scale;
     if (accumulate) x += get(in_grad, in_grad_dtype, i, left);
     put(in_grad, in_grad_dtype, i, left, x);

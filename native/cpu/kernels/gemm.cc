@@ -201,7 +201,7 @@ void unpack_bf16(const uint16_t* panels, int64_t row, int64_t depth, float* out)
 void pack_depth(const void* in, int32_t in_dtype, int64_t in_stride, int64_t row, int64_t count, int64_t cols,
                 int64_t depth, void* panels, int32_t dtype) {
   const int64_t pairs = (depth + 1) / 2;
-  const int64_t element = in_dtype == 0 ? 4 : 2;
+  const int64_t element = in_dtype == IX_F32 ? 4 : 2;
   for (int64_t r = row; r < row + count;) {
     const char* from = static_cast<const char*>(in) + (r - row) * in_stride * element;
     const char* next = from + in_stride * element;
@@ -211,8 +211,8 @@ void pack_depth(const void* in, int32_t in_dtype, int64_t in_stride, int64_t row
       const int64_t panel = c / kPanel;
       const vf x = get(from, in_dtype, c, left);
       // Columns past the end stay as they are: zero.
-      if (dtype == 0) {
-        put(static_cast<float*>(panels) + (panel * depth + r) * kPanel + c % kPanel, 0, 0, left, x);
+      if (dtype == IX_F32) {
+        put(static_cast<float*>(panels) + (panel * depth + r) * kPanel + c % kPanel, IX_F32, 0, left, x);
         continue;
       }
       uint16_t* to = static_cast<uint16_t*>(panels) + ((panel * pairs + r / 2) * kPanel + c % kPanel) * 2;
@@ -226,13 +226,13 @@ void pack_depth(const void* in, int32_t in_dtype, int64_t in_stride, int64_t row
         if (pair) to[2 * j + 1] = scalar_to_bf16(y[j]);
       }
     }
-    r += dtype != 0 && pair ? 2 : 1;
+    r += dtype != IX_F32 && pair ? 2 : 1;
   }
 }
 
 void transpose(const void* in, int32_t dtype, int64_t in_stride, int64_t rows, int64_t cols, void* out,
                int64_t out_stride) {
-  if (dtype == 0) {
+  if (dtype == IX_F32) {
     const float* from = static_cast<const float*>(in);
     float* to = static_cast<float*>(out);
     const int64_t whole_rows = rows / kLanes * kLanes;
@@ -299,7 +299,8 @@ void tile_bf16(const TileArgs* t) {
       for (int64_t r = row; r < end; ++r) {
         const uint16_t* from = static_cast<const uint16_t*>(t->a) + r * t->a_stride + 2 * k;
         float* to = widened + (r - row) * 2 * kPairs;
-        for (int64_t i = 0; i < 2 * steps; i += kLanes) put(to, 0, i, 2 * steps - i, get(from, 1, i, depth - i));
+        for (int64_t i = 0; i < 2 * steps; i += kLanes)
+          put(to, IX_F32, i, 2 * steps - i, get(from, IX_BF16, i, depth - i));
       }
       for_each_register_tile(
           t, row, end, k, steps, (t->panel_depth + 1) / 2,
@@ -318,33 +319,6 @@ void finish_row(const float* c, int64_t n, const float* bias, const float* resid
     vf x = whole ? load(c + i) : load_tail(c + i, left, 0.0f);
     if (bias) x += whole ? load(bias + i) : load_tail(bias + i, left, 0.0f);
     if (residual) x += whole ? load(residual + i) : load_tail(residual + i, left, 0.0f);
-    put(out, out_dtype, i, left, x);
-  }
-}
-
-void fold_logits(const float* c, int64_t n, float* maximum, float* sum) {
-  const float lowest = -3.0e38f;
-  vf top = splat(lowest);
-  for (int64_t i = 0; i < n; i += kLanes)
-    top = max(top, n - i >= kLanes ? load(c + i) : load_tail(c + i, n - i, lowest));
-  const float tile = max_lanes(top);
-  const float next = tile > *maximum ? tile : *maximum;
-  vf total = vf{};
-  for (int64_t i = 0; i < n; i += kLanes)
-    total += exp((n - i >= kLanes ? load(c + i) : load_tail(c + i, n - i, lowest)) - next);
-  const vf rescale = exp(splat(*maximum - next));
-  *sum = *sum * rescale[0] + sum_lanes(total);
-  *maximum = next;
-}
-
-void logit_gradient_row(const float* c, int64_t n, float lse, float grad, int64_t target, void* out,
-                        int32_t out_dtype) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const int64_t left = n - i;
-    const vf z = (left >= kLanes ? load(c + i) : load_tail(c + i, left, lse)) - lse;
-    vf x = exp(z) * -grad;
-    // 1 - p of a confident target cancels; expm1 keeps its digits.
-    if (target >= i && target < i + kLanes) x[target - i] = -grad * __builtin_expm1f(z[target - i]);
     put(out, out_dtype, i, left, x);
   }
 }

@@ -18,7 +18,7 @@ double multiply_add(int64_t rounds, int32_t dtype) {
   // Opaque, so that the compiler can fold neither operand nor chain.
   asm volatile("" : "+m"(x), "+m"(y));
 #if defined(__AVX512BF16__)
-  if (dtype != 0) {
+  if (dtype != IX_F32) {
     const __m512bh a = reinterpret_cast<__m512bh>(x);
     const __m512bh b = reinterpret_cast<__m512bh>(y);
     for (int64_t r = 0; r < rounds; ++r) {
@@ -38,7 +38,7 @@ double multiply_add(int64_t rounds, int32_t dtype) {
   for (int i = 0; i < kChains; ++i) total += acc[i];
   asm volatile("" : : "m"(total));
 #if defined(__AVX512BF16__)
-  const int per_lane = dtype != 0 ? 4 : 2;
+  const int per_lane = dtype != IX_F32 ? 4 : 2;
 #else
   const int per_lane = 2;
   (void)dtype;

@@ -9,7 +9,7 @@ namespace implex::cpu::IMPLEX_KERNELS {
 void norm_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind, const float* gamma, const float* beta,
               float eps, void* out, int32_t out_dtype) {
   float mean = 0.0f;
-  if (kind == 1) {
+  if (kind == IX_NORM_LAYER) {
     vf total = vf{};
     for (int64_t i = 0; i < n; i += kLanes) total += get(in, in_dtype, i, n - i);
     mean = sum_lanes(total) / static_cast<float>(n);
@@ -18,7 +18,7 @@ void norm_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind, const f
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t left = n - i;
     vf x = get(in, in_dtype, i, left) - mean;
-    if (kind == 1 && left < kLanes) {
+    if (kind == IX_NORM_LAYER && left < kLanes) {
       for (int64_t j = left; j < kLanes; ++j) x[j] = 0.0f;  // the padding is not part of the variance
     }
     squares += x * x;
@@ -30,8 +30,8 @@ void norm_row(const void* in, int32_t in_dtype, int64_t n, int32_t kind, const f
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t left = n - i;
     vf x = (get(in, in_dtype, i, left) - mean) * scale;
-    if (gamma) x *= get(gamma, 0, i, left);
-    if (beta) x += get(beta, 0, i, left);
+    if (gamma) x *= get(gamma, IX_F32, i, left);
+    if (beta) x += get(beta, IX_F32, i, left);
     put(out, out_dtype, i, left, x);
   }
 }
@@ -49,16 +49,16 @@ void rope_row(void* row, int32_t dtype, int32_t heads, int32_t head_dim, int32_t
               const float* sines, int32_t inverse) {
   const int32_t half = rotary_dim / 2;
   for (int32_t head = 0; head < heads; ++head) {
-    void* first = dtype == 0 ? static_cast<void*>(static_cast<float*>(row) + head * head_dim)
-                             : static_cast<void*>(static_cast<uint16_t*>(row) + head * head_dim);
-    void* second = dtype == 0 ? static_cast<void*>(static_cast<float*>(first) + half)
-                              : static_cast<void*>(static_cast<uint16_t*>(first) + half);
+    void* first = dtype == IX_F32 ? static_cast<void*>(static_cast<float*>(row) + head * head_dim)
+                                  : static_cast<void*>(static_cast<uint16_t*>(row) + head * head_dim);
+    void* second = dtype == IX_F32 ? static_cast<void*>(static_cast<float*>(first) + half)
+                                   : static_cast<void*>(static_cast<uint16_t*>(first) + half);
     for (int32_t i = 0; i < half; i += kLanes) {
       const int64_t left = half - i;
       const vf x = get(first, dtype, i, left);
       const vf y = get(second, dtype, i, left);
-      const vf c = get(cosines, 0, i, left);
-      const vf s = inverse ? -get(sines, 0, i, left) : get(sines, 0, i, left);
+      const vf c = get(cosines, IX_F32, i, left);
+      const vf s = inverse ? -get(sines, IX_F32, i, left) : get(sines, IX_F32, i, left);
       put(first, dtype, i, left, x * c - y * s);
       put(second, dtype, i, left, y * c + x * s);
     }
@@ -67,7 +67,7 @@ void rope_row(void* row, int32_t dtype, int32_t heads, int32_t head_dim, int32_t
 
 float dot(const float* a, const float* b, int64_t n) {
   vf total = vf{};
-  for (int64_t i = 0; i < n; i += kLanes) total += get(a, 0, i, n - i) * get(b, 0, i, n - i);
+  for (int64_t i = 0; i < n; i += kLanes) total += get(a, IX_F32, i, n - i) * get(b, IX_F32, i, n - i);
   return sum_lanes(total);
 }
 
@@ -76,11 +76,13 @@ void convert_row(const void* in, int32_t in_dtype, int64_t n, void* out, int32_t
 }
 
 void add_scaled(const float* in, float scale, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; i += kLanes) put(out, 0, i, n - i, get(out, 0, i, n - i) + get(in, 0, i, n - i) * scale);
+  for (int64_t i = 0; i < n; i += kLanes)
+    put(out, IX_F32, i, n - i, get(out, IX_F32, i, n - i) + get(in, IX_F32, i, n - i) * scale);
 }
 
 void add_row(const void* in, int32_t dtype, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; i += kLanes) put(out, 0, i, n - i, get(out, 0, i, n - i) + get(in, dtype, i, n - i));
+  for (int64_t i = 0; i < n; i += kLanes)
+    put(out, IX_F32, i, n - i, get(out, IX_F32, i, n - i) + get(in, dtype, i, n - i));
 }
 
 }  // namespace implex::cpu::IMPLEX_KERNELS

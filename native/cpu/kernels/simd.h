@@ -6,6 +6,10 @@
 
 #include <stdint.h>
 
+#include <utility>
+
+#include "backend.h"
+
 #if defined(__AVX512F__)
 #define IMPLEX_LANES 16
 #define IMPLEX_PANEL_VECTORS 4
@@ -37,14 +41,19 @@ typedef float vf_unaligned __attribute__((vector_size(kLanes * 4), aligned(4), m
 typedef uint32_t vu_unaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef uint16_t vh_unaligned __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
+// Lane i of the result is lane `F{}(i)` of a and b one behind the other; F: a function without state.
+typedef std::make_integer_sequence<int, kLanes> EveryLane;
+template <typename F, int... I>
+IMPLEX_INLINE vf shuffle(vf a, vf b, F, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, F{}(I)...);
+}
+template <int... I>
+IMPLEX_INLINE vf repeat(float x, std::integer_sequence<int, I...>) {
+  return vf{(static_cast<void>(I), x)...};
+}
+
 // Lane by lane, not `vf{} + x`: that is an addition (it turns -0 to 0), which compilers then really make.
-#if IMPLEX_LANES == 16
-IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-#elif IMPLEX_LANES == 8
-IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x, x, x, x, x}; }
-#else
-IMPLEX_INLINE vf splat(float x) { return vf{x, x, x, x}; }
-#endif
+IMPLEX_INLINE vf splat(float x) { return repeat(x, EveryLane()); }
 IMPLEX_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
 IMPLEX_INLINE void store(float* p, vf x) { *reinterpret_cast<vf_unaligned*>(p) = x; }
 IMPLEX_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
@@ -78,20 +87,14 @@ IMPLEX_INLINE uint16_t scalar_to_bf16(float value) {
 }
 
 // Elements of a and b in turn: the lower halves of both, the upper halves of both.
-#if IMPLEX_LANES == 16
 IMPLEX_INLINE vf interleave_low(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return shuffle(
+      a, b, [](int i) { return i % 2 * kLanes + i / 2; }, EveryLane());
 }
 IMPLEX_INLINE vf interleave_high(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return shuffle(
+      a, b, [](int i) { return i % 2 * kLanes + i / 2 + kLanes / 2; }, EveryLane());
 }
-#elif IMPLEX_LANES == 8
-IMPLEX_INLINE vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-IMPLEX_INLINE vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
-#else
-IMPLEX_INLINE vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-IMPLEX_INLINE vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-#endif
 
 // Transposes a square of kLanes rows in place: as many perfect shuffles as the lanes have bits.
 IMPLEX_INLINE void transpose_square(vf* rows) {
@@ -119,50 +122,24 @@ IMPLEX_INLINE vu bf16_pairs(vf low, vf high) {
   return __builtin_convertvector(narrow(low), vu) | (__builtin_convertvector(narrow(high), vu) << 16);
 }
 
-// Lane i of the result is lane i + kLanes / 2, / 4, / 8, / 16 of x, for the lanes that a reduction still needs.
-#if IMPLEX_LANES == 16
-IMPLEX_INLINE vf upper8(vf x) {
-  return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+// The upper half of every 2 N lanes, in both halves.
+template <int N>
+IMPLEX_INLINE vf upper(vf x) {
+  return shuffle(
+      x, x, [](int i) { return i | N; }, EveryLane());
 }
-IMPLEX_INLINE vf upper4(vf x) {
-  return __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7, 12, 13, 14, 15, 12, 13, 14, 15);
-}
-IMPLEX_INLINE vf upper2(vf x) {
-  return __builtin_shufflevector(x, x, 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15);
-}
-IMPLEX_INLINE vf upper1(vf x) {
-  return __builtin_shufflevector(x, x, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15);
-}
-#elif IMPLEX_LANES == 8
-IMPLEX_INLINE vf upper4(vf x) { return __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7); }
-IMPLEX_INLINE vf upper2(vf x) { return __builtin_shufflevector(x, x, 2, 3, 2, 3, 6, 7, 6, 7); }
-IMPLEX_INLINE vf upper1(vf x) { return __builtin_shufflevector(x, x, 1, 1, 3, 3, 5, 5, 7, 7); }
-#else
-IMPLEX_INLINE vf upper2(vf x) { return __builtin_shufflevector(x, x, 2, 3, 2, 3); }
-IMPLEX_INLINE vf upper1(vf x) { return __builtin_shufflevector(x, x, 1, 1, 3, 3); }
-#endif
 
 // Horizontal reductions, always in the same tree: halves are folded onto each other.
+template <int N = kLanes / 2>
 IMPLEX_INLINE float sum_lanes(vf x) {
-#if IMPLEX_LANES == 16
-  x += upper8(x);
-#endif
-#if IMPLEX_LANES >= 8
-  x += upper4(x);
-#endif
-  x += upper2(x);
-  x += upper1(x);
+  x += upper<N>(x);
+  if constexpr (N > 1) return sum_lanes<N / 2>(x);
   return x[0];
 }
+template <int N = kLanes / 2>
 IMPLEX_INLINE float max_lanes(vf x) {
-#if IMPLEX_LANES == 16
-  x = max(x, upper8(x));
-#endif
-#if IMPLEX_LANES >= 8
-  x = max(x, upper4(x));
-#endif
-  x = max(x, upper2(x));
-  x = max(x, upper1(x));
+  x = max(x, upper<N>(x));
+  if constexpr (N > 1) return max_lanes<N / 2>(x);
   return x[0];
 }
 
@@ -173,9 +150,9 @@ IMPLEX_INLINE vf load_tail(const float* p, int64_t n, float fill) {
   return load(lane);
 }
 
-// Element access by runtime dtype (0 f32, 1 bf16). `left` values remain in the row from i on.
+// Element access by runtime dtype (IX_F32, else IX_BF16). `left` values remain in the row from i on.
 IMPLEX_INLINE vf get(const void* row, int32_t dtype, int64_t i, int64_t left) {
-  if (dtype == 0) {
+  if (dtype == IX_F32) {
     const float* p = static_cast<const float*>(row) + i;
     return left >= kLanes ? load(p) : load_tail(p, left, 0.0f);
   }
@@ -186,7 +163,7 @@ IMPLEX_INLINE vf get(const void* row, int32_t dtype, int64_t i, int64_t left) {
   return load(lane);
 }
 IMPLEX_INLINE void put(void* row, int32_t dtype, int64_t i, int64_t left, vf x) {
-  if (dtype == 0) {
+  if (dtype == IX_F32) {
     float* p = static_cast<float*>(row) + i;
     if (left >= kLanes) {
       store(p, x);
@@ -265,11 +242,11 @@ IMPLEX_INLINE vf gelu_tanh(vf x) {
 
 IMPLEX_INLINE vf activate(vf x, int32_t activation) {
   switch (activation) {
-    case 1:
+    case IX_ACT_SILU:
       return x * sigmoid(x);
-    case 2:
+    case IX_ACT_GELU:
       return gelu(x);
-    case 3:
+    case IX_ACT_GELU_TANH:
       return gelu_tanh(x);
     default:
       return x;

@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "core/entry_type.h"
+
 namespace implex::cpu {
 
 // A product's tile: c[m, n] = sum over k of a[m, k] * w[n, k], k ascending, one accumulator per element. The same
@@ -117,6 +119,10 @@ struct KernelTable {
   // For benchmarks: `rounds` of multiply-adds in registers; returns how many operations that was.
   double (*multiply_add)(int64_t rounds, int32_t dtype);
 };
+
+// The type of a kernel, by its entry in the table.
+template <auto entry>
+using Kernel = EntryType<entry>;
 
 constexpr int32_t kKeyBlock = 64;    // keys per block of attention, aligned to the position in the sequence
 constexpr int32_t kQueryBlock = 32;  // most query rows of one attention block

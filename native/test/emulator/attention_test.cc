@@ -46,8 +46,8 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
                kg = r.k_grad.view(), vg = r.v_grad.view();
   const int32_t* named = rows != nullptr ? rows->data() : nullptr;
   d.call(&ix_backend::attention, batch.get(), &shape, &qv, named, &kv, &vv, &ov, r.lse.data());
-  d.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, named, &kv, &vv, &ov,
-         static_cast<const float*>(r.lse.data()), &gv, &qg, &kg, &vg);
+  d.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, named, &kv, &vv, &ov, r.lse.data(), &gv, &qg, &kg,
+         &vg);
   return r;
 }
 
@@ -126,8 +126,8 @@ TEST(gpu_attention_backward_beside_others) {
                  vg = r.v_grad.view();
     const int32_t* all = nullptr;
     gpu.call(&ix_backend::attention, batch.get(), &shape, &qv, all, &kv, &vv, &ov, r.lse.data());
-    gpu.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, all, &kv, &vv, &ov,
-             static_cast<const float*>(r.lse.data()), &gv, &qg, &kg, &vg);
+    gpu.call(&ix_backend::attention_backward, batch.get(), &shape, &qv, all, &kv, &vv, &ov, r.lse.data(), &gv, &qg, &kg,
+             &vg);
     return r;
   };
   const Result one = gradients(alone, 41, 109), all = gradients(among, 0, 183);

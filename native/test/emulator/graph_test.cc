@@ -120,16 +120,14 @@ TEST(gpu_graphs_at_once) {
   void* memory = nullptr;
   check("synchronize", [&] { gpu.call(&ix_backend::synchronize); });
   check("alloc", [&] { gpu.call(&ix_backend::alloc, sizeof value, &memory); });
-  check("upload", [&] { gpu.call(&ix_backend::upload, memory, static_cast<const void*>(&value), sizeof value); });
-  check("download", [&] {
-    gpu.call(&ix_backend::download, static_cast<void*>(&value), static_cast<const void*>(memory), sizeof value);
-  });
+  check("upload", [&] { gpu.call(&ix_backend::upload, memory, &value, sizeof value); });
+  check("download", [&] { gpu.call(&ix_backend::download, &value, memory, sizeof value); });
   check("release", [&] { gpu.table()->release(gpu.handle(), memory); });
   const int32_t rows[] = {1};
   Matrix row(IX_F32, 1, 8);
   const auto gather = [&] {
     const ix_mat from = casts.in().view(), to = row.view();
-    gpu.call(&ix_backend::gather_rows, &from, static_cast<const int32_t*>(rows), &to);
+    gpu.call(&ix_backend::gather_rows, &from, rows, &to);
   };
   check("a kernel's first launch", gather);
   CHECK(row.same_row(0, casts.in(), 1), "and it is done");

@@ -68,8 +68,7 @@ TEST(gpu_norm_backward_in_place) {
       Result r = {grad, std::vector<float>(cols)};
       const ix_norm norm = {IX_NORM_RMS, gamma.data(), nullptr, 1e-5f};
       const ix_mat i = in.view(), g = r.grad.view();
-      d.call(&ix_backend::norm_backward, &norm, &i, &g, &g, int32_t{0}, r.gamma_grad.data(),
-             static_cast<float*>(nullptr));
+      d.call(&ix_backend::norm_backward, &norm, &i, &g, &g, int32_t{0}, r.gamma_grad.data(), nullptr);
       return r;
     });
     check_close(got.grad, want.grad, allowed(dtype), "in place");
@@ -220,7 +219,7 @@ TEST(gpu_optimizers) {
       ix_optimizer o = {kind, 1e-2f, 0.1f, 1e-8f, 0.9f, 0.99f, 0.5f, 0.7f, 1};
       for (o.step = 1; o.step <= 3; ++o.step)
         d.call(&ix_backend::optimizer_step, &o, count, r.p.data(), gradients.data(), r.m.data(), r.v.data());
-      d.call(&ix_backend::sum_of_squares, static_cast<const float*>(r.p.data()), count, &r.sum);
+      d.call(&ix_backend::sum_of_squares, r.p.data(), count, &r.sum);
       return r;
     });
     check_close(got.p, want.p, 1e-6, "parameters");
@@ -236,7 +235,7 @@ TEST(gpu_sum_of_squares_not_finite) {
   for (const float bad : {INFINITY, -INFINITY, NAN}) {
     values[17001] = bad;
     double sum = 0;
-    gpu.call(&ix_backend::sum_of_squares, static_cast<const float*>(values.data()), int64_t{20000}, &sum);
+    gpu.call(&ix_backend::sum_of_squares, values.data(), int64_t{20000}, &sum);
     CHECK(!std::isfinite(sum), "%g is overlooked", static_cast<double>(bad));
   }
 }

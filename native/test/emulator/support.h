@@ -85,7 +85,7 @@ class TableWeight {
     std::vector<float> block;
     for (int64_t r = 0; r < values.rows(); ++r)
       for (int64_t c = 0; c < values.cols(); ++c) block.push_back(static_cast<float>(values(r, c)));
-    device.call(&ix_backend::weight_write, weight_, int64_t{0}, values.rows(), static_cast<const float*>(block.data()));
+    device.call(&ix_backend::weight_write, weight_, int64_t{0}, values.rows(), block.data());
   }
   ~TableWeight() { device_.table()->weight_destroy(device_.handle(), weight_); }
   TableWeight(const TableWeight&) = delete;

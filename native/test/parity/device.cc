@@ -112,7 +112,7 @@ PARITY(gemm_backward_input, refuses) {
 PARITY(open, twice) {
   Random random(704);
   Device second(lab.subject().table());
-  CHECK(!second.description().empty() && !second.kernels().empty(), "a device says what it is");
+  CHECK(!second.description().empty() && !second.kernel_set().empty(), "a device says what it is");
   const Matrix in = random_matrix(random, IX_F32, 5, 33);
   const Placed a(lab.subject(), in), b(second, in);
   const Matrix one = a.read(), two = b.read();

@@ -52,8 +52,7 @@ PARITY(norm_backward, rows) {
       const Placed x(d, some), g(d, gamma), y(d, grads);
       const ix_norm table = {kind, g.floats(), nullptr, 1e-5f};
       const Result out(d, IX_F32, some.rows(), 771);
-      d.call(&ix_backend::norm_backward, &table, x.mat(), y.mat(), out.mat(), 0, static_cast<float*>(nullptr),
-             static_cast<float*>(nullptr));
+      d.call(&ix_backend::norm_backward, &table, x.mat(), y.mat(), out.mat(), 0, nullptr, nullptr);
       return {{"in_grad", out.read()}};
     });
   }
@@ -68,8 +67,7 @@ PARITY(norm_backward, in_place) {
     lab.check(dtype_text(dtype), dtype == IX_F32 ? kF32Gradient : kBf16, [&](Device& d) -> Outputs {
       const Placed x(d, in), g(d, gamma), y(d, grad), gamma_grad(d, gamma_before);
       const ix_norm table = {IX_NORM_RMS, g.floats(), nullptr, 1e-6f};
-      d.call(&ix_backend::norm_backward, &table, x.mat(), y.mat(), y.mat(), 0, gamma_grad.floats(),
-             static_cast<float*>(nullptr));
+      d.call(&ix_backend::norm_backward, &table, x.mat(), y.mat(), y.mat(), 0, gamma_grad.floats(), nullptr);
       return {{"in_grad", y.read()}, {"gamma_grad", gamma_grad.read()}};
     });
   }

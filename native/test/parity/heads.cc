@@ -119,7 +119,7 @@ PARITY(linear_logprob_backward, rows) {
       const Ids ids(d, targets);
       const Result hidden_grad(d, IX_F32, hidden.rows(), h.d);
       d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), l.const_floats(), g.const_floats(),
-             hidden_grad.mat(), static_cast<float*>(nullptr));
+             hidden_grad.mat(), nullptr);
       return {{"hidden_grad", hidden_grad.read()}};
     });
   }
@@ -204,7 +204,7 @@ PARITY(linear_reward_backward, values) {
       const ix_norm table = {kind, g.floats(), kind == IX_NORM_LAYER ? b.floats() : nullptr, 1e-5f};
       const Result in_grad(d, IX_F32, some.rows(), 771);
       d.call(&ix_backend::linear_reward_backward, &table, x.mat(), h.const_floats(), y.const_floats(), in_grad.mat(),
-             static_cast<float*>(nullptr), static_cast<float*>(nullptr), static_cast<float*>(nullptr));
+             nullptr, nullptr, nullptr);
       return {{"in_grad", in_grad.read()}};
     });
   }

@@ -63,7 +63,8 @@ int main(int count, char** arguments) {
   try {
     const ix_backend* subject = path == "cpu" ? load_backend("cpu", "") : load_backend("", path);
     const Device device(subject);
-    std::printf("device %s: %s, kernels %s\n", subject->name, device.description().c_str(), device.kernels().c_str());
+    std::printf("device %s: %s, kernels %s\n", subject->name, device.description().c_str(),
+                device.kernel_set().c_str());
     return compare(subject, count > 2 ? arguments[2] : "");
   } catch (const std::exception& error) {
     std::printf("unavailable: %s\n", error.what());

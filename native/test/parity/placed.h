@@ -64,7 +64,7 @@ class Placed {
       : device_(device), values_(values), buffer_(device, values.bytes().size() + kGuard) {
     std::vector<char> bytes = values.bytes();
     bytes.resize(bytes.size() + kGuard, static_cast<char>(0x5a));
-    device.call(&ix_backend::upload, buffer_.data(), static_cast<const void*>(bytes.data()), bytes.size());
+    device.call(&ix_backend::upload, buffer_.data(), bytes.data(), bytes.size());
     mat_ = {buffer_.data(), values.dtype(), values.rows(), values.cols(), values.stride()};
   }
 
@@ -74,8 +74,7 @@ class Placed {
   // What is there now.
   Matrix read() const {
     std::vector<char> bytes(buffer_.bytes());
-    device_.call(&ix_backend::download, static_cast<void*>(bytes.data()), static_cast<const void*>(buffer_.data()),
-                 bytes.size());
+    device_.call(&ix_backend::download, bytes.data(), buffer_.data(), bytes.size());
     for (size_t i = bytes.size() - kGuard; i < bytes.size(); ++i)
       CHECK(bytes[i] == static_cast<char>(0x5a), "something wrote behind the last row");
     Matrix m = values_;

@@ -265,7 +265,7 @@ PARITY(fill_zero, values) {
     const Matrix before = column(random, bytes / 4 + 3, 1, 5);
     lab.check(text("%lld bytes", (long long)bytes), kExact, [&](Device& d) -> Outputs {
       const Placed x(d, before);
-      d.call(&ix_backend::fill_zero, static_cast<void*>(x.floats()), static_cast<size_t>(bytes));
+      d.call(&ix_backend::fill_zero, x.floats(), static_cast<size_t>(bytes));
       return {{"memory", x.read()}};
     });
   }

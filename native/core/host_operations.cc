@@ -1,16 +1,16 @@
 // Operations on host arrays.
-#include "bench/host_ops.h"
+#include "core/host_operations.h"
 
-namespace implex::bench {
+namespace implex::host {
 
 void DeviceMatrix::write(const std::vector<float>& values) {
   if (static_cast<DType>(mat_.dtype) == DType::kF32) {
-    device_.call(&ix_backend::upload, buffer_.data(), static_cast<const void*>(values.data()), buffer_.bytes());
+    device_.call(&ix_backend::upload, buffer_.data(), values.data(), buffer_.bytes());
     return;
   }
   std::vector<uint16_t> rounded(values.size());
   for (size_t i = 0; i < values.size(); ++i) rounded[i] = f32_to_bf16(values[i]);
-  device_.call(&ix_backend::upload, buffer_.data(), static_cast<const void*>(rounded.data()), buffer_.bytes());
+  device_.call(&ix_backend::upload, buffer_.data(), rounded.data(), buffer_.bytes());
 }
 
 std::vector<float> DeviceMatrix::read_rows(int64_t row, int64_t count) const {
@@ -20,11 +20,11 @@ std::vector<float> DeviceMatrix::read_rows(int64_t row, int64_t count) const {
   const void* from =
       static_cast<const char*>(buffer_.data()) + static_cast<size_t>(row * mat_.cols) * dtype_size(dtype);
   if (dtype == DType::kF32) {
-    device_.call(&ix_backend::download, static_cast<void*>(values.data()), from, bytes);
+    device_.call(&ix_backend::download, values.data(), from, bytes);
     return values;
   }
   std::vector<uint16_t> bits(values.size());
-  device_.call(&ix_backend::download, static_cast<void*>(bits.data()), from, bytes);
+  device_.call(&ix_backend::download, bits.data(), from, bytes);
   for (size_t i = 0; i < bits.size(); ++i) values[i] = bf16_to_f32(bits[i]);
   return values;
 }
@@ -48,7 +48,7 @@ std::vector<float> gemm(Device& device, DType dtype, int64_t k, const std::vecto
   const DeviceMatrix out(device, DType::kF32, m, n);
   const DeviceBuffer added = bias.empty() ? DeviceBuffer() : DeviceBuffer::of(device, bias);
   const ix_epilogue epilogue = {added.as<float>(), nullptr};
-  device.call(&ix_backend::gemm, in.mat(), static_cast<const ix_weight*>(weight.get()), &epilogue, out.mat());
+  device.call(&ix_backend::gemm, in.mat(), weight.get(), &epilogue, out.mat());
   return out.read();
 }
 
@@ -60,8 +60,7 @@ std::vector<float> linear_logprob(Device& device, DType dtype, const std::vector
   const DeviceWeight table = weight_of(device, dtype, static_cast<int64_t>(weight.size()) / width, width, weight);
   const DeviceBuffer ids = DeviceBuffer::of(device, targets);
   const DeviceMatrix out(device, DType::kF32, 1, rows);
-  device.call(&ix_backend::linear_logprob, in.mat(), static_cast<const ix_weight*>(table.get()),
-              static_cast<const int32_t*>(ids.as<int32_t>()), out.as<float>(), static_cast<float*>(nullptr));
+  device.call(&ix_backend::linear_logprob, in.mat(), table.get(), ids.as<int32_t>(), out.as<float>(), nullptr);
   return out.read();
 }
 
@@ -86,9 +85,9 @@ std::vector<float> linear_reward(Device& device, DType dtype, const FinalNorm& n
   const DeviceBuffer direction = DeviceBuffer::of(device, head);
   const ix_norm table = {norm.kind, gamma.as<float>(), beta.as<float>(), norm.eps};
   const DeviceMatrix out(device, DType::kF32, 1, groups);
-  device.call(&ix_backend::linear_reward, &table, in.mat(), static_cast<const float*>(direction.as<float>()),
-              first.data(), count.data(), static_cast<int32_t>(groups), out.as<float>());
+  device.call(&ix_backend::linear_reward, &table, in.mat(), direction.as<float>(), first.data(), count.data(),
+              static_cast<int32_t>(groups), out.as<float>());
   return out.read();
 }
 
-}  // namespace implex::bench
+}  // namespace implex::host

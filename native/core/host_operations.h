@@ -1,4 +1,5 @@
 // Single operations on arrays in host memory: each call uploads its operands, runs, and downloads the result. Blocking.
+// The public `kernels` of lib/kernels.ts are these.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +7,7 @@
 
 #include "core/device.h"
 
-namespace implex::bench {
+namespace implex::host {
 
 // A matrix on a device: memory and its description.
 class DeviceMatrix {
@@ -57,4 +58,4 @@ std::vector<float> linear_reward(Device& device, DType dtype, const FinalNorm& n
                                  const std::vector<float>& head, const std::vector<int32_t>& first,
                                  const std::vector<int32_t>& count);
 
-}  // namespace implex::bench
+}  // namespace implex::host

@@ -1,6 +1,6 @@
 // Single operations as jobs of the engine. Each opens its device for itself: what a call takes is the copying of its
 // operands anyway.
-#include "addon/kernels.h"
+#include "addon/operations.h"
 
 #include <algorithm>
 #include <functional>
@@ -10,50 +10,25 @@
 #include "addon/cancel_handle.h"
 #include "addon/instance.h"
 #include "addon/marshal.h"
-#include "bench/host_ops.h"
+#include "addon/value_job.h"
 #include "bench/measure.h"
+#include "core/host_operations.h"
 
 namespace implex::addon {
 
 namespace {
 
-// A job that is a function of the device.
-template <typename T>
-class KernelJob : public PromiseJob {
- public:
-  using Work = std::function<T(Device&, const CancelFlag&)>;
-  using Write = Napi::Value (*)(Napi::Env, const T&);
-  KernelJob(Napi::Env env, LoadOptions options, Work work, Write write)
-      : PromiseJob(env), options_(std::move(options)), work_(std::move(work)), write_(write) {}
-
-  void execute() override {
-    const std::shared_ptr<Device> device = open_device(options_);
-    value_ = work_(*device, *cancel);
-    work_ = nullptr;  // its operands go here, not on the JS thread
-  }
-
- private:
-  Napi::Value result(Napi::Env env) override { return write_(env, value_); }
-  std::string out_of_memory() const override { return "out of memory for the operands of a kernel"; }
-
-  LoadOptions options_;
-  Work work_;
-  Write write_;
-  T value_;
-};
-
-template <typename T>
-Napi::Value submit(const Napi::CallbackInfo& info, LoadOptions options, typename KernelJob<T>::Work work,
-                   typename KernelJob<T>::Write write) {
-  auto job = std::make_unique<KernelJob<T>>(info.Env(), std::move(options), std::move(work), write);
+template <typename Value>
+Napi::Value submit(const Napi::CallbackInfo& info, LoadOptions options,
+                   std::function<Value(Device&, const CancelFlag&)> work, typename ValueJob<Value>::Write write) {
+  auto job = std::make_unique<ValueJob<Value>>(
+      info.Env(),
+      [options = std::move(options), work = std::move(work)](const CancelFlag& cancel) {
+        return work(*open_device(options), cancel);
+      },
+      write, "out of memory for the operands of an operation");
   if (given(info[2])) NativeCancel::argument("cancel", info[2]).attach(job->cancel);
   return Instance::of(info.Env()).host->submit(info.Env(), std::move(job));
-}
-
-Napi::Value write_floats(Napi::Env env, const std::vector<float>& values) {
-  Napi::Float32Array array = Napi::Float32Array::New(env, values.size());
-  std::copy(values.begin(), values.end(), array.Data());
-  return array;
 }
 
 Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
@@ -95,7 +70,7 @@ Napi::Value gemm(const Napi::CallbackInfo& info) {
   return submit<std::vector<float>>(
       info, std::move(options),
       [=, a = std::move(a), b = std::move(b), bias = std::move(bias)](Device& device, const CancelFlag&) {
-        return a.empty() ? std::vector<float>() : bench::gemm(device, dtype, static_cast<int64_t>(k), a, b, bias);
+        return a.empty() ? std::vector<float>() : host::gemm(device, dtype, static_cast<int64_t>(k), a, b, bias);
       },
       write_floats);
 }
@@ -118,7 +93,7 @@ Napi::Value linear_logprob(const Napi::CallbackInfo& info) {
   return submit<std::vector<float>>(
       info, std::move(options),
       [=, hidden = std::move(hidden), weight = std::move(weight), targets = std::move(targets)](
-          Device& device, const CancelFlag&) { return bench::linear_logprob(device, dtype, hidden, weight, targets); },
+          Device& device, const CancelFlag&) { return host::linear_logprob(device, dtype, hidden, weight, targets); },
       write_floats);
 }
 
@@ -130,7 +105,7 @@ Napi::Value linear_reward(const Napi::CallbackInfo& info) {
   const std::vector<int32_t> spans = read_int32_array(fields.name("spans"), fields.get("spans"));
   if (head.empty()) throw_out_of_range(fields.name("head"), "of at least one element", fields.get("head"));
   const size_t rows = rows_of(fields, "hidden", hidden.size(), head.size(), 1);
-  bench::FinalNorm norm;
+  host::FinalNorm norm;
   if (given(fields.get("norm"))) {
     const Fields own(fields.name("norm"), fields.get("norm"));
     norm.kind = own.choice<int32_t>("kind", {{"rms", IX_NORM_RMS}, {"layer", IX_NORM_LAYER}});
@@ -160,7 +135,7 @@ Napi::Value linear_reward(const Napi::CallbackInfo& info) {
   return submit<std::vector<float>>(
       info, std::move(options),
       [=, hidden = std::move(hidden), head = std::move(head)](Device& device, const CancelFlag&) {
-        return bench::linear_reward(device, dtype, norm, hidden, head, first, count);
+        return host::linear_reward(device, dtype, norm, hidden, head, first, count);
       },
       write_floats);
 }
@@ -271,7 +246,7 @@ Napi::Value profile_operations(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void define_kernels(Napi::Env env, Napi::Object exports) {
+void define_operations(Napi::Env env, Napi::Object exports) {
   exports.Set("kernelGemm", Napi::Function::New<gemm>(env, "kernelGemm"));
   exports.Set("kernelLinearLogprob", Napi::Function::New<linear_logprob>(env, "kernelLinearLogprob"));
   exports.Set("kernelLinearReward", Napi::Function::New<linear_reward>(env, "kernelLinearReward"));

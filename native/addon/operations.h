@@ -6,6 +6,6 @@
 
 namespace implex::addon {
 
-void define_kernels(Napi::Env env, Napi::Object exports);
+void define_operations(Napi::Env env, Napi::Object exports);
 
 }  // namespace implex::addon

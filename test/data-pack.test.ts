@@ -1,7 +1,8 @@
 /** Rows to ragged batches: budgets are kept, prompts are shared, nothing is lost or reordered. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { BatchBuilder, type BatchItem, nativeBatch } from '../lib/data/batches.js'
+import { BatchBuilder, type BatchItem, nativeBatch, pack, perItem } from '../lib/data/pack.js'
+import { trainBatch } from '../lib/train/batches.js'
 import type { EncodedRow } from '../lib/data/encode.js'
 import { seededRandom } from './fixtures/random.js'
 
@@ -82,4 +83,38 @@ batching('responses without a common prompt have no parent', () => {
   const [items] = batchesOf(100, [slot(0, 0, 2, 3)])
   assert.equal([...nativeBatch(items!, { readout: 'next_token' }).segments], [0, 2, -1, 2, 3, -1])
 })
+batching('sequences are packed in order, a prompt once and none where there is none', () => {
+  const plain = pack([
+    { prompt: [7, 8], responses: [[1], [2, 3]] },
+    { prompt: [], responses: [[4, 5], [6]] },
+  ])
+  assert.equal([...plain.tokens], [7, 8, 1, 2, 3, 4, 5, 6])
+  assert.equal([...plain.segments], [0, 2, -1, 2, 1, 0, 3, 2, 0, 5, 2, -1, 7, 1, -1])
+  assert.equal([...plain.scored], [1, 2, 3, 4])
+  assert.equal(pack([]).tokens.length, 0)
+})
+
+batching('a training packs what a scoring packs: the same pairs are the same sequences', () => {
+  const rows = [slot(0, 4, 2, 3), slot(1, 0, 2, 3), slot(2, 3, 1, 1)]
+  const pairs = rows.map(({ row }) => ({ ...row, shape: 'pair' as const, ordinal: 0 }))
+  const [items] = batchesOf(100, rows)
+  const { tokens, segments, scored } = nativeBatch(items!, { readout: 'logprob' })
+  const batch = trainBatch('explicit', pairs, { scale: 1, gradients: false })
+  assert.equal([batch.tokens, batch.segments, batch.scored], [tokens, segments, scored])
+  const chosen = trainBatch('sft', pairs, { scale: 1, gradients: false })
+  assert.equal([...chosen.segments], [0, 4, -1, 4, 2, 0, 6, 2, -1, 8, 3, -1, 11, 1, 3])
+})
+
+batching('what a read-out gives for each token is cut by responses', () => {
+  const [items] = batchesOf(100, [slot(0, 4, 2, 3)])
+  const cut = perItem(items!, Float32Array.of(1, 2, 3, 4, 5))
+  assert.equal(
+    cut.map((values) => [...values]),
+    [
+      [1, 2],
+      [3, 4, 5],
+    ],
+  )
+})
+
 batching.run()

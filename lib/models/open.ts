@@ -1,0 +1,125 @@
+/**
+ * What everyone who uses a checkpoint does first, told once: opens it with its text, gives every token a row, takes the weights that the use
+ * needs, and demands what it cannot do without.
+ */
+import { type Checkpoint, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { outOfRange } from '../core/arguments.js'
+import { ImplexError } from '../core/errors.js'
+import type { EncodeSettings, RewardKind } from '../data/encode.js'
+import { EncodePool } from '../data/encode-pool.js'
+import { type DeviceChoice, type OnDevice, openOnDevice } from '../native/device.js'
+import type { Model } from '../native/handles.js'
+import type { ModelSpec } from '../native/spec.js'
+import type { Cancellation } from '../native/types.js'
+import type { TextEncoderOptions } from '../text/text-encoder.js'
+
+export interface OpenText {
+  checkpoint: Checkpoint
+  reference?: Checkpoint
+  /** To be closed by the caller. */
+  pool: EncodePool
+}
+
+/**
+ * Opens the checkpoint of `text`, that of the reference if there is one, and the threads that encode for both.
+ * @throws ImplexError as openCheckpoint and the encoder do; ERR_TOKENIZER_INVALID when the two have different tokenizers
+ */
+export async function openText(text: TextEncoderOptions, threads: number, reference?: string): Promise<OpenText> {
+  const checkpoint = await openCheckpoint(text.path)
+  const other = reference === undefined ? undefined : await openCheckpoint(reference)
+  const pool = await EncodePool.start(text, threads)
+  try {
+    if (other !== undefined) await checkTokenizers(pool, checkpoint, other)
+    const { description } = pool
+    return { checkpoint: widened(checkpoint, description), reference: other && widened(other, description), pool }
+  } catch (error) {
+    pool.close()
+    throw error
+  }
+}
+
+async function checkTokenizers(pool: EncodePool, { path: model }: Checkpoint, { path }: Checkpoint): Promise<void> {
+  const difference = await pool.compareWith(path)
+  if (difference === undefined) return
+  throw new ImplexError(
+    'ERR_TOKENIZER_INVALID',
+    `${path}: the reference's tokenizer differs from the model's (${model}) in its ${difference}; an implicit reward compares ` +
+      'probabilities of the same tokens, so both need the same tokenizer.json',
+    { path },
+  )
+}
+
+/** With rows for tokens that a template adds and the model has none for. */
+export function widened(
+  checkpoint: Checkpoint,
+  { addedTokens, vocabularySize }: { addedTokens: number; vocabularySize: number },
+): Checkpoint {
+  const missing = addedTokens === 0 ? 0 : Math.max(0, vocabularySize - checkpoint.spec.vocabSize)
+  return missing === 0 ? checkpoint : withAddedTokens(checkpoint, missing)
+}
+
+/** What rows must keep to, so that each of the models can take them. */
+export function limitsOf(
+  checkpoint: Checkpoint,
+  reference?: Checkpoint,
+): Pick<EncodeSettings, 'contextLength' | 'vocabularySize'> {
+  const models = reference === undefined ? [checkpoint] : [checkpoint, reference]
+  return {
+    contextLength: Math.min(...models.map(({ contextLength }) => contextLength)),
+    vocabularySize: Math.min(...models.map(({ spec }) => spec.vocabSize + spec.addedTokens)),
+  }
+}
+
+/** `hidden`: the hidden states alone. */
+export type Use = RewardKind | 'sft' | 'hidden'
+
+/** The weights that a use reads: the unembedding is often the largest one, and an explicit reward has no use for it. */
+export function weightsFor(spec: ModelSpec, use: Use, headGiven = false): ModelSpec {
+  const unused = new Set<string>()
+  if (use === 'explicit' || use === 'hidden') unused.add('unembedding')
+  if (use !== 'explicit' || headGiven) unused.add('head')
+  return { ...spec, weights: spec.weights.filter(({ role }) => !unused.has(role)) }
+}
+
+export interface ScoringModel {
+  use: Use
+  /** Who needs the unembedding, as a message begins: "generation", "a reference". */
+  who: string
+  /** explicit: takes the place of the checkpoint's own. */
+  head?: Float32Array
+}
+
+/**
+ * Loads the weights.
+ * @throws ImplexError as openOnDevice does; ERR_TENSOR_MISSING without the unembedding that the use needs
+ */
+export async function openToScore(
+  { path, spec }: Checkpoint,
+  { use, who, head }: ScoringModel,
+  choice: DeviceChoice,
+  cancel?: Cancellation,
+): Promise<OnDevice<Model>> {
+  const opened = await openOnDevice(weightsFor(spec, use, head !== undefined), choice, cancel)
+  try {
+    if (head !== undefined) opened.model.setHead(head)
+    if (use === 'explicit' || use === 'hidden' || opened.model.hasUnembedding) return opened
+    const message = `${path}: ${who} needs a language model's unembedding (lm_head), and this checkpoint has none`
+    throw new ImplexError('ERR_TENSOR_MISSING', message, { path })
+  } catch (error) {
+    opened.model.dispose()
+    throw error
+  }
+}
+
+/** A head that the caller gives. @returns [hiddenSize] @throws RangeError for a wrong one, ImplexError as readHead */
+export async function givenHead({ spec }: Checkpoint, head: string | Float32Array): Promise<Float32Array> {
+  if (typeof head === 'string') return readHead(head, spec.hiddenSize)
+  if (head.length !== spec.hiddenSize)
+    throw outOfRange('head', `of the model's hidden size, ${spec.hiddenSize} numbers`, head.length)
+  if (!head.every(Number.isFinite)) throw outOfRange('head', 'finite in every element', head)
+  return head
+}
+
+export function hasHead({ spec }: Checkpoint): boolean {
+  return spec.weights.some(({ role }) => role === 'head')
+}

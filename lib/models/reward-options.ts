@@ -1,0 +1,185 @@
+/**
+ * The options of a RewardModel and of its scoring: what they mean, their defaults and their checks.
+ */
+import type { RowsOption } from '../data/shapes/names.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkString,
+  invalidArgument,
+  outOfRange,
+} from '../core/arguments.js'
+import { ON_LONG, type OnLong, REWARD_KINDS, type RewardKind } from '../data/encode.js'
+import { defaultCacheDir } from '../data/reference-cache.js'
+import { POOLS, type Pool } from '../data/rewards.js'
+import { ON_ERROR, type OnError, type ScoredRow } from '../data/score-rows.js'
+import { DEVICES, type DeviceName, defaultBatchTokens, DTYPES, type DType } from '../native/device.js'
+
+export interface RewardModelOptions {
+  /**
+   * `explicit`: u·h, a linear head on the last hidden state. `implicit`: β (ln π(y|x) - ln π_ref(y|x)), or β ln π(y|x) without a
+   * reference. `generative`: p("Yes") after a verification prompt.
+   */
+  kind: RewardKind
+  /** implicit: folder of the reference checkpoint. It is loaded only when its log-probabilities are not in the cache. */
+  reference?: string
+  /** implicit. Defaults to 0.01. */
+  beta?: number
+  /** explicit: the head at the last token, or its mean over the response's tokens. Defaults to 'last'. */
+  pool?: Pool
+  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
+  head?: string | Float32Array
+  /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
+  device?: 'auto' | DeviceName
+  /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
+  dtype?: DType
+  /**
+   * 'auto': the checkpoint's chat template, or the default one where it has none; 'default'; 'none': plain text; or the path of a
+   * Jinja file. Defaults to 'auto'.
+   */
+  template?: string
+  /** The time told to templates that ask for it (some write today's date into the prompt). Defaults to now. */
+  now?: Date
+  /**
+   * Rows beyond the model's context: 'error'; 'skip' them; or 'truncate-prompt', dropping the prompt's oldest tokens, never the
+   * response's. Defaults to 'error'.
+   */
+  onLong?: OnLong
+  /** Keep reference log-probabilities on disk. Defaults to true; it works for files only, see readJsonl. */
+  cache?: boolean
+  /** Defaults to $XDG_CACHE_HOME/implex or ~/.cache/implex. */
+  cacheDir?: string
+  /** Threads that tokenize, each with a tokenizer of its own in memory. Defaults to 1. */
+  encodeThreads?: number
+  /** Aborts the opening (ERR_ABORTED). */
+  signal?: AbortSignal
+  /** Told of what goes wrong without stopping the work. Defaults to process.emitWarning. */
+  onWarning?: (message: string) => void
+}
+
+export interface ScoreOptions {
+  /** Aborts with ERR_ABORTED within a batch. */
+  signal?: AbortSignal
+  /**
+   * implicit: also return each response token's log-probability, and the reference's where there is one: it is computed then, since the
+   * cache holds sums only. Defaults to false.
+   */
+  tokenLogprobs?: boolean
+  /** explicit: also return the head's value at each response token; with pool 'last' the reward is the last one's. Defaults to false. */
+  tokenRewards?: boolean
+  /** Also return the ids and texts of each response's tokens. Defaults to false. */
+  responseTokens?: boolean
+  /** The shape of rows that are no RowSource; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
+  /** Most tokens in a batch; changes speed and memory, never a reward. Defaults to 4096 on the CPU and 16384 on a GPU. */
+  batchTokens?: number
+}
+
+export interface ScoreStreamOptions extends ScoreOptions {
+  /** A bad row ends the stream with its error after the rows before it, or comes out with `error`. Defaults to 'stop'. */
+  onError?: OnError
+  /** When aborted, the stream finishes the batches under way, hands out their rows and ends without an error. */
+  drain?: AbortSignal
+  /** Responses that the rows before the source's first one had, where a run is continued (see readJsonl's skipRows). Defaults to 0. */
+  firstOrdinal?: number
+}
+
+export interface Scores {
+  /** [rows][responses]; for a pair [chosen, rejected]. Empty for a row left out by onLong 'skip'. */
+  rewards: number[][]
+  /** The same rows with token counts and, for the implicit kind, log-probabilities. */
+  rows: ScoredRow[]
+  /** Rows left out because they are beyond the context. */
+  skipped: number
+  /** Rows whose prompt was shortened. */
+  truncated: number
+}
+
+export type ResolvedOptions = Required<Omit<RewardModelOptions, 'reference' | 'head' | 'signal'>> &
+  Pick<RewardModelOptions, 'reference' | 'head' | 'signal'>
+
+export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
+  checkObject('options', options)
+  const { beta = 0.01, pool = 'last', device = 'auto', dtype = 'f32', template = 'auto', onLong = 'error' } = options
+  const {
+    kind,
+    reference,
+    head,
+    now = new Date(),
+    cache = true,
+    cacheDir = defaultCacheDir(),
+    encodeThreads = 1,
+    signal,
+  } = options
+  const { onWarning = (message: string) => process.emitWarning(message, 'ImplexWarning') } = options
+  checkOneOf('kind', kind, REWARD_KINDS)
+  checkNumber('beta', beta, Number.MIN_VALUE)
+  checkOneOf('pool', pool, POOLS)
+  checkOneOf('device', device, DEVICES)
+  checkOneOf('dtype', dtype, DTYPES)
+  checkString('template', template)
+  if (!(now instanceof Date) || Number.isNaN(now.getTime())) throw invalidArgument('now', 'a valid Date', now)
+  checkOneOf('onLong', onLong, ON_LONG)
+  checkBoolean('cache', cache)
+  checkString('cacheDir', cacheDir)
+  checkInteger('encodeThreads', encodeThreads, 1, 64)
+  checkSignal('signal', signal)
+  if (typeof onWarning !== 'function') throw invalidArgument('onWarning', 'a function', onWarning)
+  if (reference !== undefined) {
+    checkString('reference', reference)
+    if (kind !== 'implicit')
+      throw outOfRange('reference', 'left out: only the implicit kind has a reference', reference)
+  }
+  if (head !== undefined) {
+    if (typeof head !== 'string' && !(head instanceof Float32Array))
+      throw invalidArgument('head', 'a path or a Float32Array', head)
+    if (kind !== 'explicit') throw outOfRange('head', 'left out: only the explicit kind has a head', head)
+  }
+  return {
+    kind,
+    beta,
+    pool,
+    device,
+    dtype,
+    template,
+    now,
+    onLong,
+    cache,
+    cacheDir,
+    encodeThreads,
+    onWarning,
+    reference,
+    head,
+    signal,
+  }
+}
+
+function checkSignal(name: string, signal: unknown): asserts signal is AbortSignal | undefined {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalidArgument(name, 'an AbortSignal', signal)
+}
+
+/** @param kind of the model @param device that it is on */
+export function resolveStreamOptions(options: ScoreStreamOptions, kind: RewardKind, device: DeviceName) {
+  checkObject('options', options)
+  const { signal, drain, onError = 'stop', firstOrdinal = 0 } = options
+  const { tokenLogprobs = false, tokenRewards = false, responseTokens = false } = options
+  const batchTokens = options.batchTokens ?? defaultBatchTokens(device)
+  checkSignal('signal', signal)
+  checkSignal('drain', drain)
+  checkBoolean('tokenLogprobs', tokenLogprobs)
+  if (tokenLogprobs && kind !== 'implicit') {
+    throw outOfRange('tokenLogprobs', `false for the ${kind} kind, whose reward is no sum of log-probabilities`, true)
+  }
+  checkBoolean('tokenRewards', tokenRewards)
+  if (tokenRewards && kind !== 'explicit') {
+    throw outOfRange('tokenRewards', `false for the ${kind} kind, which has no head`, true)
+  }
+  checkBoolean('responseTokens', responseTokens)
+  checkOneOf('onError', onError, ON_ERROR)
+  checkInteger('firstOrdinal', firstOrdinal, 0)
+  checkInteger('batchTokens', batchTokens, 1, 2 ** 24)
+  return { signal, drain, tokenLogprobs, tokenRewards, responseTokens, onError, firstOrdinal, batchTokens }
+}
