@@ -112,6 +112,14 @@ whole('two rows that differ in any one field get other ids', () => {
   assert.is(new Set(ids).size, ids.length)
 })
 
+whole('numbers reach the text of the template as they were written', () => {
+  const written = '{"a": 2.0, "b": 12345678901234567890, "c": 2, "d": 1e3, "2": 0.1}'
+  const call = `{"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f", "arguments": ${written}}}]}`
+  const { prompt, responses, inputs } = parseRowText(`{"prompt": "p", "responses": [[${call}]]}`, 0)
+  const rendered = encoder.renderResponse(prompt, responses[0]!, inputs)
+  assert.is(rendered, `f ${written.replace('1e3', '1000.0')}.\n`)
+})
+
 whole('numbers that a template may print keep what they were', () => {
   const row =
     `{"prompt": "p", "responses": ["a"], "chat_template_kwargs": {"x": 2.0, "y": 12345678901234567890, "z": 2},
