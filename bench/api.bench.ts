@@ -37,7 +37,7 @@ const encoded = await encodePairs(path, pairs)
 const model = await RewardModel.open(path, { kind: 'implicit', device: 'cpu', cache: false })
 const [pair] = pairs as [(typeof pairs)[number]]
 let turn = 0
-/** Another pair each time: an encoder remembers the prompt that it saw last. */
+/** Uses another pair each time, because an encoder remembers the last prompt. */
 const next = () => pairs[turn++ % PAIRS]!
 const hidden = new Float32Array(8 * 64).fill(0.1)
 const weight = new Float32Array(256 * 64).fill(0.1)

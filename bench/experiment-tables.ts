@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { accuracyTable as screenTable } from '../lab/report/experiment-table.js'
 import type { Comparison, ResultTable } from '../lab/experiments/result.js'
+import { CYCLES_AFTER, CYCLES_BEFORE, PREDICTIONS, SEPARATION } from '../lab/experiments/table-notes.js'
 import type { ExperimentRecord } from './experiments.js'
 import { markdown } from './markdown.js'
 
@@ -15,7 +16,7 @@ const folder = resolve(import.meta.dirname, '..', '..', 'bench', 'results', 'exp
  * measured; `screen`: accuracies as the terminal shows them
  */
 export function experimentBlock(name: string, part: string): string {
-  const record = JSON.parse(asToday(readFileSync(join(folder, `${name}.json`), 'utf8'))) as ExperimentRecord
+  const record = asToday(JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as ExperimentRecord)
   if (part === 'paper') return paperTable(record)
   if (part === 'screen') return `\`\`\`\n${screenTable(record)}\n\`\`\``
   if (part === 'tables') return record.tables.map(tableOf).join('\n\n')
@@ -24,12 +25,24 @@ export function experimentBlock(name: string, part: string): string {
 }
 
 /**
- * A record keeps the command and the words of its day. The document shows the path that works now (the configurations moved from configs/ to
- * lab/configs/) and the spelling that the program prints now. Records are evidence, so they are not edited.
+ * A record keeps the command and the words of its day, and records are evidence, so they are not edited. The document shows the path that works
+ * now (configs/ became lab/configs/) and the words that the program prints now.
  */
-function asToday(json: string): string {
-  return json.replaceAll('"configs/', '"lab/configs/').replaceAll('normalised margin', 'normalized margin')
+function asToday(record: ExperimentRecord): ExperimentRecord {
+  return {
+    ...record,
+    command: record.command.map((word) => word.replace(/^configs\//, 'lab/configs/')),
+    notes: record.notes.map((note) =>
+      note.replace("are beyond the model's context", "are longer than the model's context"),
+    ),
+    paper: record.paper.map((row) => ({ ...row, what: row.what.replace('normalised', 'normalized') })),
+    tables: record.tables.map((table) => ({ ...table, note: NOTES.get(table.title) ?? table.note })),
+  }
 }
+
+const NOTES = new Map(
+  [SEPARATION, PREDICTIONS, CYCLES_BEFORE, CYCLES_AFTER].map(({ title, note }) => [title, note] as const),
+)
 
 function source(name: string, record: ExperimentRecord): string {
   const { date, commit, dirty, machine, kernels, threads, seconds, model, command } = record

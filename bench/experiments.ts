@@ -21,7 +21,7 @@ export const RECORD_FORMAT = 'implex-experiment-1'
 /** The experiment's result without what only its folder explains, and where it came from. */
 export interface ExperimentRecord extends Omit<ExperimentResult, 'format'> {
   format: typeof RECORD_FORMAT
-  /** In the repository's root. */
+  /** Runs a command in the repository's root. */
   command: string[]
   commit: string | null
   dirty: boolean | null
@@ -32,7 +32,7 @@ export interface ExperimentRecord extends Omit<ExperimentResult, 'format'> {
 const stories = ['--model', '../shared/models/stories260K']
 const personaFile = ['--data', '../shared/data/persona/agreeableness.jsonl']
 const paperData = ['--data-dir', '../shared/data/paper']
-/** Evaluated at the start and the end only: the sets are larger than what is trained on. */
+/** Evaluates only at the start and the end, because the sets are larger than the training data. */
 const ends = (epochs: number) => ['--epochs', String(epochs), '--evaluate-epochs', String(epochs)]
 
 const RUNS: Record<string, string[]> = {
@@ -102,7 +102,7 @@ function record(
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(kept, null, 1)}\n`)
 }
 
-/** Absolute paths as seen from the repository: the record says nothing of the machine's folders. */
+/** Makes absolute paths relative to the repository, so that the record does not show the machine's folders. */
 function portable(value: Json): Json {
   if (typeof value === 'string') return isAbsolute(value) ? relative(root, value) : value
   if (Array.isArray(value)) return value.map(portable)

@@ -17,7 +17,7 @@ const root = resolve(import.meta.dirname, '..', '..')
 export const DOCUMENT = join(root, 'docs', 'performance.md')
 const RESULTS = join(root, 'bench', 'results')
 
-/** The document's text with every part between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` made anew. */
+/** The document's text with every part between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` written again. */
 export function withTables(document: string, folder = RESULTS): string {
   return document.replace(
     /(<!-- bench:(\w+) -->\n)[\s\S]*?(<!-- \/bench:\2 -->)/g,
@@ -25,7 +25,7 @@ export function withTables(document: string, folder = RESULTS): string {
   )
 }
 
-/** Of `profile`, the shares that both files hold; of any other name, the table of its file. */
+/** The text of one section. `profile` joins the shares from two files; every other name is the table of its file. */
 function section(name: string, folder: string): string {
   if (name === 'profile') {
     const cases = ['score', 'train'].flatMap((file) => read(join(folder, `${file}.json`))?.cases ?? [])
@@ -61,7 +61,7 @@ interface LibraryInvariance {
   cases: { dtype: string; n: number; k: number; m: number; differing_rows: number }[]
 }
 
-/** Rows by dtype and weight, columns by the rows that are left: how many of them differ. */
+/** One row per dtype and weight, one column per number of rows m; a cell counts the rows that differ. */
 function libraryTable(file: string): string {
   const { machine, versions, cases } = JSON.parse(readFileSync(file, 'utf8')) as LibraryInvariance
   const counts = [...new Set(cases.map(({ m }) => m))]

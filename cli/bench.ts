@@ -1,5 +1,5 @@
 /**
- * `implex bench`: how fast the engine is on this machine.
+ * `implex bench`: measures how fast the engine is on this machine.
  */
 import type { Command } from 'commander'
 import { SIZES, TINY } from '../bench/suites/checkpoint.js'
@@ -35,24 +35,24 @@ export function addBench(program: Command, finish: (status: number) => void): vo
     .command('bench')
     .description('Measure how fast kernels, scoring and training run on this machine.')
     .usage('[kernels|score|train] [options]')
-    .argument('[what]', 'one of the three; without it, all')
+    .argument('[what]', 'which of the three to run (default: all)')
     .addOption(choice('--device <device>', 'cpu or cuda', ['cpu', 'cuda']).default('cpu'))
     .addOption(choice('--dtype <type>', 'f32 or bf16 (default: both; train: f32)', ['f32', 'bf16']))
     .option('--data <file>', 'score, train: preference pairs (default: made up)')
     .option('--pairs <n>', 'score, train: pairs per case (default: 32)', integer(1, 100_000))
     .option('--samples <n>', 'score, train: timed repetitions (default: 7)', integer(1, 1000))
     .addOption(choice('--size <size>', 'score, train: 22M or 100M (default: both)', Object.keys(SIZES)))
-    .option('--folder <dir>', 'where made checkpoints are kept (default: the cache)')
-    .option('--json <file>', 'write samples, machine and versions as JSON')
-    .option('--quick', 'little of everything: shows that it works, not how fast')
+    .option('--folder <dir>', 'folder for the generated checkpoints (default: the cache)')
+    .option('--json <file>', 'write samples, machine and versions as JSON to this file')
+    .option('--quick', 'run a little of everything; shows that it works, not how fast')
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',
       `
-"of bound" is the fraction of what multiply-adds in registers (fma) or copying
-(mem) allow on this machine, both measured first. tokens/s counts each prompt
-once per response, as if nothing were shared. Two JSON files are compared by
-npm run bench:compare A.json B.json.
+"of bound" is the speed as a fraction of what multiply-adds in registers (fma)
+or copying (mem) allow on this machine. Both are measured first. tokens/s counts
+each prompt once per response, as if nothing were shared. To compare two JSON
+files, run: npm run bench:compare A.json B.json
 `,
     )
     .action(async (what: string | undefined, flags: BenchFlags) => finish(await bench(what, flags)))
@@ -60,10 +60,10 @@ npm run bench:compare A.json B.json.
 
 async function bench(what: string | undefined, flags: BenchFlags): Promise<number> {
   if (what !== undefined && !(SUITES as readonly string[]).includes(what)) {
-    throw new UsageError(`there is no benchmark ${JSON.stringify(what)}; it is one of ${SUITES.join(', ')}`)
+    throw new UsageError(`there is no benchmark ${JSON.stringify(what)}; choose one of ${SUITES.join(', ')}`)
   }
   const suites = what === undefined ? SUITES : [what as Suite]
-  using interrupt = new Interrupt('stopping after the case under way')
+  using interrupt = new Interrupt('stopping after the current case')
   const finishResult = await beginResult(what ?? 'all')
   const cases: BenchCase[] = []
   try {
@@ -79,7 +79,7 @@ async function bench(what: string | undefined, flags: BenchFlags): Promise<numbe
   if (flags.json !== undefined) await writeResult(flags.json, finishResult(cases))
   const wrong = cases.filter(failed)
   for (const { name, check } of wrong) {
-    say(`${name}: relative error ${check!.error} against ${check!.against}, more than ${check!.limit}`)
+    say(`${name}: relative error ${check!.error} against ${check!.against}, above the limit ${check!.limit}`)
   }
   return wrong.length === 0 ? EXIT.done : EXIT.failed
 }
@@ -107,7 +107,7 @@ function run(suite: Suite, flags: BenchFlags, signal: AbortSignal): Promise<Benc
   return suite === 'score' ? scoreSuite(options) : trainSuite(options)
 }
 
-/** On a terminal, what was just finished; tables come at the end. */
+/** Shows on a terminal which case has just finished. The tables come at the end. */
 function progressLine(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, 79)}`)
 }

@@ -1,5 +1,5 @@
 /**
- * The part of `implex doctor` that loads native code, in a process of its own: a crash in it is an answer, not the end of doctor.
+ * The part of `implex doctor` that loads native code. It runs in a separate process, so that a crash becomes part of the report.
  * Argument: `engine` or `cuda`. Prints one line of JSON.
  */
 import { existsSync } from 'node:fs'
@@ -14,19 +14,19 @@ export interface EngineReport {
   attempts: NativeAttempt[]
   info?: NativeInfo
   error?: string
-  /** Why no model can be opened on the CPU, though the engine was loaded. */
+  /** Why no model can be opened on the CPU although the engine was loaded. */
   problem?: string
 }
 
 export interface CudaReport extends DeviceProbe {
   module: string
-  /** Of a module that can be used: whether 'auto' takes it. */
+  /** Whether `--device auto` uses the module; absent without a module. */
   verified?: boolean
 }
 
 async function engine(): Promise<EngineReport> {
   const { path, attempts, error } = nativeLocation()
-  if (path === undefined) return { attempts, error: error?.message ?? 'it was not found' }
+  if (path === undefined) return { attempts, error: error?.message ?? 'the engine was not found' }
   const report: EngineReport = { path, attempts, info: nativeInfo() }
   const one = Float32Array.of(1)
   return kernels.gemm({ a: one, b: one, k: 1 }).then(

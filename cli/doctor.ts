@@ -1,5 +1,5 @@
 /**
- * `implex doctor`: what was found, what not, why, and what to do about it.
+ * `implex doctor`: shows what was found on the machine, what is missing and why, and what to do about it.
  */
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
@@ -27,8 +27,8 @@ export interface DoctorReport {
 export function addDoctor(program: Command, finish: (status: number) => void): void {
   program
     .command('doctor')
-    .description('Say what this machine and this build can do, and what is missing.')
-    .option('--json', 'as JSON, for a bug report or a program', false)
+    .description('Show what this machine and this build can do, and what is missing.')
+    .option('--json', 'print JSON, for a bug report or a program', false)
     .helpOption('-h, --help', 'print this help')
     .action(async ({ json }: { json: boolean }) => {
       const report = await examine()
@@ -56,20 +56,20 @@ async function examine(): Promise<DoctorReport> {
   return { ...found, advice: advise(found) }
 }
 
-/** Runs the probe as a child process; `failed` makes a report of how it ended, when it ended without one. */
+/** Runs the probe as a child process. If it ends without a report, `failed` makes one from the reason. */
 async function probe<T>(what: 'engine' | 'cuda', failed: (reason: string) => T): Promise<T> {
   const script = fileURLToPath(new URL('./doctor-probe.js', import.meta.url))
   const { stdout, problem } = await run(process.execPath, [script, what], PROBE_MS)
   try {
     return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as T
   } catch {
-    return failed(`loading it in a process of its own failed: ${problem ?? 'it said nothing'}`)
+    return failed(`loading it in a separate process failed: ${problem ?? 'it printed nothing'}`)
   }
 }
 
 interface RunResult {
   stdout: string
-  /** How it failed, in words. */
+  /** Why the command failed; absent if it succeeded. */
   problem?: string
 }
 
@@ -114,25 +114,25 @@ function advise({ engine, cuda }: Omit<DoctorReport, 'advice'>): string[] {
   const advice: string[] = []
   if (engine.info === undefined) {
     advice.push(
-      'The engine cannot be used, so nothing can be scored. See the reasons above; build it again with `npm run build:native`.',
+      'The engine cannot be used, so implex cannot run models. See the reasons above, and build the engine again with `npm run build:native`.',
     )
   }
   const hasGpu = cuda.gpus.length > 0 || cuda.driver !== null
   if (!cuda.ok && hasGpu) {
     advice.push(
-      'There is an NVIDIA GPU or driver here, but implex cannot use it (reason above). Scoring runs on the CPU; --device cuda fails.',
+      'This machine has an NVIDIA GPU or driver, but implex cannot use it (see the reason above). Scoring runs on the CPU; --device cuda fails.',
     )
   }
   if (!cuda.ok && !hasGpu)
-    advice.push('No NVIDIA GPU or driver was found: scoring runs on the CPU. Nothing needs to be done for that.')
+    advice.push('No NVIDIA GPU or driver was found, so scoring runs on the CPU. You do not need to do anything.')
   if (cuda.ok && cuda.verified === false) {
     advice.push(
-      'The CUDA device has not been verified on hardware yet: --device auto does not take it, --device cuda does. Compare its results with --device cpu.',
+      'The CUDA device has not been verified on hardware yet. --device auto does not use it; --device cuda does. Compare its results with those of --device cpu.',
     )
   }
   if (engine.problem !== undefined) advice.push(`No model can be opened: ${engine.problem}.`)
   if (engine.info?.cpu.kernels === 'baseline' && engine.info.cpu.available.length <= 1) {
-    advice.push('Only the baseline kernels run on this processor: scoring works, but slowly.')
+    advice.push('This processor runs only the baseline kernels. Scoring works, but slowly.')
   }
   return advice
 }
@@ -146,7 +146,7 @@ function describe({ version, node, platform, engine, memory, cuda, advice }: Doc
       info === undefined ? 'not usable' : `${engine.path} (${info.builder}, ${info.compiler}, Node-API ${info.napi})`,
     ],
   ]
-  if (info === undefined) lines.push(['', engine.error ?? 'no reason known'])
+  if (info === undefined) lines.push(['', engine.error ?? 'the reason is unknown'])
   else {
     const others = info.cpu.available.filter((name) => name !== info.cpu.kernels)
     lines.push(
@@ -159,7 +159,7 @@ function describe({ version, node, platform, engine, memory, cuda, advice }: Doc
     ['memory', `${gibibytes(memory.total)}, ${gibibytes(memory.free)} free`],
     [
       'CUDA',
-      cuda.ok ? `usable: ${cuda.description ?? cuda.module}` : `not usable: ${cuda.reason ?? 'no reason known'}`,
+      cuda.ok ? `usable: ${cuda.description ?? cuda.module}` : `not usable: ${cuda.reason ?? 'the reason is unknown'}`,
     ],
     ['GPUs', cuda.gpus.length > 0 ? cuda.gpus.join('; ') : 'none found (nvidia-smi)'],
     ['driver', cuda.driver ?? 'none found'],

@@ -1,5 +1,5 @@
 /**
- * An evaluation as a table for the terminal, in 80 columns.
+ * Formats an evaluation as a table for the terminal, at most 80 columns wide.
  */
 import type { Evaluation } from '../lib/evaluate/evaluate.js'
 import type { Estimate } from '../lib/evaluate/statistics.js'
@@ -22,7 +22,7 @@ export function evaluationTable(report: Record<string, Evaluation>): string {
   return [line(header), ...rows.map(line)].map((text) => text.slice(0, 80).trimEnd()).join('\n')
 }
 
-/** Without the leading zeros, to save room: `0.781 [.721, .840]`. */
+/** A value with its interval. The ends have no leading zero, to save space: `0.781 [.721, .840]`. */
 function interval({ value, low, high }: Estimate, digits: number): string {
   if (Number.isNaN(value)) return 'n/a'
   if (Number.isNaN(low)) return value.toFixed(digits)

@@ -1,5 +1,5 @@
 /**
- * `implex eval`: a reward model on named sets of preference pairs, as a table and as JSON.
+ * `implex eval`: evaluates a reward model on named sets of preference pairs and prints a table; also writes JSON.
  */
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
@@ -56,38 +56,52 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .command('eval')
     .description('Evaluate a reward model on named sets of preference pairs.')
     .usage('--model DIR --kind KIND --data NAME=FILE... [options]')
-    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
-    .requiredOption('--data <name=file...>', 'pairs as JSON Lines, each set with a name', collectSets)
-    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
+    .requiredOption('--data <name=file...>', 'named sets of pairs as JSON Lines', collectSets)
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
+    .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
-    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
-    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
-    .option('--out <path>', 'write the results as JSON; into a folder: with every reward beside')
-    .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl there')
-    .option('--resamples <n>', 'bootstrap samples behind the intervals (default: 1000)', integer(0, 1_000_000))
-    .option('--seed <n>', 'of the bootstrap (default: 0)', integer(0))
-    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
-    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
-    .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
-    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
+    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
     .addOption(
-      choice('--on-error <what>', 'a bad row ends the evaluation (stop) or is left out (skip)', ON_ERROR).default(
-        'stop',
+      choice(
+        '--pool <where>',
+        'explicit: head on the last token (last) or mean over the response (mean) (default: last)',
+        POOLS,
       ),
     )
-    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
-    .option('--no-cache', 'keep no reference log-probabilities')
-    .option('--quiet', 'no table, and nothing on stderr but warnings and errors')
+    .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .option('--out <path>', 'write the results as JSON to this file; in a folder, also write every reward')
+    .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl in this folder')
+    .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
+    .option('--seed <n>', 'seed of the bootstrap (default: 0)', integer(0))
+    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
+    .addOption(choice('--dtype <type>', 'type of the weights in memory: f32 or bf16 (default: f32)', DTYPES))
+    .option('--batch-tokens <n>', 'maximum number of tokens in a batch (default: 4096 on the CPU)', integer(1))
+    .option('--encode-threads <n>', 'number of tokenizer threads (default: 1)', integer(1, 64))
+    .addOption(
+      choice(
+        '--on-long <what>',
+        'rows longer than the context: error, skip or truncate-prompt (default: error)',
+        ON_LONG,
+      ),
+    )
+    .addOption(
+      choice(
+        '--on-error <what>',
+        'at a bad row, end the evaluation (stop) or leave the row out (skip)',
+        ON_ERROR,
+      ).default('stop'),
+    )
+    .option('--cache-dir <dir>', 'cache folder for reference log-probabilities (default: ~/.cache/implex)')
+    .option('--no-cache', 'do not cache reference log-probabilities')
+    .option('--quiet', 'print no table, and only warnings and errors on stderr')
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',
       `
-Each number comes with a 95% interval from a seeded bootstrap over the pairs;
-the table shows that of the accuracy, the JSON all of them.
+A seeded bootstrap over the pairs gives each number a 95% interval. The table
+shows the interval of the accuracy, the JSON all of them.
 
   implex eval --model runs/a/model --kind explicit --data test=test.jsonl \\
               paraphrase=paraphrase.jsonl --out runs/a/eval/
@@ -162,13 +176,16 @@ async function run(flags: EvalFlags): Promise<number> {
   return EXIT.done
 }
 
-/** NaN, for which JSON has no word, becomes null. */
+/** JSON has no NaN, so NaN becomes null. */
 function setJson({ estimates, ...counts }: Evaluation, file: string): Record<string, unknown> {
   const statistics = Object.fromEntries(STATISTICS.map((name) => [name, estimates[name]]))
   return { file: resolve(file), ...counts, ...snakeKeys(statistics) }
 }
 
-/** Where results go. A path that ends in a slash, or is a folder already, is a folder. Made at once: later would be too late to complain. */
+/**
+ * Where results go. A path is a folder if it ends in a slash or exists as a folder. Folders are made before any work, so that an error shows
+ * early.
+ */
 async function placesOf({ out, rewards }: EvalFlags): Promise<{ json?: string; rewards?: string }> {
   const folder = out !== undefined && (/[\\/]$/.test(out) || (await isFolder(out)))
   const rewardsFolder = rewards ?? (folder ? out : undefined)

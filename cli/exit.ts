@@ -1,18 +1,18 @@
 /**
- * How commands end: exit statuses, and an error as a message for the terminal.
+ * How commands end: exit statuses, and error messages for the terminal.
  */
 import { CommanderError } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
 
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const
 
-/** Wrong usage that only the command itself can see, such as two flags that exclude each other. */
+/** Wrong usage that the flag parser cannot detect, such as two flags that exclude each other. */
 export class UsageError extends Error {}
 
-/** The reader of our standard output has gone (`| head -5`): it has what it wanted. */
+/** The reader of standard output closed it (`| head -5`). This is not a failure. */
 export class OutputClosed extends Error {}
 
-/** Says on stderr what went wrong and returns the exit status. */
+/** Prints what went wrong on stderr. @returns the exit status */
 export function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage // commander has written already
   if (error instanceof OutputClosed) return EXIT.done
@@ -24,7 +24,7 @@ export function report(error: unknown): number {
     say(`${error.message}\nSee implex --help.`)
     return EXIT.usage
   }
-  say(`this should not have happened, please report it with the output of implex doctor:\n${stackOf(error)}`)
+  say(`this is a bug in implex; please report it with the output of implex doctor:\n${stackOf(error)}`)
   return EXIT.failed
 }
 

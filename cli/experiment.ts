@@ -1,5 +1,5 @@
 /**
- * `implex experiment`: the paper's experiments, one subcommand each, from flags or from a file of the same options.
+ * `implex experiment`: the paper's experiments, one subcommand each. Options come from flags or from a file with the same names.
  */
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_LONG } from '../lib/data/encode.js'
@@ -36,15 +36,15 @@ const RUNS: Record<ExperimentName, (options: never) => Promise<ExperimentOutcome
 export function addExperiment(program: Command, finish: (status: number) => void): void {
   const group = program
     .command('experiment')
-    .description('Run an experiment of arXiv 2507.07981: why implicit reward models generalize worse.')
+    .description('Run an experiment from arXiv 2507.07981, which asks why implicit reward models generalize worse.')
     .usage('NAME --out RUN_DIR [options]')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .addHelpText(
       'after',
       `
-Each experiment trains every kind with several seeds and writes a folder that
-implex report makes a page of:
+Each experiment trains every kind of reward model with several seeds and writes
+a folder. implex report makes a page from it:
 
   implex experiment persona --out runs/persona
   implex report runs/persona
@@ -53,30 +53,36 @@ implex report makes a page of:
 
   const persona = group
     .command('persona')
-    .description('Same meaning, other words: the token-level shift of section 5.1.')
-    .option('--data <file>', 'rows with question and answer_matching_behavior (default: those of implex)')
+    .description('Does a preference hold in other words? (section 5.1)')
+    .option('--data <file>', "rows with question and answer_matching_behavior (default: implex's statements)")
   dataOptions(persona, { train: 80, test: 40, seed: 875 })
   const hamiltonian = group
     .command('hamiltonian')
-    .description('Verifying needs no generating: Hamiltonian cycles, section 3.2.')
-    .option('--vertices <n>', 'of each graph (default: 10)', integer(4, 100))
-    .option('--edge-probability <p>', 'of an edge beside the cycle (default: 0.2)', share)
-    .addOption(choice('--separators <kind>', 'added tokens, or plain text (default: added)', SEPARATOR_KINDS))
-    .option('--generations <n>', 'test graphs to write cycles for (default: 200)', integer(0))
+    .description('Must a model write a Hamiltonian cycle to recognize it? (section 3.2)')
+    .option('--vertices <n>', 'vertices per graph (default: 10)', integer(4, 100))
+    .option('--edge-probability <p>', 'probability of an edge outside the cycle (default: 0.2)', share)
+    .addOption(
+      choice(
+        '--separators <kind>',
+        'separators as added tokens (added) or as plain text (plain) (default: added)',
+        SEPARATOR_KINDS,
+      ),
+    )
+    .option('--generations <n>', 'number of test graphs for which the model writes a cycle (default: 200)', integer(0))
   dataOptions(hamiltonian, { train: 1000, test: 200, seed: 982 })
   const rewrites = group
     .command('rewrites')
-    .description('Other wordings, languages and domains: section 5.2.')
+    .description('How much accuracy remains in other wordings, languages and domains? (section 5.2)')
     .option('--train <file>', 'pairs to train on')
-    .option('--data <name=file...>', 'sets of pairs to evaluate on, by name', collectSets)
-    .option('--shifts <shift=set,set...>', 'which sets belong together (default: each by itself)', collectShifts)
-    .option('--data-dir <dir>', 'where relative paths of data start (default: here)')
+    .option('--data <name=file...>', 'named sets of pairs to evaluate on', collectSets)
+    .option('--shifts <shift=set,set...>', 'which sets form a shift (default: each set by itself)', collectShifts)
+    .option('--data-dir <dir>', 'folder that relative paths of data refer to (default: the current one)')
   dataOptions(rewrites, { seed: 517 })
   for (const command of [persona, hamiltonian, rewrites]) trainingOptions(command)
   const theory = group
     .command('theory')
-    .description('Theorems 1 and 2 and the one-step dynamics: predicted against measured.')
-    .option('--data-seed <n>', 'of the prompts and responses (default: 0)', integer(0))
+    .description('Do theorems 1 and 2 and the one-step dynamics hold? Predicted against measured.')
+    .option('--data-seed <n>', 'seed of the prompts and responses (default: 0)', integer(0))
   for (const command of [persona, hamiltonian, rewrites, theory]) {
     commonOptions(command)
     command
@@ -88,16 +94,16 @@ implex report makes a page of:
 function dataOptions(command: Command, defaults: { train?: number; test?: number; seed: number }): void {
   const shown = (value: number | undefined) => (value === undefined ? 'all' : String(value))
   command
-    .option('--train-pairs <n>', `pairs to train on (default: ${shown(defaults.train)})`, integer(1))
-    .option('--test-pairs <n>', `pairs of a test set (default: ${shown(defaults.test)})`, integer(1))
-    .option('--data-seed <n>', `of the data's choice (default: ${defaults.seed})`, integer(0))
+    .option('--train-pairs <n>', `number of training pairs (default: ${shown(defaults.train)})`, integer(1))
+    .option('--test-pairs <n>', `number of pairs per test set (default: ${shown(defaults.test)})`, integer(1))
+    .option('--data-seed <n>', `seed for choosing the data (default: ${defaults.seed})`, integer(0))
 }
 
 function trainingOptions(command: Command): void {
   command
     .optionsGroup('Training:')
     .option('--kinds <list>', `some of ${EXPERIMENT_KINDS.join(',')} (default: all)`, (text) => text.split(','))
-    .option('--seeds <list>', 'one training of each kind for each (default: 0,1,2)', integers)
+    .option('--seeds <list>', 'seeds; each kind is trained once per seed (default: 0,1,2)', integers)
     .option('--epochs <n>', "default: the paper's; for the default model what suits it", integer(1))
     .option('--learning-rate <number>', 'likewise', positiveNumber)
     .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
@@ -105,8 +111,8 @@ function trainingOptions(command: Command): void {
     .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
     .option('--evaluate-epochs <n>', 'epochs between evaluations (default: a quarter)', integer(1))
     .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
-    .option('--resamples <n>', 'bootstrap samples behind the intervals (default: 1000)', integer(0, 1_000_000))
-    .option('--attributions <n>', 'pairs of a set whose tokens are explained (default: 4)', integer(0, 1000))
+    .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
+    .option('--attributions <n>', 'number of pairs per set whose tokens are explained (default: 4)', integer(0, 1000))
     .option('--keep-models', 'keep every trained model')
     .option('--micro-batch-tokens <n>', 'most tokens at once (default: 4096 on the CPU)', integer(1))
     .option('--recompute', 'less memory, about a third more time')
@@ -115,9 +121,9 @@ function trainingOptions(command: Command): void {
 function commonOptions(command: Command): void {
   command
     .optionsGroup('Running:')
-    .option('--model <dir>', "checkpoint folder in Hugging Face form (default: implex's small one)")
-    .option('--out <dir>', 'folder of the experiment; made if it is not there')
-    .option('--resume', 'go on with the experiment in --out')
+    .option('--model <dir>', "checkpoint folder in Hugging Face format (default: implex's base model)")
+    .option('--out <dir>', 'folder of the experiment; created if it does not exist')
+    .option('--resume', 'continue the experiment in --out')
     .option('--config <file>', 'options as JSON, in camelCase; flags override them')
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
     .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
@@ -132,7 +138,7 @@ async function run(name: ExperimentName, flags: Flags): Promise<number> {
   const { config, resume = false, quiet = false, ...given } = flags
   if (given.cache === true) delete given.cache // commander's default of --no-cache
   const options = await gather(name, given, config, resume)
-  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
+  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; press Ctrl-C again to stop at once')
   using progress = new TrainProgress({ quiet, logSteps: Number.POSITIVE_INFINITY })
   let outcome: ExperimentOutcome
   try {
@@ -151,15 +157,15 @@ async function run(name: ExperimentName, flags: Flags): Promise<number> {
   }
   const out = shellWord(options.out)
   if (outcome.interrupted) {
-    say(`interrupted; go on with: implex experiment ${name} --out ${out} --resume`)
+    say(`interrupted; continue with: implex experiment ${name} --out ${out} --resume`)
     return EXIT.interrupted
   }
   await stdoutWrite()(`${experimentTable(outcome.result!)}\n`)
-  if (!quiet) say(`results: ${join(options.out, 'results.json')}\n        for a page of it: implex report ${out}`)
+  if (!quiet) say(`results: ${join(options.out, 'results.json')}\n        for an HTML page: implex report ${out}`)
   return EXIT.done
 }
 
-/** Options of the experiment to be resumed, of --config and of the flags, each overriding those before. */
+/** Merges the options of the experiment to resume, of --config and of the flags. Later ones override earlier ones. */
 async function gather(
   name: ExperimentName,
   flags: Record<string, unknown>,
@@ -182,7 +188,8 @@ async function gather(
 /** A file of options, or an experiment's own config.json. What is in it is checked by the experiment. */
 async function readOptions(file: string, name: ExperimentName): Promise<Record<string, unknown>> {
   const { experiment = name, ...options } = await readOptionsFile(file)
-  if (experiment !== name) throw new UsageError(`${file} is of the experiment ${String(experiment)}, not ${name}`)
+  if (experiment !== name)
+    throw new UsageError(`${file} belongs to the experiment ${String(experiment)}, not to ${name}`)
   checkOptionNames(file, options, OPTION_NAMES[name])
   return Object.fromEntries(Object.entries(options).filter(([, found]) => found !== null))
 }
@@ -210,11 +217,11 @@ function share(text: string): number {
   throw new InvalidArgumentError('It must be a number from 0 to 1.')
 }
 
-/** SHIFT=SET,SET, gathered into an object. */
+/** Collects SHIFT=SET,SET into an object. */
 function collectShifts(text: string, shifts: Record<string, string[]> = {}): Record<string, string[]> {
   const at = text.indexOf('=')
   if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError('It must be SHIFT=SET,SET.')
   const name = text.slice(0, at)
-  if (Object.hasOwn(shifts, name)) throw new InvalidArgumentError(`The shift ${name} is there twice.`)
+  if (Object.hasOwn(shifts, name)) throw new InvalidArgumentError(`The shift ${name} appears twice.`)
   return { ...shifts, [name]: text.slice(at + 1).split(',') }
 }

@@ -38,26 +38,34 @@ export function addGenerate(program: Command, finish: (status: number) => void):
     .command('generate')
     .description('Continue prompts with a language model.')
     .usage('--model DIR (--prompt TEXT... | --data FILE) [options]')
-    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
-    .option('--prompt <text...>', 'prompts')
-    .option('--data <file>', 'JSON Lines whose "prompt" is continued; - for standard input')
-    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--out <file>', 'write the lines there (default: standard output)')
-    .option('--max-new-tokens <n>', 'most tokens for a sequence (default: 256)', integer(1))
-    .option('--temperature <number>', '0 takes the most probable token (default: 1)', notNegative)
-    .option('--top-p <number>', 'draw from the most probable tokens that reach it (default: 1)', positiveNumber)
-    .option('--top-k <n>', 'draw from so many tokens, 0 from all (default: 0)', integer(0))
-    .option('--seed <n>', 'of the draws (default: 0)', integer(0))
-    .option('--samples <n>', 'sequences for each prompt (default: 1)', integer(1))
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
+    .option('--prompt <text...>', 'prompts to continue')
+    .option('--data <file>', 'JSON Lines with a "prompt" to continue; - reads standard input')
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
+    .option('--out <file>', 'file for the output (default: standard output)')
+    .option('--max-new-tokens <n>', 'maximum number of tokens per sequence (default: 256)', integer(1))
+    .option(
+      '--temperature <number>',
+      'sampling temperature; 0 always takes the most probable token (default: 1)',
+      notNegative,
+    )
+    .option(
+      '--top-p <number>',
+      'sample from the most probable tokens whose total probability reaches this (default: 1)',
+      positiveNumber,
+    )
+    .option('--top-k <n>', 'sample from this many most probable tokens; 0 samples from all (default: 0)', integer(0))
+    .option('--seed <n>', 'seed of the sampling (default: 0)', integer(0))
+    .option('--samples <n>', 'sequences per prompt (default: 1)', integer(1))
     .option('--batch-size <n>', 'sequences decoded together (default: 64)', integer(1))
-    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
+    .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
-    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
+    .addOption(choice('--dtype <type>', 'type of the weights in memory: f32 or bf16 (default: f32)', DTYPES))
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',
       `
-The same seed gives the same text, whatever is generated beside it.
+The same seed gives the same text, whatever else is in the batch.
 
   implex generate --model DIR --template none --prompt "Once upon a time"
 `,
@@ -115,7 +123,7 @@ function notNegative(text: string): number {
   return text.trim() !== '' && Number(text) === 0 ? 0 : positiveNumber(text)
 }
 
-/** Without what was not given: an option that is there but undefined is not the same. */
+/** Removes options that were not given, because an option with the value undefined is not the same as an absent one. */
 function defined<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]: Exclude<T[K], undefined>

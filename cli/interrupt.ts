@@ -1,5 +1,5 @@
 /**
- * Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once.
+ * Ctrl-C and SIGTERM: the first one asks for an orderly end, the second one ends the process at once.
  */
 import { EXIT, say } from './exit.js'
 

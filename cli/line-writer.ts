@@ -1,5 +1,5 @@
 /**
- * Lines to a file or to standard output: gathered into larger writes, but never kept for long, and with back-pressure.
+ * Writes lines to a file or to standard output. Lines are gathered into larger writes but never kept for long, and writing has back-pressure.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { fileError, systemCode } from '../lib/core/files.js'
@@ -15,21 +15,21 @@ export class LineWriter {
   #lines: string[] = []
   #characters = 0
   #timer: NodeJS.Timeout | undefined
-  /** The write under way; a failed one fails every later call. */
+  /** The current write. If it fails, every later call fails too. */
   #last: Promise<void> = Promise.resolve()
 
   constructor(write: Write) {
     this.#write = write
   }
 
-  /** Resolves at once while there is room, else when the lines so far are written. */
+  /** Resolves at once while the buffer has room, otherwise when all lines so far are written. */
   async line(text: string): Promise<void> {
     this.#lines.push(text)
     this.#characters += text.length + 1
     if (this.#characters >= GATHER_CHARACTERS) await this.flush()
     else {
       this.#timer ??= setTimeout(() => {
-        this.flush().catch(() => {}) // the next call tells
+        this.flush().catch(() => {}) // the next call reports the error
       }, GATHER_MS)
     }
   }
@@ -46,7 +46,7 @@ export class LineWriter {
   }
 }
 
-/** Appends to an open file. Errors name it. */
+/** Appends to an open file. Errors name the file. */
 export function fileWrite(file: FileHandle, path: string): Write {
   return async (text) => {
     const bytes = Buffer.from(text)
@@ -59,9 +59,9 @@ export function fileWrite(file: FileHandle, path: string): Write {
   }
 }
 
-/** Throws OutputClosed when nobody reads any more. */
+/** Throws OutputClosed when the reader has closed standard output. */
 export function stdoutWrite(): Write {
-  process.stdout.on('error', () => {}) // each write's callback tells; without a listener the event would end the process
+  process.stdout.on('error', () => {}) // each write's callback reports the error; without a listener the event would end the process
   return (text) =>
     new Promise((resolve, reject) => {
       process.stdout.write(text, (error) => {

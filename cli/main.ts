@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The `implex` command. One file per subcommand; this one knows only their names.
+ * The `implex` command. Each subcommand has its own file; this one knows only their names.
  */
 import { Command } from 'commander'
 import { addBench } from './bench.js'
@@ -19,7 +19,7 @@ let status: number = EXIT.done
 
 const program = new Command('implex')
   .description(
-    'Reward models from language models: train, evaluate and score with explicit, implicit and generative rewards.',
+    'Train, evaluate and score reward models built from language models, with explicit, implicit and generative rewards.',
   )
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print this help')
@@ -45,5 +45,5 @@ try {
 } catch (error) {
   status = report(error)
 }
-// Not left to the event loop: a standard input that nobody reads any more would keep it alive.
+// Exits explicitly: a standard input that nobody reads any more would keep the event loop alive.
 process.exit(status)

@@ -1,12 +1,12 @@
 /**
- * Options of a command from a JSON file, or from the config.json of a run, whose own part is left out.
+ * Reads a command's options from a JSON file or from a run's config.json, without the part `run`.
  */
 import { readFile } from 'node:fs/promises'
 import { fileError } from '../lib/core/files.js'
 import { isPlainObject } from '../lib/core/arguments.js'
 import { UsageError } from './exit.js'
 
-/** @throws UsageError for what is no JSON object, ImplexError ERR_IO */
+/** @throws UsageError if the file is not a JSON object; ImplexError ERR_IO if it cannot be read */
 export async function readOptionsFile(file: string): Promise<Record<string, unknown>> {
   let text: string
   try {
@@ -20,12 +20,12 @@ export async function readOptionsFile(file: string): Promise<Record<string, unkn
   } catch (error) {
     throw new UsageError(`${file} is not valid JSON: ${(error as Error).message}`)
   }
-  if (!isPlainObject(value)) throw new UsageError(`${file} must hold a JSON object of options`)
+  if (!isPlainObject(value)) throw new UsageError(`${file} must contain a JSON object of options`)
   const { run: _, ...options } = value
   return options
 }
 
-/** @throws UsageError naming every option that is not in `known` */
+/** @throws UsageError that names every option that is not in `known` */
 export function checkOptionNames(file: string, options: Record<string, unknown>, known: ReadonlySet<string>): void {
   const unknown = Object.keys(options).filter((name) => !known.has(name))
   if (unknown.length > 0) throw new UsageError(`${file}: no such option: ${unknown.join(', ')}`)

@@ -3,7 +3,7 @@
  */
 import { InvalidArgumentError, Option } from 'commander'
 
-/** A flag with a fixed set of values; its description is expected to name them. */
+/** A flag with a fixed set of values. Its description should name them. */
 export function choice(flags: string, description: string, choices: readonly string[]): Option {
   return new Option(flags, description).argParser((text) => {
     if (choices.includes(text)) return text

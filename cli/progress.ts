@@ -1,5 +1,5 @@
 /**
- * One line of progress on a terminal's stderr, in 80 columns; nothing at all where stderr is no terminal.
+ * Shows one line of progress of at most 80 columns on stderr. Shows nothing if stderr is not a terminal.
  */
 import { count } from './score-summary.js'
 
@@ -9,7 +9,7 @@ const COLUMNS = 79 // a line of 80 wraps on some terminals
 export interface Position {
   rows: number
   tokens: number
-  /** Share of the input read, where that is known. */
+  /** Share of the input that was read, 0 to 1; absent if unknown. */
   share?: number
 }
 
@@ -25,7 +25,7 @@ export class Progress implements Disposable {
     if (stream.isTTY && !quiet) this.#timer = setInterval(() => this.#draw(), REFRESH_MS).unref()
   }
 
-  /** Makes the line empty, so that something else can be written. */
+  /** Clears the line, so that something else can be written. */
   clear(): void {
     if (this.#timer !== undefined) this.#stream.write(`\r${' '.repeat(COLUMNS)}\r`)
   }

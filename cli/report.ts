@@ -14,17 +14,20 @@ interface ReportFlags {
 export function addReport(program: Command, finish: (status: number) => void): void {
   program
     .command('report')
-    .description('Make one self-contained HTML page of experiments and trainings.')
+    .description('Make one self-contained HTML page from experiments and training runs.')
     .usage('RUN... [options]')
-    .argument('<run...>', 'folders that implex experiment or implex train wrote')
-    .option('--out <path>', 'the page, or a folder for it (default: RUN/report.html; for several runs ./report.html)')
-    .option('--figures <dir>', 'write each figure there too, as SVG and PNG')
+    .argument('<run...>', 'folders written by implex experiment or implex train')
+    .option(
+      '--out <path>',
+      'file for the page, or a folder for it (default: RUN/report.html; for several runs ./report.html)',
+    )
+    .option('--figures <dir>', 'also write each figure as SVG and PNG to this folder')
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',
       `
-The page works offline and holds all that it shows. Its path goes to standard
-output.
+The page works offline and contains everything it shows. The command prints the
+path of the page.
 
   implex report runs/persona --figures figures
 `,
@@ -35,7 +38,7 @@ output.
 async function run(runs: string[], flags: ReportFlags): Promise<number> {
   const { page, figures, warnings } = await writeReport(runs, flags)
   for (const warning of warnings) say(`warning: ${warning}`)
-  if (flags.figures !== undefined) say(`${figures.length} files of figures in ${flags.figures}`)
+  if (flags.figures !== undefined) say(`${figures.length} figure files in ${flags.figures}`)
   await stdoutWrite()(`${page}\n`)
   return EXIT.done
 }

@@ -1,6 +1,6 @@
 /**
- * Continuing an interrupted `implex score`. Beside the output, while it is unfinished, lies OUT.resume.json: everything that decides
- * the output's bytes. Only a run that agrees in all of it may go on where the lines end; the result is then that of one undisturbed run.
+ * Continues an interrupted `implex score`. While the output is unfinished, OUT.resume.json holds everything that determines its bytes. Only a
+ * run that agrees with all of it may continue after the last line. The result then equals that of a run without interruption.
  */
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, rm, stat } from 'node:fs/promises'
@@ -18,12 +18,12 @@ const NEWLINE = 0x0a
 const BLOCK_BYTES = 64 * 1024
 const MAX_LINE_BYTES = 256 * 1024 * 1024
 
-/** What decides the bytes: readable names and values, so that a difference can be named. */
+/** What determines the output's bytes. Names and values are readable, so that an error can name the difference. */
 export type RunIdentity = Record<string, string | number | boolean | null>
 
 export interface ResumeFile {
   format: number
-  /** Told to templates that write the date. */
+  /** The time given to templates that write the date. */
   now: string
   run: RunIdentity
 }
@@ -32,16 +32,20 @@ export function resumePath(out: string): string {
   return `${out}.resume.json`
 }
 
-/** The file of an unfinished run; undefined when there is none. */
+/** The resume file of an unfinished run; undefined if there is none. */
 export async function readResumeFile(out: string): Promise<ResumeFile | undefined> {
   const path = resumePath(out)
-  const value = await readJsonIfPresent(path, 'ERR_RESUME_MISMATCH', { advice: 'start anew with --force' })
+  const value = await readJsonIfPresent(path, 'ERR_RESUME_MISMATCH', { advice: 'start again with --force' })
   if (value === undefined) return undefined
   if (value.format === FORMAT && typeof value.now === 'string' && isPlainObject(value.run))
     return value as unknown as ResumeFile
-  throw new ImplexError('ERR_RESUME_MISMATCH', `${path} is damaged or of another version; start anew with --force`, {
-    path,
-  })
+  throw new ImplexError(
+    'ERR_RESUME_MISMATCH',
+    `${path} is damaged or from another version of implex; start again with --force`,
+    {
+      path,
+    },
+  )
 }
 
 export async function writeResumeFile(out: string, now: Date, run: RunIdentity): Promise<void> {
@@ -53,7 +57,7 @@ export async function removeResumeFile(out: string): Promise<void> {
   await rm(resumePath(out), { force: true })
 }
 
-/** Cuts a partial last line off, counts the complete ones into `tally`, and opens the file to append to it. */
+/** Cuts off a partial last line, adds the complete lines to `tally`, and opens the file for appending. */
 export async function reopenOutput(out: string, tally: ScoreTally): Promise<FileHandle> {
   let file: FileHandle
   try {
@@ -72,7 +76,7 @@ export async function reopenOutput(out: string, tally: ScoreTally): Promise<File
       if (facts?.index !== tally.rows) {
         throw new ImplexError(
           'ERR_RESUME_MISMATCH',
-          `${out}: line ${line} is not the one this run wrote for row ${tally.rows}; start anew with --force`,
+          `${out}: line ${line} is not the line that this run wrote for row ${tally.rows}; start again with --force`,
           { path: out, ...(line === undefined ? {} : { line }) },
         )
       }

@@ -1,5 +1,5 @@
 /**
- * `implex score`: rows in, rewards out, in input order, in bounded memory, resumable.
+ * `implex score`: reads rows and writes their rewards in input order and in bounded memory. A run can be resumed.
  */
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
@@ -70,42 +70,56 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .command('score')
     .description('Score a file of preference pairs or response groups.')
     .usage('--model DIR --kind KIND --data FILE [options]')
-    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face form')
+    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
-    .requiredOption('--data <file>', 'rows as JSON Lines; - is standard input')
-    .addOption(choice('--rows <shape>', 'shape of the rows, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--reference <dir>', 'implicit: the reference checkpoint; without it the reward is beta ln p')
+    .requiredOption('--data <file>', 'rows as JSON Lines; - reads standard input')
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
+    .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', 'explicit: file with score.weight (default: the one in the checkpoint)')
-    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
-    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
-    .option('--out <file>', 'where rewards go; - is standard output', '-')
-    .option('--summary <file>', 'write a summary of the run as JSON')
+    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
+    .addOption(
+      choice(
+        '--pool <where>',
+        'explicit: head on the last token (last) or mean over the response (mean) (default: last)',
+        POOLS,
+      ),
+    )
+    .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .option('--out <file>', 'file for the rewards; - writes to standard output', '-')
+    .option('--summary <file>', 'write a summary of the run as JSON to this file')
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
-    .addOption(choice('--dtype <type>', 'how weights are held: f32 or bf16 (default: f32)', DTYPES))
-    .option('--batch-tokens <n>', 'most tokens in a batch (default: 4096 on the CPU)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
+    .addOption(choice('--dtype <type>', 'type of the weights in memory: f32 or bf16 (default: f32)', DTYPES))
+    .option('--batch-tokens <n>', 'maximum number of tokens in a batch (default: 4096 on the CPU)', integer(1))
+    .option('--encode-threads <n>', 'number of tokenizer threads (default: 1)', integer(1, 64))
     .addOption(
-      choice('--on-long <what>', 'rows beyond the context: error, skip or truncate-prompt (default: error)', ON_LONG),
+      choice(
+        '--on-long <what>',
+        'rows longer than the context: error, skip or truncate-prompt (default: error)',
+        ON_LONG,
+      ),
     )
     .addOption(
-      choice('--on-error <what>', 'a bad row ends the run (stop) or is noted (skip)', ON_ERROR).default('stop'),
+      choice(
+        '--on-error <what>',
+        'at a bad row, end the run (stop) or write its error and continue (skip)',
+        ON_ERROR,
+      ).default('stop'),
     )
-    .option('--logprobs', 'implicit: also write log-probabilities, per token too')
-    .option('--limit <n>', 'stop after this many rows', integer(0))
-    .option('--resume', 'continue an interrupted run into the same --out')
+    .option('--logprobs', 'implicit: also write log-probabilities, in total and per token')
+    .option('--limit <n>', 'stop after this many input rows', integer(0))
+    .option('--resume', 'continue an interrupted run that wrote to the same --out')
     .option('--force', 'overwrite an unfinished --out')
-    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
-    .option('--no-cache', 'keep no reference log-probabilities')
-    .option('--quiet', 'say nothing on stderr but warnings and errors')
+    .option('--cache-dir <dir>', 'cache folder for reference log-probabilities (default: ~/.cache/implex)')
+    .option('--no-cache', 'do not cache reference log-probabilities')
+    .option('--quiet', 'print only warnings and errors on stderr')
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',
       `
-A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]},
-optionally with "id"; texts may be lists of {"role", "content"}. --rows names
-the forms in which data sets are published, and auto knows them by their keys.
-Each row gives one line, in order, with all digits of its rewards.
+A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]}.
+It may have an "id". Texts may be lists of {"role", "content"}. The output has
+one line per row, in the same order, with all digits of the rewards. With
+--rows, or by their keys, it also reads the forms of published data sets.
 
   implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
   implex score --model policy --reference base --kind implicit --data -
@@ -116,7 +130,7 @@ Each row gives one line, in order, with all digits of its rewards.
 
 async function score(flags: ScoreFlags): Promise<number> {
   checkFlags(flags)
-  using interrupt = new Interrupt('finishing the batch under way; once more to stop at once')
+  using interrupt = new Interrupt('finishing the current batch; press Ctrl-C again to stop at once')
   const resumable = flags.out !== '-' && (await isRegularOrAbsent(flags.out))
   await using _ = resumable ? await Lock.take(`${flags.out}.lock`, flags.out, warn) : undefined
   const before = resumable ? await unfinishedRun(flags) : undefined
@@ -131,7 +145,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   let file: FileHandle | undefined
   if (flags.out !== '-') {
     const run = resumable ? await identify(flags, model, dataFingerprint) : {}
-    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start anew with --force')
+    if (before !== undefined) checkSameRun(flags.out, before.run, run, 'start again with --force')
     file = before === undefined ? await createOutput(flags.out) : await reopenOutput(flags.out, tally)
     if (before === undefined && resumable) await writeResumeFile(flags.out, now, run)
   }
@@ -147,7 +161,9 @@ async function score(flags: ScoreFlags): Promise<number> {
     await file?.close().catch(() => {})
   }
   if (interrupt.signal.aborted) {
-    const next = resumable ? 'go on with the same command and --resume' : 'it cannot be resumed: that needs --out FILE'
+    const next = resumable
+      ? 'to continue, repeat the command with --resume'
+      : 'this run cannot be resumed; to be resumable, a run needs --out FILE'
     say(`interrupted after ${tally.rows} rows; ${next}`)
     return EXIT.interrupted
   }
@@ -160,7 +176,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   return EXIT.done
 }
 
-/** The work itself; returns how long it took. */
+/** Scores all rows. @returns the time in seconds */
 async function scoreAll(
   flags: ScoreFlags,
   model: RewardModel,
@@ -204,28 +220,28 @@ function checkFlags({ data, out, kind, resume, logprobs, force }: ScoreFlags): v
 
 const warn = (message: string) => say(`warning: ${message}`)
 
-/** The flags bear the options' names; those that are no options of a model are ignored by it. */
+/** Flags have the names of the model's options. The model ignores all other flags. */
 function modelOptions(flags: ScoreFlags, now: Date, signal: AbortSignal): RewardModelOptions {
   return { ...flags, now, signal, onWarning: warn }
 }
 
-/** The run to continue; undefined to start anew. */
+/** The run to continue; undefined to start from the beginning. */
 async function unfinishedRun({ out, resume, force }: ScoreFlags): Promise<ResumeFile | undefined> {
   if (force) return undefined
   const before = await readResumeFile(out)
   if (before !== undefined) {
     if (resume) return before
-    const message = `${out} is unfinished (${resumePath(out)} lies beside it): go on with --resume, or overwrite it with --force`
+    const message = `${out} is unfinished (${resumePath(out)} exists): continue it with --resume, or overwrite it with --force`
     throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
   }
   if (resume && (await sizeOf(out)) !== undefined) {
-    const message = `${out} has no ${resumePath(out)} beside it: it is finished, or not from implex score; --force overwrites it`
+    const message = `${out} cannot be resumed because ${resumePath(out)} does not exist: the output is finished, or implex score did not write it. --force overwrites it`
     throw new ImplexError('ERR_RESUME_MISMATCH', message, { path: out })
   }
   return undefined
 }
 
-/** --on-error, --limit, --batch-tokens and the cache decide no byte of a line that is written. */
+/** Everything that determines the bytes of a written line. --on-error, --limit, --batch-tokens and the cache do not. */
 async function identify(flags: ScoreFlags, model: RewardModel, data: string | undefined): Promise<RunIdentity> {
   const { checkpoint, referenceCheckpoint } = model
   const head = flags.head === undefined ? null : await readHead(flags.head, checkpoint.spec.hiddenSize)
@@ -256,7 +272,7 @@ async function createOutput(path: string): Promise<FileHandle> {
   }
 }
 
-/** A bad row's error does not know its file, and none knows that the work done is not lost. */
+/** Adds to an error the file of a bad row, and how to continue the run. */
 function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unknown {
   if (!(error instanceof ImplexError)) return error
   const place =
@@ -264,14 +280,14 @@ function withPlace(error: unknown, flags: ScoreFlags, resumable: boolean): unkno
       ? ''
       : `${flags.data === '-' ? 'standard input' : flags.data}: `
   const skip = error.line !== undefined && flags.onError === 'stop' ? ' --on-error skip' : ''
-  const next = resumable ? `\nWhat is written is kept; go on with the same command and --resume${skip}` : ''
+  const next = resumable ? `\nThe output so far is kept. To continue, repeat the command with --resume${skip}` : ''
   return new ImplexError(error.code, `${place}${error.message}${next}`, {
     cause: error,
     ...(error.line && { line: error.line }),
   })
 }
 
-/** Devices and named pipes can be written to, but nothing can be put beside them or continued. */
+/** Only a regular file can be resumed. Devices and named pipes can be written to, but have no place for a resume file. */
 async function isRegularOrAbsent(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isFile()
@@ -288,7 +304,7 @@ async function sizeOf(path: string): Promise<number | undefined> {
   )
 }
 
-/** With a limit, the file's size says nothing. */
+/** The share of the file that was read. Unknown with a limit, because then the file's size says nothing. */
 function share(source: JsonlSource, size: number | undefined, limit: number | undefined): { share?: number } {
   return size === undefined || size === 0 || limit !== undefined ? {} : { share: source.bytesRead / size }
 }

@@ -1,6 +1,6 @@
 /**
- * What `implex train` tells on stderr: on a terminal one line that is drawn over, elsewhere a plain line per so many steps; evaluations and
- * stages as lines of their own. Nothing is wider than 80 columns.
+ * What `implex train` prints on stderr. A terminal shows one line that is redrawn; other outputs get a plain line every few steps. Evaluations
+ * have their own lines. No line is wider than 80 columns.
  */
 import type { TrainEvaluation, TrainStep } from '../lib/train/options.js'
 import { clock } from './progress.js'
@@ -21,7 +21,7 @@ export class TrainProgress implements Disposable {
   readonly #logSteps: number
   #drawnAt = Number.NEGATIVE_INFINITY
   #drawn = false
-  /** Since the last line. */
+  /** Steps since the last line. */
   #gathered: TrainStep[] = []
   #steps = 0
   #seconds = 0
@@ -59,7 +59,7 @@ export class TrainProgress implements Disposable {
     if (!this.#quiet) this.line(evaluationText(evaluation))
   }
 
-  /** A line that stays. */
+  /** Prints a line that stays. */
   line(text: string): void {
     this.clear()
     this.#stream.write(`${text}\n`)
@@ -81,7 +81,7 @@ export class TrainProgress implements Disposable {
   }
 }
 
-/** @param steps the last ones, of which the means are shown @param left seconds */
+/** @param steps the most recent steps; their means are shown @param left the remaining time in seconds */
 export function stepText(steps: readonly TrainStep[], left: number): string {
   const last = steps.at(-1)!
   const mean = (value: (step: TrainStep) => number) => {

@@ -104,7 +104,7 @@ async function run(flags: Flags): Promise<number> {
   const { config, resume = false, logSteps, memoryLimit, quiet = false, ...given } = flags
   if (given.cache === true) delete given.cache // commander's default of --no-cache
   const { model, data, options } = await gather(given, config, resume)
-  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
+  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; press Ctrl-C again to stop at once')
   using progress = new TrainProgress({ quiet, logSteps })
   let result: TrainResult
   try {
@@ -127,7 +127,7 @@ async function run(flags: Flags): Promise<number> {
     const next = hasConfig(options.out)
       ? `implex train --out ${shellWord(options.out)} --resume`
       : 'the same command again'
-    say(`interrupted${result.steps > 0 ? ` after step ${result.steps}` : ''}; go on with: ${next}`)
+    say(`interrupted${result.steps > 0 ? ` after step ${result.steps}` : ''}; continue with: ${next}`)
     return EXIT.interrupted
   }
   if (!quiet) sayResult(result, options.out)
@@ -148,7 +148,7 @@ async function gather(
     if (typeof value !== 'string' || value === '')
       throw new UsageError(`--${name} is required (or "${name}" in --config)`)
   }
-  if (data === '-') throw new UsageError('--data must be a file: every epoch, and a resumed run, reads it again')
+  if (data === '-') throw new UsageError('--data must be a file, because every epoch and a resumed run read it again')
   return { model: model as string, data: data as string, options: options as unknown as TrainOptions }
 }
 
@@ -174,7 +174,7 @@ function hasConfig(out: string): boolean {
 function sayResult({ summary, model }: TrainResult, out: string): void {
   const { steps, seconds, errors, tokens_per_second: rate, last_step: last, evaluation } = summary!
   const lines = [
-    `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); the last one's loss ${shown(last?.loss)}`,
+    `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); loss of the last step ${shown(last?.loss)}`,
   ]
   if (errors > 0) lines.push(`${count(errors)} bad ${errors === 1 ? 'row was' : 'rows were'} left out`)
   for (const [name, set] of Object.entries(evaluation))
@@ -195,7 +195,7 @@ function withAdvice(error: unknown, out: string): unknown {
   if (error.code !== 'ERR_DISK_FULL' && error.code !== 'ERR_IO') return error
   return new ImplexError(
     error.code,
-    `${error.message}\nWhat was trained up to the last checkpoint is kept; go on with implex train --out ${shellWord(out)} --resume`,
+    `${error.message}\nThe last checkpoint is kept. Continue with: implex train --out ${shellWord(out)} --resume`,
     { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
   )
 }

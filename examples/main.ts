@@ -6,7 +6,7 @@ import { Interrupt } from '../cli/interrupt.js'
 import { startExperiment } from './start.js'
 
 try {
-  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; once more to stop at once')
+  using interrupt = new Interrupt('finishing the step, then writing a checkpoint; press Ctrl-C again to stop at once')
   const started = performance.now()
   const done = await startExperiment({
     print: (text) => console.log(text),
@@ -17,7 +17,7 @@ try {
     drain: interrupt.signal,
   })
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
-  if (!done) say('interrupted; npm start goes on from here')
+  if (!done) say('interrupted; to continue, run npm start again')
   process.exit(done ? EXIT.done : EXIT.interrupted)
 } catch (error) {
   process.exit(report(error))

@@ -59,7 +59,8 @@ Next:
   npx implex experiment persona --model CHECKPOINT --out runs/mine
   npx implex score --model CHECKPOINT --kind explicit --data ROWS.jsonl
   npx implex doctor
-CHECKPOINT is a folder in Hugging Face format. docs/formats.md has the row formats.`)
+CHECKPOINT is a folder in Hugging Face format.
+The row formats are in docs/formats.md.`)
   return true
 }
 

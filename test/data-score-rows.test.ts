@@ -162,7 +162,7 @@ stream('a reward that is no number is an error of its row', async () => {
     scored.map(({ error }) => error?.code),
     [undefined, 'ERR_INTERNAL', undefined],
   )
-  assert.match(scored[1]!.error!.message, /^line 2: the model gives no finite number/)
+  assert.match(scored[1]!.error!.message, /^line 2: the reward of this row is not finite/)
 })
 
 stream('an error of the engine ends the stream', async () => {

@@ -167,7 +167,7 @@ rewrites('pairs are checked as they are read, and drawn in file order', async ()
   assert.equal(drawn, [...drawn].sort())
   assert.is(new Set(drawn).size, 4)
   assert.equal(sample(pairs, 4, 517, file), sample(pairs, 4, 517, file))
-  assert.throws(() => sample(pairs, 10, 0, file), /it has 9 pairs, too few for the 10 asked for/)
+  assert.throws(() => sample(pairs, 10, 0, file), /has 9 pairs, fewer than the 10 that were requested/)
   for (const [row, pattern] of [
     [{ prompt: 'p', chosen: 'a' }, /line 2: no known shape of row .* pair lacks "rejected"/],
     [{ prompt: 'p', responses: ['a'] }, /line 2: is a group of 1 responses/],

@@ -193,10 +193,10 @@ experiment('theory: every statement holds on the tiny model as well', async () =
 
 experiment('what cannot work is refused before any training', async () => {
   const cases: [Partial<PersonaOptions>, string, RegExp][] = [
-    [{ trainPairs: 19 }, 'ERR_ROW_INVALID', /20 statements .* too few for 19 training and 6 test/],
+    [{ trainPairs: 19 }, 'ERR_ROW_INVALID', /20 statements .* too few for 19 training prompts and 6 test prompts/],
     [{ data: at('absent.jsonl') }, 'ERR_IO', /absent\.jsonl/],
     [{ model: at('nothing') }, 'ERR_CHECKPOINT_NOT_FOUND', /no such folder/],
-    [{ out: at('persona') }, 'ERR_RESUME_MISMATCH', /holds a run already/],
+    [{ out: at('persona') }, 'ERR_RESUME_MISMATCH', /already contains a run/],
   ]
   for (const [more, code, pattern] of cases) {
     const out = more.out ?? at(`refused-${code}`)
@@ -215,7 +215,7 @@ experiment('what cannot work is refused before any training', async () => {
   for (const [more, pattern] of [
     [{ shifts: { domain: ['code'] } }, /made of the sets that data names: test; got "code"/],
     [{ shifts: { a: ['test'], b: ['test'] } }, /sets that no other shift has/],
-    [{ trainPairs: 4 }, /it has 3 pairs, too few for the 4 asked for/],
+    [{ trainPairs: 4 }, /has 3 pairs, fewer than the 4 that were requested/],
     [{ data: {} }, /at least one set/],
     [{ data: { 'a/b': rows } }, /name of a data set/],
   ] as const) {

@@ -141,7 +141,7 @@ for (const [name, damage] of [
     const folder = await filled()
     damage(fileOf(folder))
     const anew = await openCache(folder)
-    assert.match(warnings[0], /not a valid cache .* started anew/)
+    assert.match(warnings[0], /not a valid cache .* makes a new one/)
     assert.is(await anew.get(3, hashOf(3)), undefined)
     await anew.put(3, hashOf(3), -9)
     await anew.close()
@@ -195,7 +195,7 @@ cache('a directory that cannot be used is a warning and no cache', async () => {
   const file = join(folder, 'file')
   writeFileSync(file, '')
   assert.is(await ReferenceCache.open(file, KEY, warn), undefined)
-  assert.match(warnings[0], /no cache of reference log-probabilities/)
+  assert.match(warnings[0], /reference log-probabilities are not cached/)
 })
 
 cache('a value that is no number is not kept', async () => {

@@ -240,7 +240,7 @@ report('text is readable in both schemes', () => {
 report('attributions: a value for each token, and what is left out is said', () => {
   const lines = readFileSync(join(persona, 'attributions.jsonl'), 'utf8').trim().split('\n')
   assert.ok(lines.length > 40)
-  assert.match(page, /Shown are 40 of 48 responses/)
+  assert.match(page, /40 of 48 responses are shown/)
   const first = JSON.parse(lines[0]!) as {
     tokens: string[]
     implicit: { share: number[] }
@@ -362,7 +362,7 @@ const results = (folder: string, change: (json: Record<string, unknown>) => void
 
 const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
   ['a folder that is not there', () => join(root, 'none'), /none: there is no such folder/],
-  ['a file', () => join(training, 'config.json'), /is a file: give the folder/],
+  ['a file', () => join(training, 'config.json'), /is a file; give the folder/],
   [
     'a folder without a run',
     () => {
@@ -370,12 +370,12 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
       mkdirSync(path)
       return path
     },
-    /holds no run .*--out folder/,
+    /contains no run .*--out folder/,
   ],
   [
     'an experiment under way',
     () => damaged('under way', (folder) => rmSync(join(folder, 'results.json'))),
-    /not complete \(no results\.json\); go on with: implex experiment persona --out '.*under way' --resume/,
+    /not complete \(there is no results\.json\); continue it with: implex experiment persona --out '.*under way' --resume/,
   ],
   [
     'a training under way',
@@ -399,7 +399,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
   [
     'results.json that is a list',
     () => damaged('list', (folder) => writeFileSync(join(folder, 'results.json'), '[]')),
-    /results\.json: must hold a JSON object/,
+    /results\.json: must be a JSON object/,
   ],
   [
     'another format',
@@ -409,7 +409,7 @@ const BAD: [name: string, path: () => string, says: RegExp, line?: number][] = [
           json['format'] = 2
         }),
       ),
-    /is of format 2; this version of implex reads format 1/,
+    /has the format 2; this version of implex reads format 1/,
   ],
   [
     'no format',
@@ -540,7 +540,7 @@ report('the command writes the page into the run, prints its path, and has the e
   const { status, stdout, stderr } = await implex(['report', folder, '--figures', join(root, 'command-figures')])
   assert.is(status, 0, stderr)
   assert.is(stdout, `${join(folder, 'report.html')}\n`)
-  assert.match(stderr, /implex: \d files of figures in /)
+  assert.match(stderr, /implex: \d figure files in /)
   assert.equal(readdirSync(folder).sort(), ['config.json', 'report.html', 'results.json'])
   const failed = await implex(['report', join(root, 'none')])
   assert.is(failed.status, 1)

@@ -97,7 +97,7 @@ lock('is a warning where the file system has no locks', async () => {
   } finally {
     binding.lockFile = original
   }
-  assert.equal(warnings, ['runs/a cannot be locked: Bad file descriptor; see to it that no other process writes there'])
+  assert.equal(warnings, ['runs/a cannot be locked: Bad file descriptor; make sure that no other process writes there'])
   assert.not.ok(existsSync(at('none.lock')))
 })
 

@@ -399,7 +399,7 @@ cache('rows in memory leave nothing on the disk, and a folder that cannot be use
     onWarning: (text) => warnings.push(text),
   })
   assert.ok(result.loaded)
-  assert.match(warnings.join(), /no cache of reference log-probabilities/)
+  assert.match(warnings.join(), /reference log-probabilities are not cached/)
   const empty = join(folder, 'empty-cache')
   using model = await open({ ...IMPLICIT, cacheDir: empty })
   await model.score(PAIRS)

@@ -29,7 +29,8 @@ start('runs the experiment, prints the table, makes the page; a second time it s
     assert.is(evaluation.test!.accuracy, 1, `${kind} learns the training words`)
   assert.ok(existsSync(join(out, 'report.html')))
   const again = await output()
-  const table = (whole: string) => whole.slice(whole.indexOf('In training words'), whole.indexOf('The page'))
+  const table = (whole: string) =>
+    whole.slice(whole.indexOf('Pairs ranked correctly with training words'), whole.indexOf('The page'))
   assert.is(table(again), table(text))
 })
 

@@ -89,7 +89,7 @@ cli('Ctrl-C writes a checkpoint and says how to go on; the result is that of an 
   }
   const { status, stderr } = await run([...args, '--out', at('stopped')], { onStderr: onStderr as never })
   assert.is(status, 130, stderr)
-  const said = /interrupted after step (\d+); go on with: implex (train --out \S+ --resume)/.exec(stderr)
+  const said = /interrupted after step (\d+); continue with: implex (train --out \S+ --resume)/.exec(stderr)
   assert.ok(said, stderr)
   assert.equal(readdirSync(at('stopped/checkpoints')), [`step-${said![1]!.padStart(9, '0')}`])
   const resumed = await implex([...said![2]!.split(' '), '--quiet'], { env })
@@ -141,7 +141,7 @@ cli('a full disk: the error says so, the last checkpoint is intact, and more roo
     const full = await run([...args, '--out', join(disk, 'run')])
     assert.is(full.status, 1, full.stderr)
     assert.match(full.stderr, /ERR_DISK_FULL/)
-    assert.match(full.stderr, /go on with implex train --out \S+ --resume/)
+    assert.match(full.stderr, /[Cc]ontinue with: implex train --out \S+ --resume/)
     const left = readdirSync(join(disk, 'run', 'checkpoints'))
     assert.equal(left, ['step-000000005'])
     for (const line of metricsOf(join(disk, 'run'))) assert.type(line.step, 'number')

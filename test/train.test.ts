@@ -366,7 +366,7 @@ resuming('a damaged checkpoint costs the way back to the one before', async () =
   truncateSync(join(newest, 'state.bin'), 1000)
   const warnings: string[] = []
   await train(MODEL, ROWS, { ...broken, resume: true, onWarning: (message) => warnings.push(message) })
-  assert.match(warnings.join(), /step-000000007 cannot be used: .*truncated; going on from step-000000006/)
+  assert.match(warnings.join(), /step-000000007 cannot be used: .*truncated; continuing from step-000000006/)
   assert.equal(resultOf(broken.out), resultOf(undisturbed.out))
 })
 
@@ -383,7 +383,7 @@ resuming('an aborted run leaves its last checkpoint', async () => {
 resuming('another run cannot take over a folder', async () => {
   const first = options()
   await train(MODEL, ROWS, first)
-  await refused(train(MODEL, ROWS, first), 'ERR_RESUME_MISMATCH', 'holds a run already', '--resume')
+  await refused(train(MODEL, ROWS, first), 'ERR_RESUME_MISMATCH', 'already contains a run', '--resume')
   await refused(train(MODEL, ROWS, { ...first, resume: true, epochs: 3 }), 'ERR_RESUME_MISMATCH', 'epochs was 2, now 3')
   rmSync(join(first.out, 'summary.json'))
   await refused(train(MODEL, ROWS.slice(1), { ...first, resume: true }), 'ERR_RESUME_MISMATCH', 'data was content')
@@ -391,7 +391,7 @@ resuming('another run cannot take over a folder', async () => {
   const other = at('not-a-run')
   mkdirSync(other)
   writeFileSync(join(other, 'notes.txt'), '')
-  await refused(train(MODEL, ROWS, options({ out: other })), 'ERR_RESUME_MISMATCH', 'is not empty and holds no run')
+  await refused(train(MODEL, ROWS, options({ out: other })), 'ERR_RESUME_MISMATCH', 'is not empty and contains no run')
 })
 resuming.run()
 
@@ -510,7 +510,7 @@ refusals('a cached reference of another model', async () => {
   const original = ReferenceCache.prototype.get
   ReferenceCache.prototype.get = async () => -1
   try {
-    await refused(train(MODEL, file, run()), 'ERR_SELF_CHECK', 'must begin at 0', '--no-cache')
+    await refused(train(MODEL, file, run()), 'ERR_SELF_CHECK', 'must start at 0', '--no-cache')
   } finally {
     ReferenceCache.prototype.get = original
   }

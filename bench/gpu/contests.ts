@@ -6,15 +6,15 @@ import type { Contest, Paths } from '../peers/rows.js'
 
 export interface GpuContestOptions {
   device: DeviceName
-  /** Names of model shapes; the first is trained too. */
+  /** Names of model shapes. The first one is also trained. */
   models: readonly string[]
-  /** Of PyTorch, compared each by itself. */
+  /** PyTorch variants; each is compared by itself. */
   styles: readonly string[]
-  /** Preference pairs of a case; training takes half of them. */
+  /** Number of preference pairs per case; training uses half of them. */
   pairs: number
-  /** Pairs of a padded batch of the peer. */
+  /** Number of pairs in a padded batch of PyTorch. */
   batch: number
-  /** Tokens of a batch of ours. */
+  /** Number of tokens in a batch of implex. */
   batchTokens: number
   uniform: { count: number; length: number }
   /** The same, scored one by one. */

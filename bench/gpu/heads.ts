@@ -9,12 +9,12 @@ import type { BenchmarkShape } from '../../lib/native/kernel-calls.js'
 
 export interface SuiteOptions {
   device: DeviceName
-  /** Few and small shapes: shows that everything works. */
+  /** Uses few and small shapes, to show that everything works. */
   tiny: boolean
-  /** No case is begun after this (performance.now()). */
+  /** No case starts after this time (performance.now()). */
   end: number
   onCase: (item: BenchCase) => void
-  /** What could not be measured, and why. The rest goes on. */
+  /** What could not be measured, and why. The other cases continue. */
   onProblem: (text: string) => void
 }
 

@@ -37,7 +37,7 @@ async function peakMiB(device: DeviceName, { rows, vocabulary, depth }: Shape): 
   return peak - before
 }
 
-/** Nothing where the GPU does not tell its memory. */
+/** Empty if the GPU does not report its memory. */
 export async function memoryCases(device: DeviceName, shape: Shape): Promise<BenchCase[]> {
   const least = await peakMiB(device, { rows: 8, vocabulary: 1024, depth: 64 })
   const most = least === undefined ? undefined : await peakMiB(device, shape)

@@ -6,11 +6,11 @@ import { CEILING, COPY, headName } from './heads.js'
 
 export interface Target {
   what: string
-  /** As text; '-' where it was not measured. */
+  /** The value as text; '-' if it was not measured. */
   value: string
   promised: string
   aim: string
-  /** Undefined where it was not measured. */
+  /** Undefined if it was not measured. */
   kept?: boolean
 }
 
@@ -91,7 +91,7 @@ export function targets({ cases, model, body, length }: TargetInput): Target[] {
   const rate = explicit === undefined ? undefined : explicit.work.tokens! / median(explicit.samples)
   const fraction = rate === undefined || peak === undefined ? undefined : (rate * flopsPerToken(body, length)) / peak
   atLeast(`${model} explicit, of peak`, fraction, 0.5, 0.7, percent)
-  /** Against the quickest of the peer's styles. */
+  /** Compares with the fastest of PyTorch's styles. */
   const best = (contest: string) => {
     const peers = cases.filter((item) => item.name.startsWith(`${contest}: `) && !item.name.endsWith(': ours'))
     if (peers.length === 0) return undefined

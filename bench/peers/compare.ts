@@ -38,7 +38,7 @@ const { values: flags } = parseArgs({
   },
 })
 
-/** Checkpoints and data files in place before anything is started. */
+/** Makes checkpoints and data files before anything starts. */
 async function prepare(): Promise<{ paths: Paths; counts: Record<string, number> }> {
   const [small = 4, large = 4] = flags.pairs.split(',').map(Number)
   const counts: Record<string, number> = flags.quick ? { '22M': 1 } : { '22M': small, '100M': large }

@@ -12,7 +12,7 @@ const REST_MS = 300
 
 export type Sides = Record<string, { samples: number[]; last: Answer }>
 
-/** A side that fails is out of the contest from then on: `failures` says why. One whose peer is not there is left out. */
+/** A side that fails takes no further part; `failures` says why. A side whose peer is absent is left out. */
 export async function askInTurn(
   contest: Contest,
   peers: Record<'ours' | 'torch', Peer | undefined>,

@@ -36,9 +36,9 @@ interface ModelRequest {
   head: string
   data: string
   warm?: boolean
-  /** Default: the CPU. */
+  /** Defaults to the CPU. */
   device?: DeviceName
-  /** Tokens of a batch. */
+  /** Number of tokens in a batch. */
   batchTokens?: number
   /** IMPLEX_CUDA_GRAPHS of the device: operations of short passes launched together. Default: as the environment says. */
   graphs?: boolean
@@ -52,7 +52,7 @@ interface HeadRequest {
   d: number
   dtype: DType
   what: 'forward' | 'both'
-  /** At least this long. */
+  /** Minimum time to measure, in seconds. */
   seconds: number
   device?: DeviceName
 }
@@ -171,7 +171,7 @@ const operations: Record<string, (request: never) => Promise<Answer>> = {
     return { seconds: (performance.now() - start) / 1000, tokens: realTokens(rows), losses: [loss] }
   },
 
-  /** Gives loaded models back. */
+  /** Disposes of loaded models. */
   async release() {
     for (const map of [scoring, training] as Map<string, Promise<Disposable>>[]) {
       for (const workload of map.values()) (await workload)[Symbol.dispose]()
@@ -180,7 +180,7 @@ const operations: Record<string, (request: never) => Promise<Answer>> = {
     return {}
   },
 
-  /** What scoring takes beside the weights. Only sensible as the first request of a process. */
+  /** Memory that scoring needs beyond the weights. Meaningful only as the first request of a process. */
   async memory(request: ModelRequest) {
     using workload = await ScoringWorkload.open(request.kind, workloadOptions(request))
     const rows = await encodePairs(request.model, readPairs(request.data))

@@ -3,12 +3,12 @@
  */
 import type { Request } from './peer.js'
 
-/** One side of a case: who is asked what. `vs` cases give theirs as other contestants. */
+/** One side of a case: the contestant and its request. `vs` cases name other contestants. */
 export interface Contest {
   name: string
   /** Sides by label; the first is ours. */
   sides: Record<string, { who: 'ours' | 'torch'; request: Request }>
-  /** Promised ratios: seconds of the side over ours, at least. */
+  /** Promised minimum ratios: seconds of the side / seconds of implex. */
   promises: Record<string, number>
   /** How far rewards may lie apart: ‖Δ ln π‖ / ‖ln π‖ for implicit, ‖Δr‖ / ‖r‖ for explicit. */
   tolerance?: number
@@ -34,7 +34,7 @@ const PRODUCTS: [number, number, number][] = [
 export interface ContestOptions {
   /** Pairs for each size; training takes half of them. */
   pairs: Record<string, number>
-  /** Pairs of a padded batch of the peer. */
+  /** Number of pairs in a padded batch of PyTorch. */
   batch: number
   quick: boolean
 }

@@ -17,7 +17,7 @@ export interface ModelSize {
   kvHeads: number
   intermediate: number
   vocabulary: number
-  /** In the shape of a published model, stored in bf16, instead of Llama-like in f32. */
+  /** Use the shape of a published model, stored in bf16, instead of a Llama-like one in f32. */
   real?: RealShape
 }
 
@@ -42,7 +42,7 @@ export const SIZES = {
   '100M': { name: '100M', hidden: 768, layers: 12, heads: 12, kvHeads: 4, intermediate: 2048, vocabulary: 32000 },
 } as const satisfies Record<string, ModelSize>
 
-/** Shows that everything works; its speed says nothing. */
+/** Only shows that everything works; its speed means nothing. */
 export const TINY: ModelSize = {
   name: 'tiny',
   hidden: 64,

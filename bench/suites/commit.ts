@@ -1,5 +1,5 @@
 /**
- * Which commit the code is of: asked of git, or read from commit.json, which a packed folder has instead.
+ * Finds the commit of the code: from git, or from commit.json in a packed folder.
  */
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 
 export interface Commit {
   commit: string | null
-  /** The working tree had changes, results of benchmarks aside. */
+  /** Whether the working tree had changes, apart from results of benchmarks. */
   dirty: boolean | null
 }
 

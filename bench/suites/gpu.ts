@@ -38,7 +38,7 @@ async function query(fields: readonly string[]): Promise<string[][]> {
   }
 }
 
-/** Empty where there is no nvidia-smi or no GPU. */
+/** Empty if there is no nvidia-smi or no GPU. */
 export async function gpus(): Promise<Gpu[]> {
   return (await query(FIELDS)).map(([name, driver, memory, capability, power, temperature, clock]) => ({
     name: name ?? '',
@@ -51,7 +51,7 @@ export async function gpus(): Promise<Gpu[]> {
   }))
 }
 
-/** Of the first GPU, by all processes; undefined where nobody tells. */
+/** Memory of the first GPU in use by all processes, in MiB; undefined if nvidia-smi does not report it. */
 export async function usedMiB(): Promise<number | undefined> {
   const [first] = await query(['memory.used'])
   return first === undefined ? undefined : Number(first[0])

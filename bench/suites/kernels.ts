@@ -71,7 +71,7 @@ const LIMITS: Record<DType, number> = { f32: 1e-5, bf16: 1e-2 }
 export interface KernelSuiteOptions {
   device: DeviceName
   dtypes: readonly DType[]
-  /** Few shapes and samples: shows that everything works, not how fast. */
+  /** Uses few shapes and samples, to show that everything works, not how fast. */
   quick: boolean
   cancel?: NativeCancel
   onCase?: (item: BenchCase) => void

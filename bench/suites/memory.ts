@@ -1,10 +1,10 @@
 /** Memory of this process. Where the system does not tell its peak for a stretch of time, the peak is that of the process's life. */
 import { readFileSync, writeFileSync } from 'node:fs'
 
-/** Resident bytes now. */
+/** Resident memory now, in bytes. */
 export const residentBytes = (): number => process.memoryUsage.rss()
 
-/** From here on peakBytes() counts anew (Linux). */
+/** Resets the peak that peakBytes() returns (Linux). */
 export function resetPeak(): void {
   try {
     writeFileSync('/proc/self/clear_refs', '5')

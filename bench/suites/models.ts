@@ -24,7 +24,7 @@ export interface ModelSuiteOptions {
   samples: number
   /** Leaves out what only makes sense at full size. */
   quick?: boolean
-  /** Where made checkpoints are kept. Defaults to implex's cache. */
+  /** Folder for the generated checkpoints. Defaults to implex's cache. */
   folder?: string
   signal?: AbortSignal
   onCase?: (item: BenchCase) => void
@@ -61,7 +61,7 @@ export async function prepareModel(
   return { rows: await encodePairs(policy, pairs), options: { policy, reference, head, device, dtype } }
 }
 
-/** Seconds of `samples` runs after one that does not count. */
+/** Times of `samples` runs in seconds, after one warm-up run. */
 export async function timed(samples: number, run: () => Promise<unknown>, signal?: AbortSignal): Promise<number[]> {
   const seconds: number[] = []
   for (let i = -1; i < samples; i++) {

@@ -35,7 +35,7 @@ export interface BenchResult {
   date: string
   command: string[]
   commit: string | null
-  /** The working tree had changes. */
+  /** Whether the working tree had changes. */
   dirty: boolean | null
   machine: {
     cpu: string
@@ -54,7 +54,7 @@ export interface BenchResult {
   cases: BenchCase[]
   /** Promises and whether they were kept, where the benchmark has some. */
   targets?: { what: string; value: string; promised: string; aim: string; kept?: boolean }[]
-  /** What was left out, and why. */
+  /** What was left out and why. */
   notes?: string[]
 }
 

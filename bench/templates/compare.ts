@@ -35,7 +35,7 @@ interface Conversation {
   kwargs?: Record<string, unknown>
 }
 
-/** Of one engine; `lenient` counts what it renders although Jinja2 refuses. */
+/** The counts of one engine. `lenient` counts what it renders although Jinja2 refuses it. */
 interface Tally {
   candidate: string
   version: string

@@ -9,7 +9,7 @@ import { limitsOf, openText, openToScore } from '../../lib/models/open.js'
 import { defaultBatchTokens } from '../../lib/native/device.js'
 import type { ExperimentConduct, ExperimentSettings } from './options.js'
 
-/** Of one pair, [D] each. */
+/** The hidden states of one pair, of shape [D] each (D: hidden size). */
 export interface HiddenPair {
   chosen: Float64Array
   rejected: Float64Array

@@ -9,7 +9,7 @@ import type { ExperimentResult } from './result.js'
 
 /**
  * The device that was taken, not the one that was asked for, and the pairs that were trained on.
- * @param folder of a training run
+ * @param folder the folder of a training run
  */
 export async function trainingFacts(
   folder: string,

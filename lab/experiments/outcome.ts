@@ -28,7 +28,7 @@ export async function readResults(path: string): Promise<ExperimentResult | unde
   }
   throw new ImplexError(
     'ERR_RESUME_MISMATCH',
-    `${path} is damaged or of another version (format ${format}, not ${RESULT_FORMAT})`,
+    `${path} is damaged or from another version of implex (format ${format}, not ${RESULT_FORMAT})`,
     { path },
   )
 }

@@ -37,7 +37,7 @@ export function textField({ value, fail }: FileRow, name: string, expected: read
   const found = value[name]
   if (typeof found === 'string' && found.trim() !== '') return found
   const what = found === undefined ? 'is missing' : `must be a text, not ${describe(found)}`
-  throw fail(`"${name}" ${what}; a row of this file has ${expected.map((one) => `"${one}"`).join(' and ')}`)
+  throw fail(`"${name}" ${what}; a row of this file needs ${expected.map((one) => `"${one}"`).join(' and ')}`)
 }
 
 export function inFile(file: string, error: ImplexError): ImplexError {

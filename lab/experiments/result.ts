@@ -43,7 +43,7 @@ export interface Member {
   /** Relative folder of the training run; its metrics.jsonl has the curves. */
   folder: string
   steps: number
-  /** Of the training steps. */
+  /** Time of the training steps in seconds. */
   seconds: number
   /** By set; for the generative kind the loss is null, because a reward is p("Yes") alone. */
   evaluation: Record<string, { [S in keyof PairStatistics]: number | null }>
@@ -102,7 +102,7 @@ export interface ExperimentResult {
   notes: string[]
   /** ISO 8601. */
   date: string
-  /** Of the whole experiment, over all processes. */
+  /** Time of the whole experiment in seconds, summed over all processes that worked on it. */
   seconds: number
   version: string
   device: string
@@ -114,10 +114,10 @@ export interface ExperimentResult {
 /** A line of attributions.jsonl: one response, its tokens, and what each kind makes of them. */
 export interface AttributionLine {
   set: string
-  /** Of the pair in its set. */
+  /** Index of the pair in its set, from 0. */
   index: number
   side: 'chosen' | 'rejected'
-  /** As a person reads it, without the template. */
+  /** The text as a person reads it, without the template. */
   prompt: string
   /** The response's tokens as text; joined they are the response with the template's ending. */
   tokens: string[]

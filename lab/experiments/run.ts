@@ -131,7 +131,7 @@ async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): P
       if (!(error instanceof ImplexError) || kind !== 'generative' || encoders.length === 0) throw error
       throw new ImplexError(
         error.code,
-        `${error.message}; or leave that kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
+        `${error.message}; or leave this kind out: --kinds ${settings.kinds.filter((one) => one !== kind).join(',')}`,
         { cause: error, ...(error.path === undefined ? {} : { path: error.path }) },
       )
     }
@@ -227,17 +227,17 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
   return rewards
 }
 
-/** What `onLong: 'skip'` cost. */
+/** One sentence per set from which `onLong: 'skip'` left out pairs. */
 function leftOut(counts: readonly { name: string; pairs: number; of: number }[]): string[] {
   return counts
     .filter(({ pairs, of }) => pairs < of)
     .map(
       ({ name, pairs, of }) =>
-        `${name}: ${of - pairs} of ${of} pairs are beyond the model's context and were left out.`,
+        `${name}: ${of - pairs} of ${of} pairs are longer than the model's context and were left out.`,
     )
 }
 
-/** Of each response one line with what every kind makes of its tokens. */
+/** Writes one line per response with the values that every kind gives its tokens. */
 async function writeAttributions(path: string, finished: readonly FinishedMember[]): Promise<void> {
   const lines = new Map<string, AttributionLine>()
   for (const { attributions } of finished) {

@@ -11,9 +11,9 @@ import { type Cell, table } from './table.js'
 
 const RESPONSES = 40
 const TOKENS = 400
-/** Steps of color on each side of zero. */
+/** Number of color steps on each side of zero. */
 const SHADES = 8
-/** Of each set; further pairs are folded away. */
+/** Number of pairs per set that are open; further pairs are folded away. */
 const OPEN_PAIRS = 2
 
 interface Pair {
@@ -22,7 +22,7 @@ interface Pair {
   sides: AttributionLine[]
 }
 
-/** Undefined where nothing was explained. `level`: of the headings of sets. */
+/** Undefined if nothing was explained. `level`: heading level of the sets. */
 export function attributionBody(lines: readonly AttributionLine[], { sets }: ExperimentResult, level: number): Content {
   if (lines.length === 0) return undefined
   const all = pairsOf(lines)
@@ -30,7 +30,7 @@ export function attributionBody(lines: readonly AttributionLine[], { sets }: Exp
   const shown = chosen.reduce((sum, { sides }) => sum + sides.length, 0)
   const cut =
     shown < lines.length &&
-    html`<p class="cut">Shown are ${shown} of ${lines.length} responses; all are in <code>attributions.jsonl</code>.</p>`
+    html`<p class="cut">${shown} of ${lines.length} responses are shown; all are in <code>attributions.jsonl</code>.</p>`
   const groups = [...new Set(chosen.map(({ set }) => set))].map((name) => {
     const pairs = chosen.filter(({ set }) => set === name).map((pair) => pairBlock(pair, level + 1))
     const more = pairs.slice(OPEN_PAIRS)
@@ -53,7 +53,7 @@ function pairsOf(lines: readonly AttributionLine[]): Pair[] {
   return [...pairs.values()]
 }
 
-/** As many of each set as there is room for, in the order of the file. */
+/** Takes as many responses per set as there is space for, in the order of the file. */
 function choose(pairs: readonly Pair[]): Pair[] {
   const nth = new Map<string, number>()
   const ranked = pairs.map((pair) => {
@@ -78,10 +78,10 @@ function legend(): Markup {
     ...Array.from({ length: SHADES }, (_, i) => `p${i + 1}`),
   ]
   return html`<div class="legend"><p><span class="scale" aria-hidden="true">${shades.map((shade) => html`<i class="${shade}"></i>`)}</span>
-<strong>Color: share of the implicit reward.</strong> Purple with a dashed line lowers it, no color leaves it, green with a solid line raises it. Full color is the largest share of that response.</p>
+<strong>Color: share of the implicit reward.</strong> Green with a solid line raises it, purple with a dashed line lowers it, and no color means no effect. The full color is the largest share in that response.</p>
 <p><span class="scale" aria-hidden="true">${[0.15, 0.25, 0.2, 0.55, 0.45, 0.9].map((height) => html`<i class="step" style="--h:${height}"></i>`)}</span>
-<strong>Step below: the explicit head.</strong> What the reward would be if the response ended at that token; one scale for both responses of a pair.</p>
-<p class="keys">Point at a token for its numbers, or focus a response and move with the arrow keys.</p></div>`
+<strong>Step below: the explicit head.</strong> The reward if the response ended at that token. Both responses of a pair use the same scale.</p>
+<p class="keys">Point at a token to see its numbers, or focus a response and move with the arrow keys.</p></div>`
 }
 
 function pairBlock({ index, sides }: Pair, level: number): Markup {
@@ -98,7 +98,7 @@ ${verdict(sides)}
 <details class="numbers"><summary>Numbers of this pair</summary><div class="sides">${ordered.map(numbers)}</div></details></article>`
 }
 
-/** Whether each kind ranks the pair as it should. */
+/** Says for each kind whether it ranks the pair correctly. */
 function verdict(sides: readonly AttributionLine[]): Content {
   const chosen = sides.find(({ side: which }) => which === 'chosen')
   const rejected = sides.find(({ side: which }) => which === 'rejected')
@@ -109,10 +109,10 @@ function verdict(sides: readonly AttributionLine[]): Content {
     const margin = a.reward - b.reward
     const [sign, words] =
       margin > 0
-        ? ['✓', 'ranks this pair rightly']
+        ? ['✓', 'ranks this pair correctly']
         : margin < 0
-          ? ['✗', 'ranks this pair wrongly']
-          : ['=', 'sees no difference']
+          ? ['✗', 'ranks this pair incorrectly']
+          : ['=', 'ranks both responses equally']
     return [
       html`<li class="ink-${kind}"><span aria-hidden="true">${sign}</span> <strong>${kind === 'implicit' ? 'Implicit' : 'Explicit'}</strong> ${words} <span class="margin">(margin ${data(margin, signed)})</span></li>`,
     ]
@@ -140,7 +140,8 @@ function side(
     const step = along !== undefined && html`<i class="step" style="--h:${height(along).toFixed(2)}"></i>`
     return html`<li tabindex="${k === 0 ? 0 : -1}"><bdi class="word ${shade}">${shownToken(token)}</bdi>${step}<span class="tip">${said}</span></li>`
   })
-  const cut = tokens.length > TOKENS && html`<p class="cut">The first ${TOKENS} of ${tokens.length} tokens.</p>`
+  const cut =
+    tokens.length > TOKENS && html`<p class="cut">The first ${TOKENS} of ${tokens.length} tokens are shown.</p>`
   const scale = implicit !== undefined && html`<p class="full">Full color: share of ±${data(largest)}</p>`
   return html`<section class="side">${heading(level, html`${which === 'chosen' ? 'Chosen' : 'Rejected'} <span class="rewards">${rewards}</span>`)}
 <div class="box"><ul class="tokens" dir="${directionOf(tokens.join(''))}" aria-label="Tokens of the ${which} response">${items}</ul>${scale}</div>${cut}</section>`
@@ -151,7 +152,7 @@ function shadeOf(share: number, largest: number): string {
   return shade === 0 ? 'p0' : `${share < 0 ? 'n' : 'p'}${shade}`
 }
 
-/** Line feeds and tabs have a sign; a token of blanks alone would be nothing to see. */
+/** Shows line feeds, tabs and tokens of blanks with visible signs. */
 function shownToken(token: string): string {
   const shown = visible(token).replaceAll('\n', '↵').replaceAll('\t', '⇥')
   return shown.trim() === '' ? shown.replaceAll(' ', '␣') || '∅' : shown

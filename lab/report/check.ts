@@ -1,5 +1,5 @@
 /**
- * The shape of what a file holds, said as a value: a check either passes or names the place and what belongs there.
+ * Checks of a file's content, as values. A check passes, or names the place and what belongs there.
  */
 
 /** @returns what is wrong with `value` at `place`, undefined when nothing is */
@@ -60,7 +60,7 @@ export function shape(fields: Record<string, Check>): Check {
   }
 }
 
-/** The first thing that is wrong. */
+/** The first problem found. */
 export function first(checks: readonly (() => string | undefined)[]): string | undefined {
   for (const check of checks) {
     const wrong = check()

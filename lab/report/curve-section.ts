@@ -1,5 +1,5 @@
 /**
- * Training curves with their caption and numbers, the same for an experiment and a single training.
+ * Training curves with caption and numbers, for an experiment or a single training run.
  */
 import { type CurvePanel, curvesFigure, meansOf } from './figures/curves.js'
 import { type Content, html } from './html.js'
@@ -23,9 +23,9 @@ export function curveSection(
   const { figure, panels, stepsPerPoint } = curves
   const several = trainings.length > new Set(trainings.map(({ kind }) => kind)).size
   const caption = [
-    several ? 'Thin lines are seeds, thick ones their mean. ' : '',
+    several ? 'Thin lines are seeds, thick lines are their mean. ' : '',
     stepsPerPoint > 1 ? `Each point of the training curves is the mean of ${stepsPerPoint} steps. ` : '',
-    'An untrained model’s loss is ln 2 for the explicit and implicit kinds. The sets’ accuracies were taken during training.',
+    'Before training, the loss of the explicit and implicit kinds is ln 2. The accuracies of the sets were measured during training.',
   ]
   return { figure, body: figureBlock(figure, caption, figureTable('Numbers of this figure', panels.map(panelTable))) }
 }

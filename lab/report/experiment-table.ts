@@ -1,5 +1,5 @@
 /**
- * What an experiment found, for a terminal of 80 columns: the headline, accuracies by shift and kind, and the other tables.
+ * The results of an experiment for a terminal of 80 columns: the headline, accuracies by shift and kind, and the other tables.
  */
 import type { Comparison, ExperimentResult, ResultTable } from '../experiments/result.js'
 
@@ -12,7 +12,7 @@ export function experimentTable(result: ExperimentResult): string {
   return parts.join('\n\n')
 }
 
-/** A line for each shift with its interval over seeds and prompts, and below it one for each of its sets. */
+/** One line per shift with its interval over seeds and prompts, and below it one line per set. */
 export function accuracyTable({
   shifts,
   sets,

@@ -1,5 +1,5 @@
 /**
- * An experiment as sections of the page, from what answers the question to what the answer rests on.
+ * An experiment as sections of the page: first the answer, then the evidence for it.
  */
 import { group, mean } from 'd3-array'
 import type { Comparison, ExperimentResult, ResultTable } from '../experiments/result.js'
@@ -21,7 +21,7 @@ import { facts, figureBlock, heading, type RunReport, type Section } from './sec
 import type { Figure } from './svg.js'
 import { type Column, figureTable, table } from './table.js'
 
-/** `prefix`: of ids, so that several runs have their own. `level`: of the sections' headings. */
+/** `prefix` makes ids unique on a page with several runs. `level` is the heading level of the sections. */
 export function experimentReport(run: ExperimentRun, prefix: string, level: number): RunReport {
   const { result } = run
   const figures: Figure[] = []
@@ -77,7 +77,7 @@ function whatWasRun({ result, trainings }: ExperimentRun, level: number): Conten
   const { model, sets, shifts, members, settings } = result
   const kinds = [...new Set(members.map(({ kind }) => lookOf(kind).label.toLowerCase()))]
   const seeds = [...new Set(trainings.map(({ seed }) => seed))]
-  const trained = html`<span class="aside">${members.length} trainings, ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}</span>`
+  const trained = html`<span class="aside">${members.length} training runs, ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}</span>`
   const labels = new Map(shifts.map(({ name, label }) => [name, label]))
   return [
     facts([
@@ -141,7 +141,7 @@ function comparisonTable(caption: string, result: ExperimentResult, statistic: C
   )
 }
 
-/** Kinds are as a rule trained with the same seeds. */
+/** The name of the i-th seed. All kinds usually have the same seeds. */
 function seedName({ members }: ExperimentResult, i: number): string {
   const at = new Set([...group(members, ({ kind }) => kind).values()].map((of) => of[i]?.seed))
   const [seed] = at
@@ -149,15 +149,15 @@ function seedName({ members }: ExperimentResult, i: number): string {
 }
 
 const INTERVALS =
-  'The bar is the 95% interval (seeds and pairs drawn anew), the filled mark the mean over seeds, each hollow mark one seed.'
+  'The bar is the 95% interval (from resampled seeds and pairs), the filled mark is the mean over seeds, and each hollow mark is one seed.'
 
 function accuracyBody(result: ExperimentResult, figure: Figure): Content {
-  const caption = html`A pair counts when its chosen response gets the higher reward, a tie counts half; guessing gives 0.5. ${INTERVALS}`
+  const caption = html`A pair counts if its chosen response gets the higher reward; a tie counts half. Guessing gives 0.5. ${INTERVALS}`
   return figureBlock(figure, caption, comparisonTable('Accuracy, in numbers', result, 'accuracy'))
 }
 
 function marginsBody(result: ExperimentResult, figure: Figure): Content {
-  const caption = html`How far apart the two rewards of a pair lie, whichever is the higher, in standard deviations of all rewards of the set: a larger margin is a clearer signal, right or wrong. ${INTERVALS}`
+  const caption = html`The distance between the two rewards of a pair, whichever is higher, in standard deviations of all rewards of the set. A larger margin is a clearer signal, right or wrong. ${INTERVALS}`
   const others = (['meanMargin', 'brier', 'ece'] as const).filter((name) => groupsOf(result, name).length > 0)
   const names = { meanMargin: 'Mean margin r⁺ − r⁻', brier: 'Brier score', ece: 'Expected calibration error' }
   return [
@@ -179,7 +179,7 @@ function marginsBody(result: ExperimentResult, figure: Figure): Content {
 
 function rewardsBody(result: ExperimentResult, figure: Figure): Content {
   const caption =
-    'Bars upward count chosen responses, bars downward rejected ones; all seeds and sets of a shift together. Each training’s rewards of a set are shown as distances from their mean in standard deviations, since only differences of rewards have a meaning. What lies beyond 3 is in the last bar.'
+    'Upward bars count chosen responses, downward bars rejected ones, over all seeds and sets of a shift. Only differences of rewards have a meaning, so the rewards of each training run on a set are shown as distances from their mean in standard deviations. The last bar includes everything beyond 3.'
   const rows = result.shifts.flatMap((shift) => {
     const sets = result.sets.filter((set) => set.shift === shift.name).map(({ name }) => name)
     return [...group(result.members, ({ kind }) => kind)].map(([kind, of]) => {
@@ -199,7 +199,7 @@ function rewardsBody(result: ExperimentResult, figure: Figure): Content {
   return figureBlock(
     figure,
     caption,
-    figureTable('Numbers of this figure', table('Mean rewards as they are, over seeds and sets', columns, rows)),
+    figureTable('Numbers of this figure', table('Mean raw rewards over seeds and sets', columns, rows)),
   )
 }
 
@@ -213,11 +213,11 @@ function tablesBody(tables: readonly ResultTable[], prefix: string, figures: Fig
     const drawn = [
       [
         predictedFigure(one, `${prefix}predicted-${i + 1}`),
-        'Each mark is a row of the table below; on the dashed diagonal, prediction and measurement agree.',
+        'Each mark is a row of the table below. On the dashed diagonal, prediction and measurement agree.',
       ],
       [
         errorFigure(one, `${prefix}errors-${i + 1}`),
-        'How far each measurement is from its prediction, and how far it may be; an error of zero stands at the left end.',
+        'The distance of each measurement from its prediction, and the bound for that distance. An error of zero is at the left end.',
       ],
     ] as const
     const blocks = drawn.map(([figure, caption]) => {
@@ -240,7 +240,7 @@ function numberFormat(cells: readonly unknown[]): ((value: number) => string) | 
 
 function paperBody({ paper }: ExperimentResult): Content {
   return [
-    html`<p>Numbers of arXiv 2507.07981 for its own models and data beside those of this run: compare the pattern, not the digits.</p>`,
+    html`<p>The numbers of arXiv 2507.07981, for its own models and data, beside the numbers of this run. Compare the pattern, not the digits.</p>`,
     table(
       'The paper’s numbers and ours',
       [
@@ -261,7 +261,7 @@ function paperBody({ paper }: ExperimentResult): Content {
   ]
 }
 
-/** The options as resolved, as flags: the page alone is enough to repeat the run. */
+/** All options with their final values, as flags. The page alone is enough to repeat the run. */
 function reproduceBody({ result, config }: ExperimentRun): Content {
   const { experiment, settings, model } = result
   const {
@@ -280,11 +280,11 @@ function reproduceBody({ result, config }: ExperimentRun): Content {
   }
   return [
     html`<pre class="scroll" tabindex="0"><code>${[...words, '--out FOLDER'].join(' \\\n  ')}</code></pre>`,
-    html`<p>With the same version, kernels and device (implex ${result.version}, ${result.kernels}, ${result.device}) this gives the same bits again.</p>`,
+    html`<p>With the same version, kernels and device (implex ${result.version}, ${result.kernels}, ${result.device}) this command gives the same bits again.</p>`,
   ]
 }
 
-/** Lists with commas, objects as NAME=VALUE words. */
+/** Writes lists with commas and objects as NAME=VALUE words. */
 function flagValue(value: Json): string | undefined {
   if (typeof value === 'string' || typeof value === 'number') return shellWord(String(value))
   if (Array.isArray(value)) return value.length > 0 ? shellWord(value.join(',')) : undefined

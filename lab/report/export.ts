@@ -1,5 +1,5 @@
 /**
- * Figures as files of their own: SVG in the light colors, and PNG at twice its size.
+ * Writes figures as files: SVG in the light colors, and PNG at twice its size.
  */
 import { join } from 'node:path'
 import { makeFolder, writeFileAtomic } from '../../lib/core/atomic.js'
@@ -11,7 +11,7 @@ import { drawSvg, type Figure, WIDTHS } from './svg.js'
 const FONTS =
   'Helvetica Neue, Helvetica, Arial, Inter, Roboto, Noto Sans, Segoe UI, Ubuntu, Cantarell, Liberation Sans, DejaVu Sans, sans-serif'
 
-/** @returns the files written, and what could not be, in words */
+/** @returns the files written, and warnings about those that could not be written */
 export async function exportFigures(
   figures: readonly Figure[],
   folder: string,
@@ -32,7 +32,7 @@ export async function exportFigures(
   return { files, warnings: typeof draw === 'string' && figures.length > 0 ? [draw] : [] }
 }
 
-/** Properties become colors: programs that draw SVG outside of browsers know none. */
+/** Replaces CSS properties by colors, because programs other than browsers do not know them. */
 export function standaloneSvg(figure: Figure): string {
   const color = (name: string) => COLORS[name as keyof typeof COLORS][0]
   const style = `svg{font-family:${FONTS}}\n${FIGURE_STYLE}`.replace(/var\(--(\w+)\)/g, (_, name: string) =>
@@ -53,17 +53,17 @@ export function standaloneSvg(figure: Figure): string {
   return `${text.replace(/ viewBox="[^"]*"/, ` ${size}`).replace('</desc>', `</desc><style>${used}</style>${paper}`)}\n`
 }
 
-/** A function that draws, or why there is none. */
+/** A function that draws PNG, or the reason why there is none. */
 async function pngRenderer(): Promise<((svg: string) => Uint8Array) | string> {
   let resvg: typeof import('@resvg/resvg-js')
   try {
     resvg = await import('@resvg/resvg-js')
   } catch {
-    return 'no PNG was written: @resvg/resvg-js is not installed (it is optional, and has no build for some platforms); the SVG files are complete'
+    return 'no PNG was written because @resvg/resvg-js is not installed (it is optional and not available for some platforms); the SVG files are complete'
   }
   const options = { font: { loadSystemFonts: true }, fitTo: { mode: 'zoom', value: 2 } } as const
   const probe = `<svg xmlns="http://www.w3.org/2000/svg" width="99" height="40"><style>svg{font-family:${FONTS}}</style><text y="20">Accuracy</text></svg>`
   if (new resvg.Resvg(probe, options).getBBox() === undefined)
-    return 'no PNG was written: this machine has no fonts to write its text with; install some (Debian: apt-get install fonts-dejavu-core) and make the report again; the SVG files are complete'
+    return 'no PNG was written because this machine has no fonts; install some (Debian: apt-get install fonts-dejavu-core) and make the report again; the SVG files are complete'
   return (svg) => new resvg.Resvg(svg, options).render().asPng()
 }

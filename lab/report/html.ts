@@ -53,7 +53,7 @@ function codePoint(code: number): string {
   return `[U+${code.toString(16).toUpperCase().padStart(4, '0')}]`
 }
 
-/** Of the first letter that has a direction. */
+/** The writing direction of the first letter that has one. */
 export function directionOf(text: string): 'rtl' | 'ltr' {
   const letter = /\p{L}/u.exec(text)?.[0] ?? ''
   return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter)

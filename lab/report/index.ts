@@ -20,11 +20,11 @@ export interface ReportOptions {
 }
 
 export interface ReportResult {
-  /** Path of the page. */
+  /** Path of the HTML page. */
   page: string
   /** Paths of the figures' files. */
   figures: string[]
-  /** What could not be done, such as PNG on a machine without fonts. */
+  /** Warnings about what could not be done, such as PNG on a machine without fonts. */
   warnings: string[]
 }
 

@@ -23,11 +23,11 @@ export interface MetricsLine {
   [name: string]: unknown
 }
 
-/** One training as curves and rewards. */
+/** The curves and rewards of one training run. */
 export interface Training {
   kind: string
   seed: number
-  /** Empty where metrics.jsonl is gone. */
+  /** Empty if metrics.jsonl is gone. */
   metrics: MetricsLine[]
   /** By set: [chosen, rejected] of each pair; a set whose file is gone is absent. */
   rewards: Map<string, [number, number][]>
@@ -58,21 +58,21 @@ export type Run = ExperimentRun | TrainingRun
 export async function loadRun(path: string): Promise<Run> {
   const folder = await isFolder(path)
   if (folder === undefined) throw invalid(path, 'there is no such folder')
-  if (!folder) throw invalid(path, 'is a file: give the folder of an experiment or a training')
+  if (!folder) throw invalid(path, 'is a file; give the folder of an experiment or a training run')
   const has = (name: string) => existsSync(join(path, name))
   if (has('results.json')) return loadExperiment(path)
   const config = has('config.json') ? await readObject(join(path, 'config.json')) : undefined
   if (config === undefined)
     throw invalid(
       path,
-      'holds no run (neither results.json nor config.json): give the --out folder of implex experiment or implex train',
+      'contains no run (neither results.json nor config.json); give the --out folder of implex experiment or implex train',
     )
   const { experiment } = config
   if (typeof experiment === 'string' || has('members')) throw unfinishedExperiment(path, experiment)
   if (!has('summary.json'))
     throw invalid(
       path,
-      `the training is not complete (no summary.json); go on with: implex train --out ${shellWord(path)} --resume`,
+      `the training run is not complete (there is no summary.json); continue it with: implex train --out ${shellWord(path)} --resume`,
     )
   return loadTraining(path, config)
 }
@@ -84,8 +84,8 @@ async function loadExperiment(path: string): Promise<ExperimentRun> {
     const found =
       value['format'] === undefined
         ? 'has no "format"'
-        : `is of format ${printable(JSON.stringify(value['format']), 40)}`
-    throw invalid(file, `${found}; this version of implex reads format ${RESULT_FORMAT}: use the version that wrote it`)
+        : `has the format ${printable(JSON.stringify(value['format']), 40)}`
+    throw invalid(file, `${found}; this version of implex reads format ${RESULT_FORMAT}; use the version that wrote it`)
   }
   const wrong = experimentResult(value, '')
   if (wrong !== undefined) throw invalid(file, `is damaged: ${wrong}`)
@@ -114,7 +114,7 @@ async function loadTraining(path: string, config: Record<string, unknown>): Prom
     typeof steps !== 'number' ||
     typeof seconds !== 'number'
   )
-    throw invalid(file, 'is no summary of implex train')
+    throw invalid(file, 'is not a summary of implex train')
   const metrics = await readLines<MetricsLine>(join(path, 'metrics.jsonl'), metricsLine)
   const seed = typeof config['seed'] === 'number' ? config['seed'] : 0
   const training = { kind, seed, metrics, rewards: new Map() }
@@ -146,11 +146,11 @@ async function readObject(file: string): Promise<Record<string, unknown>> {
     const { line, reason } = whereInJson(error as SyntaxError, text)
     throw invalid(file, `is not valid JSON${line === undefined ? '' : ` at line ${line}`}: ${reason}`, line)
   }
-  if (!isPlainObject(value)) throw invalid(file, 'must hold a JSON object')
+  if (!isPlainObject(value)) throw invalid(file, 'must be a JSON object')
   return value
 }
 
-/** The engine says a position; people count lines. */
+/** Converts the position in a JSON error into a line number. */
 function whereInJson(error: SyntaxError, text: string): { line?: number; reason: string } {
   const reason = printable(error.message)
   const position = / at position (\d+)/.exec(error.message)?.[1]
@@ -158,7 +158,7 @@ function whereInJson(error: SyntaxError, text: string): { line?: number; reason:
   return at === undefined ? { reason } : { line: text.slice(0, at).split('\n').length, reason }
 }
 
-/** Nothing when there is no such file: a report is made without it. */
+/** Undefined if there is no such file; the report is then made without it. */
 async function readLines<T = MetricsLine>(file: string, check: Check): Promise<T[]> {
   if (!existsSync(file)) return []
   const lines: T[] = []
@@ -205,7 +205,7 @@ function unfinishedExperiment(path: string, experiment: unknown): ImplexError {
   const name = EXPERIMENTS.find((one) => one === experiment) ?? 'NAME'
   return invalid(
     path,
-    `the experiment is not complete (no results.json); go on with: implex experiment ${name} --out ${shellWord(path)} --resume`,
+    `the experiment is not complete (there is no results.json); continue it with: implex experiment ${name} --out ${shellWord(path)} --resume`,
   )
 }
 

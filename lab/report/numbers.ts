@@ -5,14 +5,14 @@ import { html, type Markup } from './html.js'
 
 export const ABSENT = 'n/a'
 
-/** A share or a statistic of the order of one: three places. */
+/** Formats a share or a statistic of the order of one with three places. */
 export function fixed(value: number | null | undefined, places = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return ABSENT
   const text = value.toFixed(places)
   return minus(Number(text) === 0 ? text.replace('-', '') : text)
 }
 
-/** Any magnitude, to so many digits. */
+/** Formats a number of any magnitude with the given number of digits. */
 export function digits(value: number | null | undefined, count = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return ABSENT
   if (value === 0) return '0'
@@ -22,7 +22,7 @@ export function digits(value: number | null | undefined, count = 3): string {
   return minus(String(Number(value.toPrecision(count))))
 }
 
-/** Always with a sign. */
+/** Formats a number with its sign, also if it is positive. */
 export function signed(value: number | null | undefined, count = 3): string {
   const text = digits(value, count)
   return value !== null && value !== undefined && value > 0 ? `+${text}` : text
@@ -48,7 +48,7 @@ export function magnitude(value: number): string {
   return unit === 1 ? grouped(value) : `${Number((value / unit).toPrecision(3))}${name}`
 }
 
-/** As shown, with all its digits for programs. */
+/** A number as people read it, with all its digits for programs. */
 export function data(
   value: number | null | undefined,
   shown: (value: number) => string = (one) => digits(one),

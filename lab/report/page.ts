@@ -1,5 +1,5 @@
 /**
- * The page around its runs: one file that asks the network for nothing, and whose policy forbids it to.
+ * The HTML page around its runs: one file that requests nothing from the network. Its security policy forbids requests.
  */
 import { createHash } from 'node:crypto'
 import { type Content, html, Markup } from './html.js'
@@ -33,7 +33,7 @@ export function page(reports: readonly RunReport[]): string {
 <main id="content" tabindex="-1">
 ${single ? html`${intro(only, 1)}${parts(only.sections, 2)}` : html`<h1>${title}</h1>${reports.map(runPart)}`}
 </main>
-<footer>Made by implex from the files of the run; nothing in this page is loaded from elsewhere.</footer>
+<footer>Made by implex from the files of the run. This page loads nothing from elsewhere.</footer>
 </div>
 <script>${new Markup(SCRIPT)}</script>
 </body>

@@ -1,5 +1,5 @@
 /**
- * What results.json and attributions.jsonl must hold (lab/experiments/result.ts) for a report to be made of them.
+ * Checks that results.json and attributions.jsonl have the content (lab/experiments/result.ts) that a report needs.
  */
 import { EXPERIMENTS } from '../experiments/result.js'
 import { type Check, first, list, number, numberOrNull, oneOf, optional, record, scalar, shape, text } from './check.js'
@@ -54,7 +54,7 @@ interface Names {
   members: { folder: string }[]
 }
 
-/** Names that are referred to exist, and folders stay inside the experiment's. */
+/** Checks that all names that are referred to exist, and that folders stay inside the experiment's folder. */
 const references: Check = (value) => {
   const { shifts, sets, members } = value as Names
   const known = new Set(shifts.map(({ name }) => name))

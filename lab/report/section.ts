@@ -10,7 +10,7 @@ export interface Section {
   body: Content
 }
 
-/** What a run is on the page: its header, its sections, and its figures for files of their own. */
+/** A run on the page: its header, its sections, and its figures, which can also be files. */
 export interface RunReport {
   title: string
   eyebrow: string
@@ -41,7 +41,7 @@ export function figureBlock(figure: Figure, caption: Content, numbers: Content):
   return html`<figure id="${figure.id}">${drawSvg(figure, 'wide')}${drawSvg(figure, 'narrow')}<figcaption>${caption}</figcaption></figure>${numbers}`
 }
 
-/** Terms and what they are. */
+/** A list of terms with their values. */
 export function facts(entries: readonly (readonly [string, Content])[]): Markup {
   return html`<dl class="facts">${entries.map(([term, what]) => html`<div><dt>${term}</dt><dd>${what}</dd></div>`)}</dl>`
 }

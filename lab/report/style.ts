@@ -6,7 +6,7 @@ import { COLORS, declarations } from './palette.js'
 
 const names = Object.keys(COLORS)
 
-/** Of figures; each class stands for one color or one way of writing. */
+/** The style of figures. Each class stands for one color or one text style. */
 export const FIGURE_STYLE = `
 svg text{font-size:12.5px;fill:var(--ink)}
 svg .small{font-size:11px}svg .bold{font-weight:600}svg .muted{fill:var(--muted)}
@@ -21,7 +21,7 @@ ${names
   )
   .join('\n')}`.trim()
 
-/** Percent of the full color; never so much that the letters on it would be hard to read. */
+/** Percent of the full color, limited so that the text on it stays readable. */
 const strength = (i: number) => Math.round((i / 8) * 64)
 const shades = Array.from({ length: 8 }, (_, i) => i + 1)
   .map(

@@ -16,7 +16,7 @@ export interface Figure {
   /** Unique in the page, and the name of its file. */
   id: string
   title: string
-  /** What is to be seen, for who cannot see it. */
+  /** A description of the figure for people who cannot see it. */
   description: string
   draw(form: Form): Drawing
 }
@@ -32,7 +32,7 @@ export function drawSvg({ id, title, description, draw }: Figure, form: Form): M
   return html`<svg xmlns="http://www.w3.org/2000/svg" class="${form}" viewBox="0 0 ${WIDTHS[form]} ${px(height)}" role="img" aria-labelledby="${name}-t ${name}-d"><title id="${name}-t">${title}</title><desc id="${name}-d">${description}</desc>${content}</svg>`
 }
 
-/** A coordinate: two places are finer than any screen. */
+/** Formats a coordinate; two places are finer than any screen. */
 export function px(value: number): string {
   return String(Math.round(value * 100) / 100)
 }
@@ -41,7 +41,7 @@ export interface TextOptions {
   anchor?: 'start' | 'middle' | 'end'
   /** Classes: muted, bold, small, and names of colors as ink-NAME. */
   look?: string
-  /** Longer text is cut, with the whole in a tooltip. */
+  /** Longer text is cut; a tooltip has all of it. */
   room?: number
 }
 
@@ -58,7 +58,7 @@ export function text(
   return html`<text x="${px(x)}" y="${px(y)}" text-anchor="${anchor}" class="${look}">${whole}${shown}</text>`
 }
 
-/** Nothing here measures letters: a generous average width does. */
+/** Estimates the width of a text from a generous average width of letters. */
 export function fit(value: string, room: number, size: number): string {
   let width = 0
   let kept = ''
@@ -77,7 +77,7 @@ export function mark(look: KindLook, x: number, y: number, area: number, filled 
   return html`<path d="${symbol(look.symbol, area).digits(2)()!}" transform="translate(${px(x)},${px(y)})" class="${filled ? 'fill' : 'hollow'}-${look.color}"/>`
 }
 
-/** Kinds side by side: a piece of line and the mark, then the name. Its height is 26. */
+/** The legend: for each kind a piece of line, the mark and the name, side by side. Its height is 26. */
 export function legend(kinds: readonly string[], x: number, y: number): Content {
   return kinds.map((kind, i) => {
     const look = lookOf(kind)

@@ -1,5 +1,5 @@
 /**
- * Tables with a caption, which scroll in a box of their own where they are wider than the screen.
+ * Tables with a caption. A table wider than the screen scrolls in its own box.
  */
 import { type Content, html, type Markup } from './html.js'
 import { data } from './numbers.js'
@@ -25,7 +25,7 @@ export function table(caption: Content, columns: readonly Column[], rows: readon
   )}</tbody></table></div>`
 }
 
-/** Numbers as data, truth in words. */
+/** Formats a cell: numbers as data, true and false as words. */
 function cell(value: Cell | undefined): Content {
   if (typeof value === 'number') return data(value)
   return typeof value === 'boolean' ? (value ? 'yes' : 'no') : value
@@ -35,7 +35,7 @@ function plain(content: Content): string {
   return typeof content === 'string' ? content : 'Table'
 }
 
-/** What a figure shows, in numbers: folded away beneath it. */
+/** The numbers of a figure, folded away below it. */
 export function figureTable(summary: string, content: Content): Markup {
   return html`<details class="numbers"><summary>${summary}</summary>${content}</details>`
 }

@@ -1,5 +1,5 @@
 /**
- * One `implex train` run as sections of the page: its curves and what came out.
+ * One `implex train` run as sections of the page: its curves and its results.
  */
 import { join } from 'node:path'
 import { shellWord } from '../../lib/train/runs/shell-word.js'
@@ -11,7 +11,7 @@ import { lookOf } from './palette.js'
 import { facts, type RunReport, type Section } from './section.js'
 import { figureTable, table } from './table.js'
 
-/** What an evaluation says, in the order of the table. */
+/** The statistics of an evaluation, in the order of the table. */
 const COLUMNS = [
   ['accuracy', 'Accuracy'],
   ['loss', 'Loss'],
@@ -87,7 +87,7 @@ export function trainingReport({ path, name, config, summary, trainings }: Train
   const outcome =
     accuracies.length > 0
       ? `Accuracy after training: ${accuracies.join(', ')}.`
-      : `${grouped(summary.steps)} steps; no set was evaluated.`
+      : `${grouped(summary.steps)} steps. No set was evaluated.`
   const header = html`<p class="headline"><span class="who">Outcome</span>${outcome}</p>`
   return {
     title: `${label} reward model: ${name}`,

@@ -21,10 +21,10 @@ export interface Checkpoint {
   spec: ModelSpec
   /** Longest sequence, in tokens: `max_position_embeddings`. */
   contextLength: number
-  /** Of most of the weights' bytes. */
+  /** The type that most bytes of the weights have. */
   dtype: StoredDtype
   padTokenId?: number
-  /** The first, where the config lists several. */
+  /** The first one if the config lists several. */
   eosTokenId?: number
   bosTokenId?: number
 }
@@ -48,13 +48,13 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const family = FAMILIES.get(modelType)
   if (!family) {
     const known = [...FAMILIES.keys()].join(', ')
-    const message = `${config.file}: model_type ${quoted(modelType)} is not known; known families: ${known}`
+    const message = `${config.file}: model_type ${quoted(modelType)} is not supported; supported families: ${known}`
     throw new ImplexError('ERR_FAMILY_UNKNOWN', message, { path: config.file })
   }
   if (config.has('quantization_config')) {
     throw config.error(
       'quantization_config',
-      'is set, and quantized weights are not read; use the f32, f16 or bf16 checkpoint',
+      'is set, but implex does not read quantized weights; use the f32, f16 or bf16 checkpoint',
     )
   }
   const architecture = family.read(config)
@@ -91,7 +91,7 @@ export async function readHead(file: string, hiddenSize: number): Promise<Float3
   const path = resolve(file)
   const folder = await isFolder(path)
   if (folder === undefined)
-    throw notFound(path, 'no such file or folder; give the safetensors file that holds the head')
+    throw notFound(path, 'no such file or folder; give the safetensors file that contains the head')
   const tensors = folder ? await readTensors(path) : await readHeader(path)
   const entry = tensors.get(HEAD_TENSOR)
   if (!entry) {
@@ -130,8 +130,8 @@ async function checkFolder(folder: string, given: string): Promise<void> {
   const found = await isFolder(folder)
   if (found) return
   if (found === false)
-    throw notFound(folder, 'is a file; give the checkpoint folder that holds config.json and the weights')
-  const hub = /^[\w.-]+\/[\w.-]+$/.test(given) ? ' A model of the Hugging Face Hub must be downloaded first.' : ''
+    throw notFound(folder, 'is a file; give the checkpoint folder that contains config.json and the weights')
+  const hub = /^[\w.-]+\/[\w.-]+$/.test(given) ? ' Models on the Hugging Face Hub must be downloaded first.' : ''
   throw notFound(folder, `no such folder; give a local checkpoint folder.${hub}`)
 }
 
@@ -140,11 +140,11 @@ async function readConfig(folder: string): Promise<Config> {
     return await Config.read(join(folder, 'config.json'))
   } catch (error) {
     if (!(error instanceof ImplexError) || error.code !== 'ERR_CHECKPOINT_NOT_FOUND') throw error
-    throw notFound(folder, 'has no config.json; give a checkpoint folder in Hugging Face form')
+    throw notFound(folder, 'has no config.json; give a checkpoint folder in Hugging Face format')
   }
 }
 
-/** {} for an absent id, and for the negative ones that some converters wrote for "none". */
+/** Returns {} for an absent id and for a negative one, which some converters wrote for "none". */
 function tokenId(config: Config, key: string, name: string, vocabulary: number): Record<string, number> {
   const value = config.get(key)
   const ids: unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value]

@@ -32,7 +32,7 @@ export class Config {
     return this.get(key) !== undefined
   }
 
-  /** Of the keys, the first that has a value; the first of all when none has. */
+  /** The first of the keys that has a value, or the first key if none has one. */
   firstOf(...keys: string[]): string {
     return keys.find((key) => this.has(key)) ?? (keys[0] as string)
   }

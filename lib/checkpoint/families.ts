@@ -6,14 +6,14 @@ import type { Config } from './config.js'
 import { readRope } from './rope.js'
 import type { ModelSpec, RowSelection } from '../native/spec.js'
 
-/** A ModelSpec without what depends on the files. */
+/** The part of a ModelSpec that does not depend on the weight files. */
 export type Architecture = Omit<ModelSpec, 'weights' | 'addedTokens' | 'tiedEmbedding'>
 
-/** One tensor of the file. Fused projections have several parts, each a role of its own. */
+/** One tensor of the file. Fused projections have several parts, each with its own role. */
 export interface TensorRule {
-  /** Below the layer for a layer's tensors, below the body's prefix for the rest. */
+  /** Name below the layer's prefix for tensors of a layer, below the body's prefix for all others. */
   name: string
-  /** In the file. */
+  /** Shape in the file. */
   shape: number[]
   parts: { role: string; rows?: RowSelection }[]
 }
@@ -26,9 +26,9 @@ export interface Family {
   embedding: string
   /** Full names, any of which may be used. */
   unembedding: readonly string[]
-  /** What follows the last layer. */
+  /** Tensors after the last layer. */
   final(a: Architecture): TensorRule[]
-  /** What each of the layers has, below `layers.<i>.`. */
+  /** Tensors of each layer, below `layers.<i>.`. */
   layer(a: Architecture, config: Config): TensorRule[]
 }
 
@@ -85,7 +85,7 @@ function headDimOf(config: Config, hiddenSize: number, heads: number): number {
 
 interface LlamaLike {
   family: string
-  /** Of a config without `head_dim`; hidden size over heads where not given. */
+  /** Head size of a config without `head_dim`. Defaults to hidden size / heads. */
   headDim?: number
   qkNorm?: boolean
   /** Which projections of the attention have a bias: always q, k and v, or all four where the config says so. */

@@ -1,5 +1,5 @@
 /**
- * What a checkpoint is, as a hash: caches of reference log-probabilities are keyed by it.
+ * A checkpoint's content as a hash. It is part of the key of the reference cache.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -55,7 +55,7 @@ export async function modelFingerprint(
   return hash.digest('hex')
 }
 
-/** What must be unchanged for a remembered digest to hold. Decimal strings: nanoseconds do not fit a double. */
+/** What must be unchanged for a remembered digest to be valid. Decimal strings, because nanoseconds do not fit a double. */
 interface Identity {
   path: string
   size: string
@@ -107,7 +107,7 @@ function sameIdentity(a: Identity, b: object): boolean {
   return Object.entries(a).every(([key, value]) => Reflect.get(b, key) === value)
 }
 
-/** Anything unreadable counts as not remembered: the price is hashing again. */
+/** Anything unreadable counts as not remembered, so it is hashed again. */
 async function recall(memo: string, identity: Identity): Promise<string | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(memo, 'utf8'))

@@ -46,7 +46,7 @@ export function readRope(config: Config, defaults: RopeDefaults): Rope {
     const key = parameters?.firstOf('rope_type', 'type') ?? 'rope_type'
     throw (parameters ?? config).error(
       key,
-      `${JSON.stringify(type.slice(0, 60))} is not supported; known: default, linear, llama3`,
+      `${JSON.stringify(type.slice(0, 60))} is not supported; supported: default, linear, llama3`,
     )
   }
   if (!frequencies.every((frequency) => frequency > 0 && frequency <= 1)) {
@@ -65,7 +65,7 @@ function readRotaryDim(config: Config, parameters: Config | undefined, { headDim
   if (rotaryDim < 2 || rotaryDim % 2 !== 0) {
     throw source.error(
       name,
-      `leaves ${rotaryDim} of ${headDim} dimensions to rotate; they must be even in number and at least 2`,
+      `leaves ${rotaryDim} of ${headDim} dimensions to rotate; the number must be even and at least 2`,
     )
   }
   return rotaryDim

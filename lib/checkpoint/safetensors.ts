@@ -11,7 +11,7 @@ import { parseJsonObject, printable, quoted, readAt, withRegularFile } from '../
 export interface TensorEntry {
   name: string
   file: string
-  /** Absolute in the file. */
+  /** Absolute byte position in the file. */
   offset: number
   bytes: number
   /** As spelled in the file: 'F32', 'BF16', 'I8', … */

@@ -31,7 +31,7 @@ export async function readTensors(folder: string): Promise<Map<string, TensorEnt
   throw new ImplexError('ERR_CHECKPOINT_NOT_FOUND', message, { path: folder })
 }
 
-/** What to do about weights that are there in another form. */
+/** Says what to do about weights in another format. */
 function otherWeights(names: string[]): string {
   for (const [pattern, advice] of OTHER_WEIGHTS) {
     const name = names.find((candidate) => pattern.test(candidate))
@@ -42,12 +42,15 @@ function otherWeights(names: string[]): string {
 
 const OTHER_WEIGHTS: [RegExp, string][] = [
   [/^adapter_model\./, "is a LoRA adapter: merge it into its base model first (PEFT's merge_and_unload) and save that"],
-  [/\.gguf$/i, 'is GGUF, which is not read: use the Hugging Face safetensors form of the model'],
+  [/\.gguf$/i, 'is GGUF, which implex does not read: use the Hugging Face safetensors version of the model'],
   [
     /\.(bin|pt|pth|ckpt)$/i,
-    'is a pickle, which is not read: load it in transformers and save_pretrained() it as safetensors',
+    'is a pickle, which implex does not read: load it in transformers and save it as safetensors with save_pretrained()',
   ],
-  [/\.safetensors$/, `has another name: rename it to ${SINGLE_FILE} if it holds the whole model in Hugging Face names`],
+  [
+    /\.safetensors$/,
+    `has another name: rename it to ${SINGLE_FILE} if it contains the whole model with Hugging Face names`,
+  ],
 ]
 
 async function readShards(folder: string, names: string[]): Promise<Map<string, TensorEntry>> {
@@ -65,7 +68,7 @@ async function readShards(folder: string, names: string[]): Promise<Map<string, 
     // A shard lies beside its index: a path, however spelled, could point anywhere.
     if (!/^[^/\\\p{Cc}]+\.safetensors$/u.test(shard)) {
       throw invalid(
-        `tensor ${quoted(tensor)}: ${quoted(shard)} is not the name of a .safetensors file beside the index`,
+        `tensor ${quoted(tensor)}: ${quoted(shard)} is not the name of a .safetensors file in the folder of the index`,
       )
     }
     shards.add(shard)
@@ -84,7 +87,7 @@ async function readShards(folder: string, names: string[]): Promise<Map<string, 
       const other = tensors.get(name)
       if (other) {
         const problem = `${entry.file}: tensor ${quoted(name)} is also in ${other.file}`
-        const cause = 'the shards are of different checkpoints'
+        const cause = 'the shards belong to different checkpoints'
         throw new ImplexError('ERR_SAFETENSORS_INVALID', `${problem}; ${cause}`, { path: entry.file })
       }
       tensors.set(name, entry)

@@ -97,7 +97,7 @@ function isTied(
   if (stated === false && causal) {
     const name = family.unembedding[0] as string
     const problem = `${config.file}: "tie_word_embeddings" is false, but the weights have no tensor ${quoted(name)}`
-    const advice = 'set it to true if the model shares its embedding, else download the checkpoint again'
+    const advice = 'set it to true if the model shares its embedding, otherwise download the checkpoint again'
     throw new ImplexError('ERR_TENSOR_MISSING', `${problem}; ${advice}`, { path: config.file })
   }
   return stated === undefined && (causal || !tensors.has(HEAD_TENSOR))
@@ -107,7 +107,7 @@ function missingTensors(folder: string, missing: string[], total: number): Imple
   const rest = missing.length - 1
   const more = rest > 0 ? ` and ${rest} more of ${total}` : ''
   const problem = `${folder}: the weights have no tensor ${quoted(missing[0] as string)}${more}`
-  const causes = 'config.json and weights are of different models, or the download is incomplete'
+  const causes = 'config.json and the weights belong to different models, or the download is incomplete'
   return new ImplexError('ERR_TENSOR_MISSING', `${problem}; ${causes}`, { path: folder })
 }
 
@@ -118,7 +118,7 @@ function checkShape(entry: TensorEntry, expected: number[], config: Config): voi
   const message =
     entry.name === HEAD_TENSOR
       ? `${label} has shape ${list(entry.shape)}; a reward model's head has one output: ${list(expected)} ("num_labels": 1)`
-      : `${label} has shape ${list(entry.shape)}, but ${config.file} makes it ${list(expected)}`
+      : `${label} has shape ${list(entry.shape)}, but ${config.file} requires ${list(expected)}`
   throw new ImplexError('ERR_TENSOR_SHAPE', message, { path: entry.file })
 }
 
@@ -131,7 +131,7 @@ export function storedDtype(entry: TensorEntry): StoredDtype {
   const dtype = STORED.get(entry.dtype)
   if (dtype) return dtype
   const problem = `${entry.file}: tensor ${quoted(entry.name)} is ${entry.dtype}`
-  const advice = 'only F32, F16 and BF16 are read: convert the checkpoint to one of them'
+  const advice = 'implex reads only F32, F16 and BF16: convert the checkpoint to one of them'
   throw new ImplexError('ERR_TENSOR_DTYPE', `${problem}; ${advice}`, { path: entry.file })
 }
 
@@ -165,7 +165,7 @@ function refuseLeftovers(
     if (expected.has(name) || family.unembedding.includes(name) || BUFFERS.test(name)) continue
     if (!owned.has(firstPart(name))) continue
     const problem = `${entry.file}: the model that ${config.file} describes has no tensor ${quoted(name)}`
-    const advice = 'check "num_hidden_layers", biases and quantization of the config'
+    const advice = 'check "num_hidden_layers", biases and quantization in the config'
     throw new ImplexError('ERR_CONFIG_INVALID', `${problem}; ${advice}`, { path: entry.file })
   }
 }

@@ -13,16 +13,16 @@ import { INDEX_FILE, SINGLE_FILE } from './tensors.js'
 export interface NamedTensor {
   name: string
   shape: number[]
-  /** Row-major, as many elements as the shape has. */
+  /** Values in row-major order; the number of elements must match the shape. */
   data: Float32Array
-  /** Default: that of the whole file. */
+  /** Type of this tensor in the file. Defaults to the type of the whole file. */
   dtype?: StoredDtype
 }
 
 export interface WriteSafetensorsOptions {
-  /** Default 'f32'. */
+  /** Type of the tensors in the file. Defaults to 'f32'. */
   dtype?: StoredDtype
-  /** Default `{ format: 'pt' }`, which transformers asks for. */
+  /** Defaults to `{ format: 'pt' }`, which transformers requires. */
   metadata?: Record<string, string>
 }
 
@@ -32,14 +32,14 @@ export interface CheckpointContent {
   tensors: NamedTensor[]
   /** Further files by plain name, such as tokenizer.json. */
   files?: Record<string, string>
-  /** Of the weights. Default 'f32'. */
+  /** Type of the stored weights. Defaults to 'f32'. */
   dtype?: StoredDtype
-  /** Weights beyond this many bytes are split over several files, each with at least one tensor. Default: one file. */
+  /** Maximum size of a file in bytes. Larger models are split into several files, each with at least one tensor. Defaults to one file. */
   shardBytes?: number
 }
 
 export interface WriteCheckpointOptions {
-  /** Take the place of a folder that exists. Default false: an error. */
+  /** Replaces an existing folder. Defaults to false: an existing folder is an error. */
   replace?: boolean
 }
 
@@ -158,7 +158,7 @@ function tensorBytes(tensor: NamedTensor, dtype: StoredDtype): number {
 function checkTensors(tensors: readonly NamedTensor[]): void {
   const names = new Set(['__metadata__'])
   for (const { name, shape, data } of tensors) {
-    if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} is there twice, or its name is reserved`)
+    if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} appears twice, or its name is reserved`)
     names.add(name)
     const elements = shape.reduce((product, size) => product * size, 1)
     if (elements !== data.length) {

@@ -1,5 +1,6 @@
 /**
- * Files that appear whole or not at all, and stay: a neighbor is written, flushed to disk and renamed, and the folder flushed after it.
+ * Atomic writing. A temporary file in the same folder is written, flushed to disk and renamed, and then the folder is flushed. So a file
+ * appears completely or not at all, and survives a power failure.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
@@ -7,12 +8,12 @@ import { basename, dirname, join } from 'node:path'
 import { ImplexError } from './errors.js'
 import { fileError, systemCode } from './files.js'
 
-/** A hidden name beside `path` that nothing else has; removeLeftovers() knows it. */
+/** A unique hidden name in the folder of `path`; removeLeftovers() recognizes it. */
 export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
 }
 
-/** Whether a folder's entry is such a name, left behind by a process that was killed. */
+/** Whether a folder's entry is such a temporary name, left behind by a killed process. */
 export function isTemporary(name: string): boolean {
   return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name)
 }

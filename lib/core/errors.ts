@@ -1,8 +1,8 @@
 /**
- * The one error class of implex for everything that is not a wrong argument (those are TypeError and RangeError, see arguments.ts).
+ * The error class of implex. It covers everything but wrong arguments, which are TypeError and RangeError (see arguments.ts).
  */
 
-/** Stable: code that callers may branch on. Messages may change, codes do not. */
+/** A stable code that callers may branch on. Messages may change, codes do not. */
 export type ImplexErrorCode =
   | 'ERR_CHECKPOINT_NOT_FOUND'
   | 'ERR_CONFIG_INVALID'

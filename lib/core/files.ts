@@ -1,5 +1,5 @@
 /**
- * Small file reads whose every failure is an ImplexError that names the file.
+ * Reading of small files. Every failure is an ImplexError that names the file.
  */
 import { constants } from 'node:fs'
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
@@ -29,7 +29,7 @@ export function fileError(file: string, action: string, cause: unknown): ImplexE
   })
 }
 
-/** Whether `path` is a folder; undefined when there is nothing. */
+/** Whether `path` is a folder; undefined if it does not exist. */
 export async function isFolder(path: string): Promise<boolean | undefined> {
   try {
     return (await stat(path)).isDirectory()
@@ -63,7 +63,7 @@ export async function withRegularFile<T>(
   }
 }
 
-/** Exactly `length` bytes at `position`, or fewer where the file ends earlier. */
+/** Reads `length` bytes at `position`, or fewer if the file ends earlier. */
 export async function readAt(handle: FileHandle, position: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(length)
   let done = 0
@@ -108,7 +108,7 @@ export async function readJsonFile(
 ): Promise<Record<string, unknown>> {
   const bytes = await withRegularFile(file, async (handle, size) => {
     if (size <= maxBytes) return readAt(handle, 0, size)
-    const message = `${file}: ${size} bytes are too many for this file (at most ${maxBytes})`
+    const message = `${file}: ${size} bytes are too large for this file (at most ${maxBytes})`
     throw new ImplexError(code, message, { path: file })
   })
   return parseJsonObject(bytes, file, 'the file', code, advice)
@@ -123,7 +123,7 @@ export async function readJsonIfPresent(
   return (await isFolder(file)) === undefined ? undefined : readJsonFile(file, code, options)
 }
 
-/** `what` names the part of `file` that the bytes are: "the file", "the header". */
+/** Parses bytes as a JSON object. `what` names the part of `file` that they come from: "the file", "the header". */
 export function parseJsonObject(
   bytes: Uint8Array,
   file: string,
@@ -147,7 +147,7 @@ export function parseJsonObject(
   return value
 }
 
-/** Text from a file made fit for a message: one line, bounded. */
+/** Text from a file, made safe for a message: one line of bounded length. */
 export function printable(text: string, limit = 160): string {
   const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
   return clean.length > limit ? `${clean.slice(0, limit - 3)}...` : clean

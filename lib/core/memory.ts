@@ -1,9 +1,9 @@
 /**
- * Free memory, as this process may use it.
+ * How much free memory this process may use.
  */
 import { freemem } from 'node:os'
 
-/** What the machine, or the container that this process is in, can still give. */
+/** Free memory of the machine, or of the container of this process, in bytes. */
 export function availableMemory(): number {
   // Without a limit some systems report 0, others a number beyond any memory.
   const limit = process.constrainedMemory()

@@ -6,7 +6,7 @@
 /** Four unsigned 32-bit integers. */
 export type RandomState = [number, number, number, number]
 
-/** Independent streams of one seed: what one of them is asked for moves no other. */
+/** Independent streams of one seed: drawing from one stream does not change another. */
 export const STREAMS = { order: 0, head: 1, bootstrap: 2, graphs: 3, rows: 4 } as const
 
 const rotate = (value: number, by: number) => (value << by) | (value >>> (32 - by))
@@ -50,7 +50,7 @@ export class Random {
     return result
   }
 
-  /** In [0, 1), 53 bits. */
+  /** A number in [0, 1) with 53 random bits. */
   unit(): number {
     return ((this.bits() >>> 5) * 2 ** 26 + (this.bits() >>> 6)) / 2 ** 53
   }
@@ -64,12 +64,12 @@ export class Random {
     }
   }
 
-  /** Mean 0, variance 1 (Box and Muller). */
+  /** A normal random number with mean 0 and variance 1 (Box and Muller). */
   normal(): number {
     return Math.sqrt(-2 * Math.log(1 - this.unit())) * Math.cos(2 * Math.PI * this.unit())
   }
 
-  /** 0 … count - 1 in random order (Fisher and Yates). */
+  /** The numbers 0 … count - 1 in random order (Fisher and Yates). */
   permutation(count: number): Uint32Array {
     const order = Uint32Array.from({ length: count }, (_, i) => i)
     for (let i = count - 1; i > 0; i--) {

@@ -1,14 +1,14 @@
 /**
- * Whether what lies on disk was begun by the run that would go on with it.
+ * Checks that a run on disk is the same run as the one that wants to continue it.
  */
 import { ImplexError } from './errors.js'
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
 
-/** What a run was begun with, under names that a message can use. */
+/** What determines a run, under names that a message can use. */
 export type Facts = Record<string, Json | undefined>
 
-/** Every difference in words; `null` is as good as absent. */
+/** Every difference in words; `null` counts as absent. */
 export function differences(before: Facts, now: Facts): string[] {
   return [...new Set([...Object.keys(before), ...Object.keys(now)])]
     .filter((name) => JSON.stringify(before[name] ?? null) !== JSON.stringify(now[name] ?? null))
@@ -28,7 +28,7 @@ export function checkSameRun(path: string, before: Facts, now: Facts, instead: s
   if (found.length === 0) return
   throw new ImplexError(
     'ERR_RESUME_MISMATCH',
-    `${path} was begun by another run, which cannot go on like this: ${found.join('; ')}. Repeat that run's options, or ${instead}`,
+    `${path} belongs to a different run, which cannot continue with these options: ${found.join('; ')}. Repeat that run's options, or ${instead}`,
     { path },
   )
 }

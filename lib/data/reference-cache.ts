@@ -88,7 +88,7 @@ export class ReferenceCache {
       const found = Buffer.alloc(HEADER_BYTES)
       const { bytesRead } = await file.read(found, 0, HEADER_BYTES, 0)
       if (!found.equals(header)) {
-        if (bytesRead > 0) warn(`${path}: not a valid cache of reference log-probabilities; it is started anew`)
+        if (bytesRead > 0) warn(`${path}: not a valid cache of reference log-probabilities; implex makes a new one`)
         if (!writable) {
           await file.close()
           return undefined
@@ -100,7 +100,7 @@ export class ReferenceCache {
     } catch (error) {
       await file?.close().catch(() => {})
       await lock?.[Symbol.asyncDispose]()
-      warn(`no cache of reference log-probabilities: ${(error as Error).message}`)
+      warn(`reference log-probabilities are not cached: ${(error as Error).message}`)
       return undefined
     }
   }
@@ -212,7 +212,7 @@ export class ReferenceCache {
   #fail(error: unknown): void {
     if (this.#failed) return
     this.#failed = true
-    this.#warn(`${this.path}: ${(error as Error).message}; going on without this cache`)
+    this.#warn(`${this.path}: ${(error as Error).message}; continuing without this cache`)
   }
 }
 

@@ -247,7 +247,7 @@ function stops(row: { error?: ImplexError }, { onError, skipLong }: ScoreRowsOpt
 }
 
 function notFinite(row: EncodedRow): ImplexError {
-  return rowError('ERR_INTERNAL', 'the model gives no finite number for this row; with dtype bf16, try f32', row)
+  return rowError('ERR_INTERNAL', 'the reward of this row is not finite; with dtype bf16, try f32', row)
 }
 
 function checkBos({ prompt }: EncodedRow, bosTokenId: number | undefined): void {
@@ -268,6 +268,6 @@ async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: 
   throw new ImplexError(
     'ERR_SELF_CHECK',
     `row ${first.slot.row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
-      'rewards must not depend on the batch, so this is a defect of the engine: please report it with the output of implex doctor',
+      'rewards must not depend on the batch, so this is a bug in the engine; please report it with the output of implex doctor',
   )
 }

@@ -226,7 +226,7 @@ export class LanguageModel implements Disposable {
     const prompt = this.#encoder.encodePrompt(asked.prompt, asked.inputs)
     if (prompt.length === 0) throw error('ERR_ROW_INVALID', 'it is empty, so nothing predicts the first token')
     if (prompt.length >= this.contextLength) {
-      const context = `the model's context has ${this.contextLength}, so there is no room to go on`
+      const context = `the model's context has ${this.contextLength}, so there is no room for another token`
       throw error('ERR_ROW_TOO_LONG', `it has ${prompt.length} tokens, and ${context}`)
     }
     const rows = this.#checkpoint.spec.vocabSize + this.#checkpoint.spec.addedTokens
@@ -290,7 +290,7 @@ export class LanguageModel implements Disposable {
     const mib = (value: number) => `${Math.ceil(value / 2 ** 20)} MiB`
     throw new ImplexError(
       'ERR_OUT_OF_MEMORY',
-      `the keys and values of ${sequences} sequences of up to ${room} new tokens take ${mib(bytes)}, and ${mib(available)} are free; ` +
+      `the keys and values of ${sequences} sequences of up to ${room} new tokens need ${mib(bytes)}, but only ${mib(available)} are free; ` +
         'set a smaller batchSize (--batch-size) or maxNewTokens (--max-new-tokens)',
     )
   }

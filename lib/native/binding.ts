@@ -1,5 +1,5 @@
 /**
- * What the addon exports, as a whole: native/addon/addon.cc implements it.
+ * Everything that the addon exports. native/addon/addon.cc implements it.
  */
 import type { NativeKernels } from './kernel-calls.js'
 import type { ModelSpec, WeightSource } from './spec.js'
@@ -36,6 +36,6 @@ export interface NativeBinding extends NativeKernels {
   /** Reads a matrix. @returns [columns] the mean of its rows: what the engine gives the rows that ModelSpec.addedTokens adds to it */
   meanRow(source: WeightSource, cancel?: NativeCancel): Promise<Float32Array>
   createCancel(): NativeCancel
-  /** Takes the system's lock of an open file, which goes with the file or its process; false when somebody else has it. */
+  /** Takes the operating system's lock of an open file. The lock ends with the file or its process. @returns false if another process has it */
   lockFile(descriptor: number): boolean
 }

@@ -1,5 +1,5 @@
 /**
- * Which device a model runs on: the user's choice, what is there, and why not.
+ * Decides which device a model runs on, from the user's choice and the available devices, and explains why.
  */
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -14,11 +14,11 @@ export type DeviceName = Exclude<(typeof DEVICES)[number], 'auto'>
 export const DTYPES = ['f32', 'bf16'] as const
 export type DType = (typeof DTYPES)[number]
 
-/** What was opened on a device. */
+/** A model or trainer that was opened, and its device. */
 export interface OnDevice<T> {
   model: T
   device: DeviceName
-  /** Why 'auto' did not take the GPU. */
+  /** Why 'auto' did not choose the GPU. */
   fallbackReason?: string
 }
 
@@ -32,9 +32,9 @@ export interface DeviceChoice {
  * not hardware. Until then 'auto' leaves it alone; 'cuda' asks for it. Set it with the results of `npm run test:gpu` at hand.
  */
 export const CUDA_VERIFIED = false
-export const CUDA_UNVERIFIED = 'the CUDA device has not been verified on hardware yet; ask for it with --device cuda'
+export const CUDA_UNVERIFIED = 'the CUDA device has not been verified on hardware yet; to use it, give --device cuda'
 
-/** The CUDA module, a shared library of its own: IMPLEX_CUDA if that is set, else where a CMake build leaves it. */
+/** Path of the CUDA module, a separate shared library: IMPLEX_CUDA if it is set, otherwise the place where a CMake build puts it. */
 export function cudaModulePath(): string {
   const override = process.env.IMPLEX_CUDA
   if (override) return resolve(override)
@@ -57,7 +57,7 @@ export function openOnDevice(spec: ModelSpec, choice: DeviceChoice, cancel?: Can
   return onDevice(choice, (options) => openModel(spec, options, cancel))
 }
 
-/** The same for a model to be trained. */
+/** Like openOnDevice, for a model to be trained. */
 export function openTrainerOnDevice(
   spec: ModelSpec,
   choice: DeviceChoice,
@@ -94,5 +94,5 @@ async function onDevice<T>(
   }
 }
 
-/** What another device can help against; a damaged checkpoint is the same on each. */
+/** Codes of errors that another device may avoid. A damaged checkpoint is damaged on every device. */
 const DEVICE_FAILURES = new Set(['ERR_DEVICE_UNAVAILABLE', 'ERR_OUT_OF_MEMORY'])

@@ -130,7 +130,7 @@ export function openTrainer(
   )
 }
 
-/** What was built, and what it found. */
+/** What was built, and what it found on this machine. */
 export function nativeInfo(): NativeInfo {
   return loadBinding().info()
 }
@@ -178,7 +178,7 @@ function callNative<T>(caller: Caller, run: () => T): T {
   }
 }
 
-/** Runs a native call that returns a promise and can be cancelled. */
+/** Runs a native call that returns a promise and can be canceled. */
 export async function awaitNative<T>(
   caller: Caller,
   cancel: Cancellation | undefined,

@@ -87,7 +87,7 @@ export interface BenchmarkTiming {
 }
 
 export interface BenchmarkResult {
-  /** Of one call, one per sample. */
+  /** Seconds per call, one value per sample. */
   seconds: Float64Array
   /** Calls in a sample. */
   repeats: number

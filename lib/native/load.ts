@@ -1,5 +1,5 @@
 /**
- * Finds and loads the `.node` file of the engine. This is the only place that does.
+ * Finds and loads the `.node` file of the engine. No other file does this.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -90,7 +90,7 @@ function loadFile(path: string): NativeBinding {
 function missing(root: string, attempts: NativeAttempt[], override: boolean): ImplexError {
   const tried = attempts.map(({ path, reason }) => `  ${path}: ${reason}`).join('\n')
   const remedy = override
-    ? 'IMPLEX_NATIVE names the only file that is tried: correct it or unset it.'
+    ? 'IMPLEX_NATIVE names the only file that implex tries: correct it or unset it.'
     : `Build it: run \`npm run build:native\` in ${root} (needs a C++20 compiler, make and Python), or \`npm run build:cmake\` (needs CMake); ` +
       'or set IMPLEX_NATIVE to the path of an implex.node built for this platform.'
   return new ImplexError('ERR_NATIVE_MISSING', `the native engine could not be loaded. Tried:\n${tried}\n${remedy}`)

@@ -56,7 +56,7 @@ function isLocked({ fd }: FileHandle, target: string, warn: (message: string) =>
     return lockFile(fd)
   } catch (error) {
     if (!(error instanceof ImplexError) || error.code !== 'ERR_IO') throw error
-    warn(`${target} ${error.message}; see to it that no other process writes there`)
+    warn(`${target} ${error.message}; make sure that no other process writes there`)
     return true
   }
 }

@@ -52,12 +52,12 @@ export interface WeightSource {
   /** Name in the file, for messages. */
   tensor: string
   file: string
-  /** Absolute in the file. */
+  /** Absolute byte position in the file. */
   offset: number
-  /** Of the whole tensor in the file. */
+  /** Size of the whole tensor in the file, in bytes. */
   bytes: number
   dtype: StoredDtype
-  /** Of the whole tensor in the file. */
+  /** Shape of the whole tensor in the file. */
   shape: number[]
   rows?: RowSelection
 }

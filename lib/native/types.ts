@@ -76,7 +76,7 @@ export interface NativeGenerateRequest {
   maxNewTokens: number
   /** 0: the most probable token. */
   temperature: number
-  /** Of the `topK` most probable tokens (0: all) the fewest that reach `topP` together (1: all). */
+  /** Samples from the fewest of the `topK` most probable tokens (0: all tokens) whose total probability reaches `topP` (1: all of them). */
   topP: number
   topK: number
   /** A sequence ends with the first of these tokens. */
@@ -239,5 +239,5 @@ export interface NativeTrainer {
   dispose(): void
 }
 
-/** What stops a call: an AbortSignal, or a NativeCancel where one signal's listener per call would be too many. */
+/** What can stop a call: an AbortSignal, or a NativeCancel, which avoids one listener per call. */
 export type Cancellation = AbortSignal | NativeCancel

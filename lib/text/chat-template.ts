@@ -10,11 +10,11 @@ import type { TemplateInputs } from './messages.js'
 import { strftime } from './strftime.js'
 
 export interface ChatTemplateOptions {
-  /** Where the template is from, for messages: a file, or "the default template". */
+  /** Origin of the template for messages: a file, or "the default template". */
   origin: string
   /** bos_token, eos_token, …: set as variables. Absent ones stay undefined, which renders as nothing. */
   specialTokens: Readonly<Record<string, string>>
-  /** The time that strftime_now tells. Fixed, so that a run across midnight keeps its prompts. */
+  /** The time that strftime_now uses. It is fixed, so that prompts do not change in a run across midnight. */
   now: Date
   /** Called now and then while a template runs long; what it throws ends the rendering. */
   poll?: () => void

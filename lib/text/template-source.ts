@@ -1,20 +1,20 @@
 /**
- * Which template a checkpoint is rendered with, and the special tokens that it may name.
+ * Finds the template that renders a checkpoint's conversations, and the special tokens that it may name.
  */
 import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 import { readIfPresent, readJsonIfPresent } from '../core/files.js'
 
-/** A template's text and where it is from, for messages. */
+/** A template's text, and its origin for messages. */
 export interface TemplateText {
   text: string
   origin: string
 }
 
-/** What the checkpoint's folder says about text, beside tokenizer.json. */
+/** What the checkpoint's folder says about text, apart from tokenizer.json. */
 export interface TextConfig {
-  /** chat_template.jinja, else chat_template of tokenizer_config.json; absent when there is neither. */
+  /** From chat_template.jinja, otherwise from chat_template in tokenizer_config.json; absent if there is neither. */
   template?: TemplateText
   /** bos_token, eos_token, unk_token, pad_token, sep_token, cls_token, mask_token: those that are set. */
   specialTokens: Record<string, string>
@@ -39,7 +39,7 @@ export async function readTextConfig(folder: string): Promise<TextConfig> {
   return { specialTokens, ...(template === undefined ? {} : { template }) }
 }
 
-/** A template that the user names. ERR_TEMPLATE_INVALID when it cannot be read. */
+/** Reads a template that the user names. @throws ImplexError ERR_TEMPLATE_INVALID if it cannot be read */
 export async function readTemplateFile(file: string): Promise<TemplateText> {
   const text = await readIfPresent(file)
   if (text === undefined) {
@@ -69,7 +69,7 @@ function configTemplate(value: unknown, file: string): TemplateText | undefined 
   if (text === undefined) {
     const names = [...templates.keys()].map((name) => `"${name}"`).join(', ')
     throw invalid(
-      `has no template named "default" (has: ${names || 'none'}); save the wanted one as a file and name that file`,
+      `has no template named "default" (has: ${names || 'none'}); save the one you want as a file and give that file`,
     )
   }
   return { text, origin: `"default" of ${file}` }

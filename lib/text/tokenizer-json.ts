@@ -77,7 +77,7 @@ export async function readTokenizerFile(folder: string): Promise<{ file: string;
   } catch (cause) {
     throw new ImplexError(
       'ERR_TOKENIZER_INVALID',
-      `${file} is not valid JSON (${(cause as Error).message}); is the file whole?`,
+      `${file} is not valid JSON (${(cause as Error).message}); is the file complete?`,
       { cause, path: file },
     )
   }

@@ -54,11 +54,11 @@ function check(
   ]
   const advice =
     parts.activations > parts.saving
-      ? 'take a smaller --micro-batch-tokens (option microBatchTokens), --recompute, or shorter rows'
-      : `take a smaller model, --freeze parts of it, ${dtype === 'f32' ? '--dtype bf16, ' : ''}or --optimizer sgd, which has no moments`
+      ? 'use a smaller --micro-batch-tokens (option microBatchTokens), --recompute, or shorter rows'
+      : `use a smaller model, --freeze parts of it, ${dtype === 'f32' ? '--dtype bf16, ' : ''}or --optimizer sgd, which has no moments`
   throw new ImplexError(
     'ERR_OUT_OF_MEMORY',
-    `the training would take ${size(estimate.total)}, but ${size(available)} are free: ${pieces.join(', ')}; ${advice}`,
+    `the training run needs ${size(estimate.total)}, but only ${size(available)} are free: ${pieces.join(', ')}; ${advice}`,
   )
 }
 

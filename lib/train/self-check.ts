@@ -37,7 +37,7 @@ export async function selfCheck(
   const items = pairs.flatMap((row) => Array.from({ length: perPair }, (_, k) => ({ slot: { row }, k })))
   const together = await trainer.score(nativeBatch(items, options.readout), cancel)
   const alone = await trainer.score(nativeBatch(items.slice(0, 1), options.readout), cancel)
-  const defect = 'this is a defect of the engine: please report it with the output of implex doctor'
+  const defect = 'this is a bug in the engine; please report it with the output of implex doctor'
 
   if (!Object.is(together.values[0], alone.values[0])) {
     throw failed(
@@ -64,12 +64,12 @@ function checkStart({ rewards, losses }: NativeTrainResult, pairs: readonly Trai
   const at = rewards.findIndex((reward) => reward !== 0)
   if (at >= 0) {
     throw failed(
-      `${pairName(pairs[at >> 1]!)}: the reference is the untrained model, so every reward must begin at 0, but this one is ${rewards[at]}; ` +
-        'the cached reference log-probabilities are not of this model: delete them (see --cache-dir), or go on with --no-cache',
+      `${pairName(pairs[at >> 1]!)}: the reference is the untrained model, so every reward must start at 0, but this one is ${rewards[at]}; ` +
+        'the cached reference log-probabilities belong to another model: delete them (see --cache-dir), or use --no-cache',
     )
   }
   const odd = losses.findIndex((loss, i) => (pairs[i]!.margin ?? 0) === 0 && Math.abs(loss - Math.LN2) > 1e-12)
-  if (odd >= 0) throw failed(`${pairName(pairs[odd]!)}: the loss begins at ${losses[odd]}; it must begin at ln 2`)
+  if (odd >= 0) throw failed(`${pairName(pairs[odd]!)}: the loss starts at ${losses[odd]}; it must start at ln 2`)
 }
 
 function failed(message: string): ImplexError {

@@ -71,7 +71,7 @@ function nextPair(
     const [chosen, rejected] = [renderOrder(cycle, separators), renderOrder(other, separators)]
     return { graph, row: { prompt, chosen, rejected } }
   }
-  throw new RangeError(`there are too few different graphs of ${vertices} vertices with p = ${p}; ask for fewer pairs`)
+  throw new RangeError(`there are too few different graphs with ${vertices} vertices and p = ${p}; use fewer pairs`)
 }
 
 function noCycle(random: Random, graph: Graph): number[] | undefined {

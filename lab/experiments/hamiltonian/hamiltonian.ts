@@ -2,6 +2,7 @@
  * Section 3.2 of arXiv 2507.07981: is an implicit reward model poor because it would have to generate what it verifies? Reward models learn to
  * tell a Hamiltonian cycle from another order of the vertices, and the implicit one is then asked to write cycles itself.
  */
+import { CYCLES_AFTER, CYCLES_BEFORE } from '../table-notes.js'
 import { checkInteger, checkNumber, checkOneOf } from '../../../lib/core/arguments.js'
 import { LanguageModel } from '../../../lib/models/language-model.js'
 import { byKind, compared, percent } from '../findings.js'
@@ -15,9 +16,9 @@ import { type GenerationRate, generationRate } from './generation-rate.js'
 import { SEPARATORS } from './graph.js'
 
 export type HamiltonianOptions = ExperimentOptions & {
-  /** Of each graph. Defaults to 10. */
+  /** Vertices per graph. Defaults to 10. */
   vertices?: number
-  /** Of each edge beside the cycle. Defaults to 0.2. */
+  /** Probability of each edge outside the cycle, 0 to 1. Defaults to 0.2. */
   edgeProbability?: number
   /** Defaults to 1000 and 200. */
   trainPairs?: number
@@ -77,13 +78,13 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
   const rows = (pairs: readonly HamiltonianPair[]) => pairs.map(({ row }) => row)
   const plan: ExperimentPlan = {
     experiment: 'hamiltonian',
-    title: 'Hamiltonian cycles: verifying without generating',
-    question: 'Must an implicit reward model be able to write down what it recognizes?',
+    title: 'Hamiltonian cycles: recognizing without writing',
+    question: 'Must an implicit reward model be able to write what it recognizes?',
     dataSettings: { vertices, edgeProbability, trainPairs, testPairs, dataSeed, separators, generations },
     tokens: separators === 'added' ? Object.values(SEPARATORS) : [],
     train: rows(train),
     shifts: [
-      { name: 'seen', label: 'Training graphs', description: 'Graphs of the training pairs.' },
+      { name: 'seen', label: 'Training graphs', description: 'Graphs from the training pairs.' },
       { name: 'held-out', label: 'New graphs', description: 'Graphs that are in no training pair.' },
     ],
     sets: [
@@ -94,9 +95,7 @@ export async function hamiltonianExperiment(options: HamiltonianOptions): Promis
     ...(generations === 0
       ? {}
       : {
-          before: async (base, now) => [
-            rateTable('Cycles written before training', [['base model', await write(base, now)]]),
-          ],
+          before: async (base, now) => [rateTable(CYCLES_BEFORE, [['base model', await write(base, now)]])],
           observe: async ({ kind, model, now }) => {
             if (kind !== 'implicit') return null
             const { correct, total, examples } = await write(model, now)
@@ -124,13 +123,13 @@ function conclude(findings: Findings): Conclusions {
   const best = Math.max(...findings.settings.kinds.map((kind) => compared(findings, kind, 'held-out')?.mean ?? 0))
   return {
     headline:
-      `Told apart on new graphs: ${byKind(findings, 'held-out')}.` +
-      (total === 0 ? '' : ` Cycles that the implicit model writes itself: ${correct} of ${total} tries.`),
+      `Pairs ranked correctly on new graphs: ${byKind(findings, 'held-out')}.` +
+      (total === 0 ? '' : ` Cycles that the implicit model writes: ${correct} in ${total} tries.`),
     notes: [
-      'A share of 0.5 is chance. A try is one sample at temperature 1, of at most 300 tokens; it counts when it names every vertex once and every step, the one back to the start included, is an edge.',
+      'An accuracy of 0.5 is chance. A try is one sample at temperature 1 with at most 300 tokens. It counts if it names every vertex once and every step is an edge, including the step back to the start.',
       ...(best < 0.95
         ? [
-            `No kind reached 0.95 on new graphs here (best ${percent(best)}): looking up ten edges at once is much to learn from so many pairs for a model of this size.`,
+            `No kind reached 0.95 on new graphs here (best: ${percent(best)}). A model of this size can hardly learn to look up ten edges from this number of pairs.`,
           ]
         : []),
     ],
@@ -139,7 +138,7 @@ function conclude(findings: Findings): Conclusions {
         ? []
         : [
             rateTable(
-              'Cycles written by the implicit reward model',
+              CYCLES_AFTER,
               written.map(({ seed, rate }) => [`seed ${seed}`, rate]),
             ),
           ],
@@ -152,10 +151,12 @@ function conclude(findings: Findings): Conclusions {
   }
 }
 
-function rateTable(title: string, rows: [string, Pick<GenerationRate, 'correct' | 'total'>][]): ResultTable {
+function rateTable(
+  head: Pick<ResultTable, 'title' | 'note'>,
+  rows: [string, Pick<GenerationRate, 'correct' | 'total'>][],
+): ResultTable {
   return {
-    title,
-    note: 'One sample for each test graph, at temperature 1.',
+    ...head,
     columns: ['model', 'tries', 'correct', 'share'],
     rows: rows.map(([name, { correct, total }]) => [name, total, correct, total === 0 ? null : correct / total]),
   }

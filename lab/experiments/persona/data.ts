@@ -7,7 +7,7 @@ import { ImplexError } from '../../../lib/core/errors.js'
 import { Random } from '../../../lib/core/random.js'
 import { readRows, textField } from '../read-rows.js'
 
-/** Of the experiment's own random numbers. */
+/** Stream of this experiment's random numbers. */
 const STREAM = 20
 const COLUMNS = ['question', 'answer_matching_behavior']
 
@@ -37,7 +37,7 @@ export interface PersonaDataOptions {
   file: string
   trainPairs: number
   testPairs: number
-  /** Of the choice of prompts and responses. */
+  /** Seed for choosing prompts and responses. */
   seed: number
 }
 
@@ -47,7 +47,7 @@ export async function personaData({ file, trainPairs, testPairs, seed }: Persona
   if (questions.length < trainPairs + testPairs) {
     throw new ImplexError(
       'ERR_ROW_INVALID',
-      `${file}: ${questions.length} statements have the matching answer "Yes", which are too few for ${trainPairs} training and ${testPairs} test prompts`,
+      `${file}: only ${questions.length} statements have the matching answer "Yes", too few for ${trainPairs} training prompts and ${testPairs} test prompts`,
       { path: file },
     )
   }

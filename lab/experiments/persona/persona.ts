@@ -19,7 +19,7 @@ export type PersonaOptions = ExperimentOptions & {
   /** Defaults to 80 and 40. */
   trainPairs?: number
   testPairs?: number
-  /** Of the choice of prompts and responses. Defaults to 875, as the paper's. */
+  /** Seed for choosing prompts and responses. Defaults to 875, like the paper's. */
   dataSeed?: number
 }
 
@@ -40,16 +40,17 @@ export async function personaExperiment(options: PersonaOptions): Promise<Experi
   const plan: ExperimentPlan = {
     experiment: 'persona',
     title: 'Persona: the same meaning in other words',
-    question: 'Does a reward model that learned to prefer agreement still prefer it in words that training never used?',
+    question:
+      'A reward model learned to prefer agreement. Does it still prefer agreement in words that training never used?',
     dataSettings: { data: file, trainPairs, testPairs, dataSeed },
     tokens: [],
     train,
     shifts: [
-      { name: 'original', label: 'Training words', description: 'Responses made of the words of the training pairs.' },
+      { name: 'original', label: 'Training words', description: 'Responses with the words of the training pairs.' },
       {
         name: 'paraphrase',
         label: 'Unseen words',
-        description: 'Responses that mean the same and share no answer word with the training pairs.',
+        description: 'Responses with the same meaning that share no answer word with the training pairs.',
       },
     ],
     sets: [
@@ -72,7 +73,7 @@ export async function personaExperiment(options: PersonaOptions): Promise<Experi
 
 function conclude(findings: Findings): Conclusions {
   return {
-    headline: `In training words: ${byKind(findings, 'original')} of pairs ranked right. In unseen words that mean the same: ${byKind(findings, 'paraphrase')}.`,
+    headline: `Pairs ranked correctly with training words: ${byKind(findings, 'original')}. With unseen words that mean the same: ${byKind(findings, 'paraphrase')}.`,
     notes: notes(findings),
     tables: [],
     paper: paperNumbers(findings),
@@ -80,14 +81,16 @@ function conclude(findings: Findings): Conclusions {
 }
 
 function notes(findings: Findings): string[] {
-  const list = ['A share of 0.5 is chance. Below it tokens mislead: the rewards token by token show which.']
+  const list = [
+    'An accuracy of 0.5 is chance. Below 0.5, tokens mislead the model; the rewards token by token show which ones.',
+  ]
   const explicit = compared(findings, 'explicit', 'paraphrase')
   if (explicit !== undefined && explicit.seeds.length > 1) {
     const values = explicit.seeds.filter((value) => value !== null)
     const [low, high] = [Math.min(...values), Math.max(...values)]
     if (high - low > 0.1)
       list.push(
-        `The explicit result depends on the random head it starts from: ${low.toFixed(2)} to ${high.toFixed(2)} over the seeds.`,
+        `The explicit result depends on the random head that training starts from: ${low.toFixed(2)} to ${high.toFixed(2)} over the seeds.`,
       )
   }
   return list

@@ -3,6 +3,7 @@
  * The max-margin separator of the training pairs' differences h(chosen) - h(rejected) is what a head would converge to; its inner products with
  * the differences of unseen pairs say what it would make of them.
  */
+import { SEPARATION } from '../table-notes.js'
 import type { PairRow } from '../../../lib/data/rows.js'
 import { type HiddenPair, hiddenStates } from '../hidden-states.js'
 import type { ResolvedExperiment } from '../options.js'
@@ -22,11 +23,10 @@ export async function hiddenSeparation(
   const seen = states.train!.map(difference)
   const separator = maxMarginSeparator(seen)
   const columns = ['differences', 'pairs', 'min', '25 %', 'median', '75 %', 'max', 'above 0']
-  const title = 'Hidden states before training: cosine with the max-margin separator'
   if (separator === undefined)
     return {
-      title,
-      note: 'No plane through the origin has all training differences on one side, so there is no such separator.',
+      title: SEPARATION.title,
+      note: 'No plane through the origin has all training differences on one side, so there is no max-margin separator.',
       columns,
       rows: [],
     }
@@ -38,10 +38,7 @@ export async function hiddenSeparation(
     return [label, differences.length, min, lower, median, upper, max, positive]
   }
   return {
-    title,
-    note:
-      'The separator is that of h(chosen) - h(rejected) over the training pairs, which is where an explicit head goes when hidden states are ' +
-      'fixed; a cosine above 0 means that it would rank the pair right.',
+    ...SEPARATION,
     columns,
     rows: [row('training words', seen), ...names.map((name) => row(name, states[name]!.map(difference)))],
   }

@@ -24,7 +24,7 @@ export async function readPairs(file: string): Promise<PairRow[]> {
       throw error.path === undefined ? inFile(file, error) : error
     }
   }
-  if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file}: it has no rows`, { path: file })
+  if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file} has no rows`, { path: file })
   return pairs
 }
 
@@ -51,7 +51,7 @@ export function sample(pairs: readonly PairRow[], count: number, seed: number, f
   if (pairs.length < count) {
     throw new ImplexError(
       'ERR_ROW_INVALID',
-      `${file}: it has ${pairs.length} pairs, too few for the ${count} asked for`,
+      `${file} has ${pairs.length} pairs, fewer than the ${count} that were requested`,
       {
         path: file,
       },

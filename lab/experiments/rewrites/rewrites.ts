@@ -26,7 +26,7 @@ export type RewritesOptions = ExperimentOptions & {
   trainPairs?: number
   /** Draw so many pairs of each set, where it has more. Defaults to all. */
   testPairs?: number
-  /** Of the drawing. Defaults to 517, as the paper's. */
+  /** Seed for choosing the data. Defaults to 517, like the paper's. */
   dataSeed?: number
 }
 
@@ -35,12 +35,12 @@ const BASE = { epochs: 5, learningRate: 3e-4, batchPairs: 32 }
 
 /** What the paper calls its groups of sets, by the names that `shifts` uses. */
 export const SHIFTS: Record<string, { label: string; description: string }> = {
-  'in-distribution': { label: 'In distribution', description: 'Held-out pairs of the training data.' },
+  'in-distribution': { label: 'In distribution', description: 'Held-out pairs from the training data.' },
   'token-level': {
     label: 'Token-level shift',
-    description: 'The same preferences, their responses paraphrased or translated.',
+    description: 'The same preferences, with paraphrased or translated responses.',
   },
-  domain: { label: 'Domain shift', description: 'Preferences of another domain, such as mathematics or code.' },
+  domain: { label: 'Domain shift', description: 'Preferences from another domain, such as mathematics or code.' },
 }
 
 /** @throws TypeError, RangeError; ImplexError as runExperiment() */
@@ -79,7 +79,7 @@ export async function rewritesExperiment(options: RewritesOptions): Promise<Expe
     experiment: 'rewrites',
     title: 'Rewrites: other words, other languages, other domains',
     question:
-      'Trained on the same pairs, which kind of reward model still ranks right when responses are put in other words or come from elsewhere?',
+      'The kinds are trained on the same pairs. Which kind still ranks responses correctly when they are rewritten or come from another domain?',
     dataSettings: {
       train: place(train),
       data: Object.fromEntries(Object.entries(data).map(([name, file]) => [name, place(file)])),
@@ -125,10 +125,10 @@ function conclude(findings: Findings): Conclusions {
   const shifts = [...new Set(findings.sets.map(({ shift }) => shift))]
   const label = (shift: string) => SHIFTS[shift]?.label ?? shift
   return {
-    headline: `Pairs ranked right: ${shifts.map((shift) => `${label(shift).toLowerCase()} ${byKind(findings, shift)}`).join('; ')}.`,
+    headline: `Pairs ranked correctly: ${shifts.map((shift) => `${label(shift).toLowerCase()} ${byKind(findings, shift)}`).join('; ')}.`,
     notes: [
-      'A share of 0.5 is chance. Intervals are over seeds and prompts; where those of two kinds overlap much, no difference was shown.',
-      'The paper trained models of 1 to 8 billion parameters; a small model knows little of what makes a response better, and may stay near chance on all of this.',
+      'An accuracy of 0.5 is chance. Intervals are over seeds and prompts. If the intervals of two kinds overlap much, no difference was shown.',
+      'The paper trained models with 1 to 8 billion parameters. A small model knows little about what makes a response better, and may stay near chance everywhere.',
     ],
     tables: [],
     paper: paperNumbers(findings, shifts),

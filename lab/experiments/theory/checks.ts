@@ -19,7 +19,7 @@ export interface Check {
   measured: number
   /** |measured - predicted| / |predicted|, over many values ‖·‖ / ‖·‖; where 0 is predicted, |measured|. */
   error: number
-  /** Of the error. */
+  /** Largest error with which the statement counts as confirmed. */
   bound: number
 }
 
@@ -179,7 +179,7 @@ export async function unseenTokens(engine: TheoryEngine, { tokens }: Draw): Prom
     if (!(loss < 0.5))
       throw new ImplexError(
         'ERR_INTERNAL',
-        `200 steps on other tokens left their loss at ${loss}: theorem 2 was not put to a test`,
+        `200 steps on other tokens left their loss at ${loss}, so theorem 2 was not tested`,
       )
     return [
       zero('theorem 2, implicit: rows of unseen tokens', moved, 0),
@@ -201,7 +201,7 @@ export async function headDirection(engine: TheoryEngine, draw: Draw): Promise<C
   if (separator === undefined)
     throw new ImplexError(
       'ERR_INTERNAL',
-      'the hidden states of 16 random pairs have no separator: too small a model for theorem 2',
+      'the hidden states of 16 random pairs have no separator: the model is too small for theorem 2',
     )
   const { weight } = separator
   const largest = Math.max(...differences.map((d) => dot(d, d)))
@@ -270,7 +270,7 @@ async function distinctWords(engine: TheoryEngine, { tokens }: Draw) {
   }
   throw new ImplexError(
     'ERR_INTERNAL',
-    'no words with distinct hidden states in 50 draws: the model tells few tokens apart',
+    '50 draws found no words with distinct hidden states: the model distinguishes too few tokens',
   )
 }
 

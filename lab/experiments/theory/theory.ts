@@ -1,6 +1,7 @@
 /**
  * The theory of arXiv 2507.07981 on a small model: each statement predicted on paper and measured in the engine.
  */
+import { PREDICTIONS } from '../table-notes.js'
 import { rm } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { openCheckpoint } from '../../../lib/checkpoint/checkpoint.js'
@@ -35,7 +36,7 @@ export type TheoryOptions = Pick<
   ExperimentOptions,
   'out' | 'model' | 'resume' | 'device' | 'drain' | 'signal' | 'onStage' | 'onWarning' | 'cache' | 'cacheDir'
 > & {
-  /** Of the random prompts, responses and heads. Defaults to 0. */
+  /** Seed of the random prompts, responses and heads. Defaults to 0. */
   dataSeed?: number
 }
 
@@ -119,10 +120,7 @@ export async function theoryExperiment(options: TheoryOptions): Promise<Experime
       comparison: [],
       tables: [
         {
-          title: 'Predicted against measured',
-          note:
-            'Hidden states are fixed: plain gradient descent moves the head or the unembedding alone. The error is relative where something other ' +
-            'than 0 is predicted, and over all values compared (‖measured - predicted‖ / ‖predicted‖); the largest predicted one is shown.',
+          ...PREDICTIONS,
           columns: ['statement', 'values', 'predicted', 'measured', 'error', 'bound', 'holds'],
           rows: checks.map(({ statement, values, predicted, measured, error, bound }) => [
             statement,
@@ -137,7 +135,7 @@ export async function theoryExperiment(options: TheoryOptions): Promise<Experime
       ],
       paper: [],
       notes: [
-        'Texts are random token ids: the statements hold for any. Embeddings are untied first, since the theorems move the unembedding and fix hidden states.',
+        'Texts are random token ids, because the statements hold for any text. Embeddings are untied first, because the theorems move the unembedding and fix the hidden states.',
       ],
       date: now.toISOString(),
       seconds: (performance.now() - start) / 1000,

@@ -17,8 +17,8 @@ pipeline_tag: text-generation
 # implex base model
 
 A very small Llama-like language model with ${parameters} parameters: ${shape.layers} layers, hidden size ${shape.hidden}, ${tokens} tokens, context
-${shape.context}, bf16. implex uses it for its own experiments and first steps. \`npm run make:base-model\` made it from random weights,
-only from text that the recipe generates. It knows no facts and is of no use as an assistant.
+${shape.context}, bf16. implex uses it for its own experiments and first steps. \`npm run make:base-model\` made it from random weights
+on text that the recipe generates and no other. It knows no facts and is of no use as an assistant.
 
 | topic | conversations |
 |---|---|

@@ -20,7 +20,7 @@ export interface Item {
   prompt: string
   /** Learned in full, whoever's turn it is; the last turn ends the row. */
   response: Turn[]
-  /** Of statements whose truth nothing decides. The corpus has each as often with agreement as with disagreement. */
+  /** Opinions about statements that nothing proves true or false. The corpus has each as often with agreement as with disagreement. */
   opinions?: Opinion[]
 }
 

@@ -10,10 +10,15 @@ import { QUICK, RECIPE } from './settings.js'
 const ROOT = join(import.meta.dirname, '..', '..', '..', '..')
 
 const program = new Command('make:base-model')
-  .description('generate the corpus, train tokenizer and base model, write the checkpoint; an interrupted run goes on')
-  .option('--quick', 'a minute to a model that has learned little, leaves models/base alone')
-  .option('--work <folder>', 'corpus and training run (default: build-base-model, with --quick build-base-model-quick)')
-  .option('--out <folder>', 'the checkpoint (default: models/base, with --quick WORK/model)')
+  .description(
+    'Generate the corpus, train the tokenizer and the base model, and write the checkpoint. An interrupted run continues.',
+  )
+  .option('--quick', 'make a model that has learned little, in a minute; leaves models/base alone')
+  .option(
+    '--work <folder>',
+    'folder for the corpus and the training run (default: build-base-model, with --quick build-base-model-quick)',
+  )
+  .option('--out <folder>', 'folder for the checkpoint (default: models/base, with --quick WORK/model)')
   .parse()
 const { quick = false, ...given } = program.opts<{ quick?: boolean; work?: string; out?: string }>()
 const work = given.work ?? join(ROOT, quick ? 'build-base-model-quick' : 'build-base-model')
@@ -28,10 +33,10 @@ const onStep = ({ step, steps, loss, tokens, seconds, learningRate }: TrainStep)
 }
 const drain = new AbortController()
 process.once('SIGINT', () => {
-  console.error('finishing the step, then writing a checkpoint; once more to stop at once')
+  console.error('finishing the step, then writing a checkpoint; press Ctrl-C again to stop at once')
   drain.abort()
 })
 const onStage = (stage: string) => console.error(stage)
 const done = await makeBaseModel(quick ? QUICK : RECIPE, { work, out, drain: drain.signal, onStage, onStep })
-console.log(done ? out : 'interrupted; the same command goes on')
+console.log(done ? out : 'interrupted; to continue, give the same command again')
 process.exitCode = done ? 0 : 130

@@ -22,18 +22,18 @@ import { trainTokenizer } from './tokenizer.js'
 export interface MakeOptions {
   /** Corpus, initial model and training run. */
   work: string
-  /** The finished checkpoint; replaced if it is there. */
+  /** Folder of the finished checkpoint; an existing one is replaced. */
   out: string
-  /** Ends the training after the step under way; the same call goes on from there. */
+  /** Ends the training after the current step; the same call continues from there. */
   drain?: AbortSignal
   onStage?: (stage: string) => void
   onStep?: (step: TrainStep) => void
 }
 
-/** Steps between checkpoints: half a minute or so. */
+/** Steps between checkpoints, about half a minute. */
 const CHECKPOINT_STEPS = 100
 
-/** @returns whether the model is there: false when `drain` ended the training */
+/** @returns whether the model was made; false if `drain` ended the training */
 export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promise<boolean> {
   const { work, out, drain, onStage, onStep } = options
   await mkdir(work, { recursive: true })
@@ -86,14 +86,14 @@ export async function makeBaseModel(recipe: Recipe, options: MakeOptions): Promi
   return true
 }
 
-/** A working folder is of one recipe: what lies there under another is not gone on with. */
+/** A working folder belongs to one recipe. A run of another recipe there is not continued. */
 async function checkSameRecipe(file: string, recipe: Recipe): Promise<void> {
   const text = `${JSON.stringify(recipe, null, 2)}\n`
   if (!existsSync(file)) return writeFileAtomic(file, text)
   if ((await readFile(file, 'utf8')) !== text)
     throw new ImplexError(
       'ERR_RESUME_MISMATCH',
-      `${file} is of another recipe: remove its folder, or give another one with --work`,
+      `${file} belongs to another recipe: remove its folder, or give another folder with --work`,
       { path: file },
     )
 }

@@ -16,10 +16,10 @@ export interface Shape {
 }
 
 const DEVIATION = 0.02
-/** Of the random numbers: those of the corpus have others. */
+/** Stream of the model's random numbers. The corpus uses other streams. */
 const STREAM = 201
 
-/** A folder that is there is replaced. */
+/** Replaces an existing folder. */
 export async function writeInitialModel(
   folder: string,
   shape: Shape,

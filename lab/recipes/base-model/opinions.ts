@@ -7,7 +7,7 @@ import { assistant, capital, Draw, type Item, user, type Turn } from './item.js'
 import { FRAMES, framed, replyWord } from './replies.js'
 import { question, statement } from './statements.js'
 
-/** What comes after a reply, by whether it agreed. */
+/** The turns after a reply, depending on whether it agreed. */
 type FollowUp = (draw: Draw, text: string, agrees: boolean) => Turn[]
 
 /** The user's turn asks, the assistant's tells. */
@@ -46,7 +46,7 @@ const EXPLAINED: readonly FollowUp[] = [
 /** How often the assistant goes on unasked: people explain a refusal rather than a consent. */
 const EXPLAINS = { agreeing: 0.25, disagreeing: 0.55 } as const
 
-/** Two conversations that differ in the reply only. */
+/** Two conversations that differ only in the reply. */
 export function* opinions(seed: number, count: number): Generator<Item> {
   const shared = new Draw(seed, 101)
   const own = new Draw(seed, 102)

@@ -1,16 +1,16 @@
 /**
- * All that decides the base model, but for the corpus generators themselves.
+ * Everything that determines the base model, apart from the corpus generators.
  */
 import type { TrainOptions } from '../../../lib/train/options.js'
 import type { Shape } from './model.js'
 
 export interface Recipe {
   seed: number
-  /** Conversations trained on, each once. */
+  /** Number of training conversations; each is used once. */
   conversations: number
   /** Made from the next seed, to see the loss on. */
   heldOut: number
-  /** Most tokens. */
+  /** Maximum number of tokens in the vocabulary. */
   vocabulary: number
   shape: Shape
   training: Pick<
@@ -22,7 +22,7 @@ export interface Recipe {
 /** The recipe and what came of it: recipe.json beside the weights. */
 export type Made = Recipe & {
   parameters: number
-  /** Of the vocabulary. */
+  /** Number of tokens in the vocabulary. */
   tokens: number
   corpus: Record<string, number>
   versions: Record<string, string>

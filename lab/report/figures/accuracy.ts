@@ -9,7 +9,7 @@ export function accuracyFigure(result: ExperimentResult, id: string): Figure | u
     title: 'Accuracy by shift and kind',
     statistic: 'accuracy',
     domain: [0, 1],
-    axis: 'share of pairs ranked rightly',
+    axis: 'share of pairs ranked correctly',
     reference: { value: 0.5, label: 'chance' },
   })
 }

@@ -39,7 +39,7 @@ interface Point {
 
 export interface CurvePanel {
   title: string
-  /** Of its axis; the loss has no upper end. */
+  /** Upper end of the axis; undefined for the loss, which has none. */
   top: number | undefined
   reference?: { value: number; label: string }
   curves: Curve[]
@@ -52,7 +52,7 @@ export interface Curves {
   stepsPerPoint: number
 }
 
-/** Undefined where there are no metrics. */
+/** Undefined if there are no metrics. */
 export function curvesFigure(
   trainings: readonly Training[],
   labelOf: (set: string) => string,
@@ -70,7 +70,7 @@ export function curvesFigure(
   const figure: Figure = {
     id,
     title: 'Training curves',
-    description: `Against epochs; means over the seeds. ${ends.join(' ')}`,
+    description: `By epoch, mean over the seeds. ${ends.join(' ')}`,
     draw: (form) => draw(list, kinds, form),
   }
   return { figure, panels: list, stepsPerPoint }
@@ -107,7 +107,7 @@ function panelsOf(
   return list.filter((panel) => panel.curves.length > 0)
 }
 
-/** Means of `size` lines each. */
+/** Means of `size` lines at a time. */
 function pointsOf(lines: readonly MetricsLine[], name: string, size: number): Point[] {
   const points: Point[] = []
   for (let i = 0; i < lines.length; i += size) {
@@ -118,7 +118,7 @@ function pointsOf(lines: readonly MetricsLine[], name: string, size: number): Po
   return points
 }
 
-/** Of each kind, at the epochs that all of its seeds have. */
+/** Mean curve per kind, at the epochs that all of its seeds have. */
 export function meansOf(curves: readonly Curve[]): Curve[] {
   return [...group(curves, ({ kind }) => kind)].map(([kind, of]) => {
     const values = group(

@@ -17,7 +17,7 @@ interface Row {
 
 const ROW = 26
 
-/** Undefined for a table that has not both columns, or no numbers above zero in them. */
+/** Undefined for a table that lacks one of the columns, or has no numbers above zero in them. */
 export function errorFigure(table: ResultTable, id: string): Figure | undefined {
   const error = table.columns.findIndex((name) => /^error$/i.test(name))
   const bound = table.columns.findIndex((name) => /^bound$/i.test(name))

@@ -14,7 +14,7 @@ export interface IntervalFigure {
   id: string
   title: string
   statistic: Comparison['statistic']
-  /** Of the axis; where it is not given, it fits the values and holds zero. */
+  /** Range of the axis. By default it fits the values and includes zero. */
   domain?: [number, number]
   axis: string
   /** A line to compare with. */
@@ -25,7 +25,7 @@ const ROW = 24
 const SEED = 5
 const LAYERS = 4
 
-/** Undefined where nothing was measured. */
+/** Undefined if nothing was measured. */
 export function intervalFigure(result: ExperimentResult, options: IntervalFigure): Figure | undefined {
   const groups = groupsOf(result, options.statistic)
   if (groups.length === 0) return undefined
@@ -46,7 +46,7 @@ interface Group {
   rows: Comparison[]
 }
 
-/** In the order of the shifts; without what nothing is known of. */
+/** Rows in the order of the shifts, without those that have no value. */
 export function groupsOf({ shifts, comparison }: ExperimentResult, statistic: Comparison['statistic']): Group[] {
   return shifts
     .map(({ name, label }) => ({
@@ -122,7 +122,7 @@ function drawRow({ low, high }: Comparison, color: string, x: (value: number) =>
   ]
 }
 
-/** Seeds that would lie on each other go below each other. */
+/** Places seeds that would overlap below each other. */
 function layersOf(seeds: readonly (number | null)[], x: (value: number) => number): { value: number; layer: number }[] {
   const ends: number[] = []
   return seeds

@@ -16,7 +16,7 @@ interface Point {
   measured: number
 }
 
-/** Undefined for a table that has not both columns, or no numbers in them. */
+/** Undefined for a table that lacks one of the columns, or has no numbers in them. */
 export function predictedFigure(table: ResultTable, id: string): Figure | undefined {
   const predicted = table.columns.findIndex((name) => /predict/i.test(name))
   const measured = table.columns.findIndex((name) => /measur/i.test(name))
@@ -34,7 +34,7 @@ export function predictedFigure(table: ResultTable, id: string): Figure | undefi
   return {
     id,
     title: `Predicted against measured: ${table.title}`,
-    description: `Points on the diagonal agree. ${said.slice(0, 20).join(' ')}`,
+    description: `On the diagonal, prediction and measurement agree. ${said.slice(0, 20).join(' ')}`,
     draw: (form) => draw(points, form),
   }
 }
@@ -88,7 +88,7 @@ function scaleOf(points: readonly Point[]): Scale {
     .domain([least * 1.5, most * 1.5])
 }
 
-/** A few, far enough from each other to be read. */
+/** A few ticks, far enough apart to be readable. */
 function ticksOf(scale: Scale): number[] {
   const unit = scale.copy().range([0, 1])
   const [low, high] = scale.domain() as [number, number]

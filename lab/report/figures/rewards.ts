@@ -11,14 +11,14 @@ import { fixed } from '../numbers.js'
 import { lookOf } from '../palette.js'
 import { type Drawing, type Figure, type Form, line, type Panel, px, text, WIDTHS, xAxis } from '../svg.js'
 
-/** Standard deviations at the ends of the axis; what lies beyond is counted in the last bar. */
+/** Standard deviations at the ends of the axis. The last bar counts everything beyond. */
 const END = 3
 const BARS = 30
 
 export interface RewardPanel {
   shift: string
   kind: string
-  /** Standardized. */
+  /** Standardized rewards. */
   chosen: number[]
   rejected: number[]
 }
@@ -28,7 +28,7 @@ export interface Rewards {
   panels: RewardPanel[]
 }
 
-/** Undefined where no rewards were kept. */
+/** Undefined if no rewards were kept. */
 export function rewardsFigure(
   result: ExperimentResult,
   trainings: readonly Training[],

@@ -20,7 +20,7 @@ export interface Token {
   readonly kind: TokenKind
   /** The name, the operator, or the text of data. */
   readonly text: string
-  /** Of a literal. */
+  /** The value of a literal. */
   readonly value: Value
   readonly line: number
 }

@@ -43,7 +43,7 @@ export type Target =
 
 export interface Parameters {
   readonly names: readonly string[]
-  /** Of the last parameters. */
+  /** Default values of the last parameters. */
   readonly defaults: readonly Expression[]
 }
 

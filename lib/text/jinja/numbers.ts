@@ -145,7 +145,7 @@ export function floatText(value: number): string {
   return `${sign}${whole}.${digits.slice(exponent + 1) || '0'}`
 }
 
-/** round(): to the nearest, an exact half to the even neighbour. Undefined digits give an int. */
+/** round(): to the nearest, an exact half to the even neighbor. Undefined digits give an int. */
 export function roundNumber(value: number, digits: number | undefined): Value {
   if (!Number.isFinite(value)) {
     if (digits === undefined) throw new RenderFault('cannot convert a float that is not finite to an integer')

@@ -75,7 +75,7 @@ export class Checkpoints {
         const position = await readPosition(join(this.path, name, POSITION))
         await trainer.loadState(join(this.path, name, STATE))
         if ((await trainer.steps()) !== position.step) throw new Error(`its state is not that of step ${position.step}`)
-        for (const problem of problems) warn(`${problem}; going on from ${name} instead`)
+        for (const problem of problems) warn(`${problem}; continuing from ${name} instead`)
         return position
       } catch (error) {
         problems.push(`${join(this.path, name)} cannot be used: ${(error as Error).message}`)
@@ -117,7 +117,7 @@ async function readPosition(path: string): Promise<RunPosition> {
     value.random.length !== 4 ||
     !value.random.every((word) => Number.isInteger(word) && word >= 0 && word < 2 ** 32)
   ) {
-    throw new Error(`${path} is damaged or of another version`)
+    throw new Error(`${path} is damaged or from another version of implex`)
   }
   return value as unknown as RunPosition
 }

@@ -22,7 +22,7 @@ export class MetricsLog {
       if (size < keep) {
         throw new ImplexError(
           'ERR_RESUME_MISMATCH',
-          `${path} has ${size} bytes, but its run had written ${keep}: it was changed or cut; put it back, or train into another folder`,
+          `${path} has ${size} bytes, but its run wrote ${keep}: the file was changed or cut off; restore it, or train into another folder`,
           { path },
         )
       }

@@ -130,11 +130,11 @@ async function usableConfig(path: string, resume: boolean): Promise<RunConfig | 
   const config = names.includes('config.json') ? await readConfig(join(path, 'config.json')) : undefined
   const others = names.filter((name) => name !== LOCK && !isTemporary(name))
   if (config === undefined && others.length > 0) {
-    const message = `${path} is not empty and holds no run (no config.json): choose another folder`
+    const message = `${path} is not empty and contains no run (there is no config.json); choose another folder`
     throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
   }
   if (config !== undefined && !resume) {
-    const message = `${path} holds a run already: go on with it with --resume (option resume), or choose another folder`
+    const message = `${path} already contains a run: continue it with --resume (option resume), or choose another folder`
     throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
   }
   return config
@@ -146,7 +146,7 @@ async function readConfig(path: string): Promise<RunConfig> {
   const whole =
     isPlainObject(run) && isPlainObject(run.decisive) && isPlainObject(run.environment) && typeof run.now === 'string'
   if (whole) return { options: options as RunConfig['options'], run: run as unknown as RunFacts }
-  const message = `${path} is not the config.json of a run of implex train, or damaged: choose another folder`
+  const message = `${path} is damaged, or is not the config.json of a run of implex train; choose another folder`
   throw new ImplexError('ERR_RESUME_MISMATCH', message, { path })
 }
 
@@ -156,6 +156,6 @@ export function checkRun(path: string, before: RunFacts, now: RunFacts, warn: (m
   const environment = differences(before.environment, now.environment)
   if (environment.length > 0)
     warn(
-      `${path} was begun elsewhere (${environment.join('; ')}): results may differ in their last digits from an undisturbed run's`,
+      `${path} was started in another environment (${environment.join('; ')}); results may differ in their last digits from those of an uninterrupted run`,
     )
 }
