@@ -12,6 +12,7 @@ import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data
 import type { Border } from '../lib/checkpoint/trained-with.js'
 import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
@@ -30,6 +31,7 @@ interface EvalFlags {
   model: string
   kind: RewardKind
   data: Record<string, string>
+  rows?: RowsOption
   reference?: string
   head?: string
   label?: number | string
@@ -61,6 +63,7 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <name=file...>', 'named sets of pairs as JSON Lines', collectSets)
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
     .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
@@ -145,6 +148,7 @@ async function run(flags: EvalFlags): Promise<number> {
     using _ = new Progress(() => tally, flags.quiet === true)
     report = await evaluate(model, flags.data, {
       onError: flags.onError,
+      ...(flags.rows === undefined ? {} : { rows: flags.rows }),
       signal: interrupt.signal,
       resamples: flags.resamples,
       seed: flags.seed,

@@ -12,6 +12,7 @@ import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data
 import { NUMERICS_VERSION } from '../lib/data/reference-cache.js'
 import type { Border } from '../lib/checkpoint/trained-with.js'
 import type { HeadPlaceName } from '../lib/models/head-place.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
 import { RewardModel } from '../lib/models/reward-model.js'
@@ -42,6 +43,7 @@ interface ScoreFlags {
   model: string
   kind: RewardKind
   data: string
+  rows?: RowsOption
   reference?: string
   head?: string
   label?: number | string
@@ -75,6 +77,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <file>', 'rows as JSON Lines; - reads standard input')
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
     .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
@@ -122,7 +125,8 @@ export function addScore(program: Command, finish: (status: number) => void): vo
       `
 A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]}.
 It may have an "id". Texts may be lists of {"role", "content"}. The output has
-one line per row, in the same order, with all digits of the rewards.
+one line per row, in the same order, with all digits of the rewards. With
+--rows, or by their keys, it also reads the forms of published data sets.
 
   implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
   implex score --model policy --reference base --kind implicit --data -
@@ -189,6 +193,7 @@ async function scoreAll(
 ): Promise<number> {
   const source = readJsonl(flags.data, {
     skipRows: tally.rows,
+    rows: flags.rows,
     limit: flags.limit,
   })
   const size = await sizeOf(flags.data)

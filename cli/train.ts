@@ -130,10 +130,11 @@ function hasConfig(out: string): boolean {
 }
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
-  const { steps, seconds, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
+  const { steps, seconds, errors, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); loss of the last step ${shown(last?.loss)}`,
   ]
+  if (errors > 0) lines.push(`${count(errors)} bad ${errors === 1 ? 'row was' : 'rows were'} left out`)
   for (const [name, set] of Object.entries(evaluation))
     lines.push(
       `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,

@@ -3,16 +3,9 @@
  */
 export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
 export type { OnLong, RewardKind } from './data/encode.js'
-export {
-  type GroupRow,
-  type PairRow,
-  parseRow,
-  type Row,
-  type RowGroup,
-  type RowSource,
-  type SourceRow,
-  type Text,
-} from './data/rows.js'
+export type { GroupRow, PairRow, Prompt, Row, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
+export { parseRow } from './data/parse-row.js'
+export type { RowShapeName, RowsOption } from './data/shapes/names.js'
 export type { ScoredRow } from './data/score-rows.js'
 export type { TrainData } from './data/sources.js'
 export type { DeviceName, DType } from './native/device.js'
@@ -42,7 +35,7 @@ export type { NativeTrainMemory } from './native/types.js'
 export type { ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
 export type { OnError } from './data/score-rows.js'
 export type { Pool } from './data/rewards.js'
-export type { Message } from './text/messages.js'
+export type { Message, TemplateInputs, TextPart } from './text/messages.js'
 export type { Recorded, TrainSummary } from './train/runs/summary.js'
 export type { MemoryEstimate } from './train/memory.js'
 export type {

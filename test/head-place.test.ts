@@ -125,8 +125,8 @@ kept('the place of its head, where the checkpoint had one', async () => {
     const { model, summary } = await train(path, ROWS, { kind: 'explicit', learningRate: 0, ...conduct() })
     const [before, after] = [await opened(path), await opened(model!)]
     assert.equal(after.rewards, before.rewards)
-    assert.equal([after.headAt, summary!.head_at], [before.headAt, before.headAt])
-    assert.equal([after.padTokenId, summary!.pad_token_id], [before.padTokenId, before.padTokenId ?? null])
+    assert.equal([after.headAt, summary!.headAt], [before.headAt, before.headAt])
+    assert.equal([after.padTokenId, summary!.padTokenId], [before.padTokenId, before.padTokenId ?? null])
   }
 })
 
@@ -139,7 +139,7 @@ kept('a new head is read at the last token, and the saved padding token does not
     evaluation: { rows: ROWS },
   })
   const { rewards, headAt } = await opened(model!)
-  assert.equal([headAt, summary!.head_at], ['last', 'last'])
+  assert.equal([headAt, summary!.headAt], ['last', 'last'])
   const mean = rewards.reduce((sum, [chosen]) => sum + chosen!, 0) / rewards.length
   assert.ok(Math.abs(mean - (summary!.evaluation['rows']!['meanChosen'] as number)) < 1e-12)
 })

@@ -406,6 +406,20 @@ cache('rows in memory leave nothing on the disk, and a folder that cannot be use
   assert.throws(() => readdirSync(empty))
 })
 
+cache(
+  'rows in memory: a key that nothing reads is told once, not at every call; a stream is told of its own',
+  async () => {
+    const warnings: string[] = []
+    using model = await open({ ...IMPLICIT, cache: false, onWarning: (text) => warnings.push(text) })
+    const odd = PAIRS.slice(0, 2).map((row) => ({ ...row, remark: 'x' }))
+    for (let i = 0; i < 3; i++) await model.score(odd as Row[])
+    assert.equal(warnings.length, 1)
+    await collect(model.scoreStream(readJsonl(writeRows('odd.jsonl', odd))))
+    assert.equal(warnings.length, 2)
+    assert.match(warnings[1]!, /odd\.jsonl: nothing reads these keys: remark \(2 rows\)/)
+  },
+)
+
 cache('a run of part of the rows is completed by the next', async () => {
   const file = writeRows('partly.jsonl', PAIRS.slice().reverse())
   using model = await open(IMPLICIT)

@@ -453,6 +453,26 @@ refusals('bad data: the line, before anything is trained', async () => {
   assert.equal([summary!.pairs, summary!.skipped], [3, 1])
 })
 
+refusals('bad rows left out: the run of the good ones, with their number and the first of them', async () => {
+  const [first, ...rest] = pairs(6)
+  const bad = [{ prompt: 'x', chosen: 'a', rejected: ' ' }, { prompt: 'x' }, { prompt: 'x', responses: ['a', 'b'] }]
+  const file = writeRows(at('some-bad.jsonl'), [first, ...bad, ...rest])
+  await refused(train(MODEL, file, options()), 'ERR_RESPONSE_EMPTY', 'line 2')
+  const warnings: string[] = []
+  const skip = options({ onError: 'skip', epochs: 1, onWarning: (message) => warnings.push(message) })
+  const { summary } = await train(MODEL, file, skip)
+  assert.equal([summary!.pairs, summary!.errors, summary!.skipped], [6, 3, 0])
+  assert.match(warnings.join(), /some-bad\.jsonl: 3 bad rows are left out, the first: line 2: "rejected" is empty/)
+  const good = options({ epochs: 1 })
+  await train(MODEL, writeRows(at('all-good.jsonl'), [first, ...rest]), good)
+  assert.equal(resultOf(skip.out), resultOf(good.out))
+  await refused(
+    train(MODEL, bad as never, options({ onError: 'skip' })),
+    'ERR_ROW_INVALID',
+    'no row is left; 3 bad rows',
+  )
+})
+
 refusals('more memory than there is: the numbers, before the model is loaded or before the first step', async () => {
   await refused(
     train(MODEL, ROWS, options({ memoryLimit: 300_000 })),

@@ -10,7 +10,10 @@ import type { Border } from '../checkpoint/trained-with.js'
 import type { Conversation } from '../text/conversation.js'
 import { isBlank } from '../text/messages.js'
 import type { RowEncoder } from '../text/text-encoder.js'
-import { parseRow, type RowGroup, rowError } from './rows.js'
+import { parseRowText } from './parse-row.js'
+import { idOf, type RowGroup, rowError } from './rows.js'
+import type { RowShapeName } from './shapes/names.js'
+import { shown } from './unread.js'
 
 export const REWARD_KINDS = ['explicit', 'implicit', 'generative'] as const
 export type RewardKind = (typeof REWARD_KINDS)[number]
@@ -37,7 +40,9 @@ export interface EncodeSettings {
 export interface EncodedRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   shape: 'pair' | 'group'
   /** Of a pair: what r⁺ must exceed r⁻ by, in training. */
   margin?: number
@@ -55,6 +60,8 @@ export interface EncodedRow {
   texts?: string[][]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
+  /** What of the row nobody reads: see `shown`. */
+  unread?: readonly string[]
   /** The row cannot be scored; prompt and responses are empty. */
   error?: ImplexError
 }
@@ -64,6 +71,7 @@ export interface PreparedRow {
   index: number
   line?: number
   text?: string
+  shape?: RowShapeName
   group?: RowGroup
   error?: ImplexError
 }
@@ -79,16 +87,16 @@ export function promptOf(
 /** Parses, checks and tokenizes one row. Never throws for a bad row: the result carries `error`. */
 export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
   const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
-  let id: string | number | undefined
+  let id: Pick<RowGroup, 'id' | 'idText'> = {}
   try {
     if (row.error !== undefined) throw row.error
-    const group = row.group ?? parseRow(parseJson(row.text ?? '', place), row.index, row.line)
-    id = group.id
+    const group = row.group ?? parseRowText(row.text ?? '', row.index, row.line, row.shape)
+    id = idOf(group)
     return encodeGroup(encoder, group, settings)
   } catch (error) {
     return {
       ...place,
-      ...(id === undefined ? {} : { id }),
+      ...id,
       shape: 'group',
       prompt: new Int32Array(0),
       responses: [],
@@ -97,7 +105,8 @@ export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: Encod
   }
 }
 
-function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSettings): EncodedRow {
+function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSettings): EncodedRow {
+  const group = shown(whole, { templateSource: encoder.templateSource, kind: settings.kind })
   group.responses.forEach((response, k) => {
     if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
   })
@@ -110,11 +119,12 @@ function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSetti
   return {
     index: group.index,
     ...(group.line === undefined ? {} : { line: group.line }),
-    ...(group.id === undefined ? {} : { id: group.id }),
+    ...idOf(group),
     shape: group.shape,
     ...(group.margin === undefined ? {} : { margin: group.margin }),
     ...sequences,
     ...(truncated ? { truncated } : {}),
+    ...(group.unread === undefined ? {} : { unread: group.unread }),
     ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }
@@ -126,12 +136,12 @@ function responseSequences(
   group: RowGroup,
   { kind, border, padTokenId }: EncodeSettings,
 ): Sequences {
-  const prompt = encoder.encodePrompt(group.prompt)
+  const prompt = encoder.encodePrompt(group.prompt, group.inputs)
   if (prompt.length === 0) {
     throw rowError('ERR_ROW_INVALID', 'the prompt is empty, so nothing predicts the first token of a response', group)
   }
   const conversations = group.responses.map((response, k) => {
-    const one = encoder.encodeConversation(group.prompt, response, border)
+    const one = encoder.encodeConversation(group.prompt, response, border, group.inputs)
     if (one.border === one.ids.length)
       throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
     if (one.border === 0 && kind === 'implicit') {
@@ -250,14 +260,6 @@ function checkIds(ids: Int32Array, group: RowGroup, vocabularySize: number): voi
 function responseName(group: RowGroup, k: number): string {
   if (group.shape === 'pair') return k === 0 ? '"chosen"' : '"rejected"'
   return `"responses[${k}]"`
-}
-
-function parseJson(text: string, place: { index: number; line?: number }): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, place, error)
-  }
 }
 
 /** Errors of the template or the tokenizer do not know the row; this adds where it is. */

@@ -16,8 +16,15 @@ export interface RowFacts {
   promptParted: boolean
 }
 
+/** The id comes out with the digits it came in with, which JSON.stringify does not know. */
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
-  const head = { id: row.id, index: row.index } // JSON leaves out what is undefined
+  const line = formatWithoutId(row, tokenLogprobs)
+  const id = row.idText ?? (typeof row.id === 'bigint' ? String(row.id) : JSON.stringify(row.id))
+  return id === undefined ? line : `{"id":${id},${line.slice(1)}`
+}
+
+function formatWithoutId(row: ScoredRow, tokenLogprobs: boolean): string {
+  const head = { index: row.index }
   if (row.error !== undefined) {
     const { code, message, line } = row.error
     return JSON.stringify({ ...head, error: { code, message, line }, skipped: row.skipped })

@@ -9,7 +9,7 @@ import { type EncodedRow, promptOf } from './encode.js'
 import { Wakeup } from './encode-pool.js'
 import type { Slot } from './reference.js'
 import type { BatchScorer, Scored } from './rewards.js'
-import { rowError } from './rows.js'
+import { idOf, rowError } from './rows.js'
 
 const BATCHES_IN_FLIGHT = 2
 const BATCHES_WAITING = 2
@@ -25,7 +25,9 @@ export type OnError = (typeof ON_ERROR)[number]
 export interface ScoredRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   /** 'pair': responses are [chosen, rejected]. */
   shape: 'pair' | 'group'
   /** One for each response; none for a row with `error`. */
@@ -209,7 +211,7 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
   const place = {
     index: row.index,
     ...(row.line === undefined ? {} : { line: row.line }),
-    ...(row.id === undefined ? {} : { id: row.id }),
+    ...idOf(row),
   }
   const bad = scored.some(({ reward }) => !Number.isFinite(reward))
   const error = bad ? notFinite(row) : row.error

@@ -2,11 +2,12 @@
  * evaluate(): a reward model on named sets of preference pairs.
  */
 import { type RowSource, rowError } from '../data/rows.js'
+import { ROWS_OPTIONS, type RowsOption } from '../data/shapes/names.js'
 import type { ScoredRow } from '../data/score-rows.js'
 import { checkSetName, sourceOf, type TrainData } from '../data/sources.js'
 import { type Estimate, PairRewards, type Statistic } from './statistics.js'
 import { ImplexError } from '../core/errors.js'
-import { checkInteger, checkObject, invalidArgument } from '../core/arguments.js'
+import { checkInteger, checkObject, checkOneOf, invalidArgument } from '../core/arguments.js'
 import type { RewardModel } from '../models/reward-model.js'
 
 export interface EvaluateOptions {
@@ -16,6 +17,8 @@ export interface EvaluateOptions {
   seed?: number
   /** As in ScoreOptions. */
   batchTokens?: number
+  /** The shape of the rows of every data set; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** A bad row ends the evaluation, or is counted and left out. Defaults to 'stop'. */
   onError?: 'stop' | 'skip'
   /** Aborts with ERR_ABORTED. */
@@ -59,12 +62,13 @@ export async function evaluate(
 ): Promise<Record<string, Evaluation>> {
   checkObject('data', data)
   checkObject('options', options)
-  const { resamples = 1000, seed = 0, onRow } = options
+  const { resamples = 1000, seed = 0, rows: shape = 'auto', onRow } = options
   checkInteger('resamples', resamples, 0, 1_000_000)
   checkInteger('seed', seed, 0)
+  checkOneOf('rows', shape, ROWS_OPTIONS)
   if (onRow !== undefined && typeof onRow !== 'function') throw invalidArgument('onRow', 'a function', onRow)
   for (const name of Object.keys(data)) checkSetName(name)
-  const sources = Object.entries(data).map(([name, rows]) => [name, sourceOf(rows)] as const)
+  const sources = Object.entries(data).map(([name, rows]) => [name, sourceOf(rows, shape)] as const)
 
   const report: Record<string, Evaluation> = {}
   for (const [name, source] of sources) {
@@ -95,7 +99,13 @@ async function evaluateSet(
     if (row.skipped) counts.skipped++
     else if (row.error !== undefined) counts.errors++
     else if (row.shape === 'group') {
-      throw rowError('ERR_ROW_INVALID', 'has "responses"; an evaluation needs pairs, "chosen" and "rejected"', row)
+      counts.errors++
+      if (onError === 'stop')
+        throw rowError(
+          'ERR_ROW_INVALID',
+          `is a group of ${row.rewards.length} responses; an evaluation needs pairs, "chosen" and "rejected"`,
+          row,
+        )
     } else {
       const [chosen, rejected] = row.rewards as [number, number]
       rewards.add(chosen, rejected, model.kind === 'generative' ? Number.NaN : undefined)

@@ -23,6 +23,7 @@ import {
 import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
 import { rowSource } from '../data/sources.js'
+import { UnreadCounts } from '../data/unread.js'
 import type { DeviceName, DType, OnDevice } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
@@ -81,6 +82,8 @@ export class RewardModel implements Disposable {
   #reference: Promise<Model> | undefined
   #referenceLoaded = false
   #selfChecked = false
+  /** Keys of rows in memory that nothing reads, once told. */
+  readonly #told = new Set<string>()
   #disposed = false
 
   /**
@@ -211,7 +214,7 @@ export class RewardModel implements Disposable {
   ): AsyncGenerator<ScoredRow> {
     const resolved = resolveStreamOptions(options, this.kind, this.device)
     const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
-    const source = rowSource(rows)
+    const source = rowSource(rows, options.rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
     const cancel = createCancel(signal)
     const abort = () => cancel.cancel()
@@ -229,8 +232,9 @@ export class RewardModel implements Disposable {
     const check = selfCheck && !this.#selfChecked
     if (check) this.#selfChecked = true
     const { bosTokenId, eosTokenId } = this.#parts.pool.description
+    const unread = new UnreadCounts()
     try {
-      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings), scorer, {
+      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings, unread), scorer, {
         batchTokens,
         onError,
         skipLong: this.onLong === 'skip',
@@ -242,6 +246,9 @@ export class RewardModel implements Disposable {
         drain,
       })
     } finally {
+      // A program may score rows in memory one at a time: it is told of each key once. A stream is a run of its own.
+      const message = unread.message(source.name, selfCheck ? undefined : this.#told)
+      if (message !== undefined) this.#options.onWarning(message)
       signal?.removeEventListener('abort', abort)
       cancel.cancel() // an early end leaves batches in the engine's queue
       if (cache !== undefined) {

@@ -1,6 +1,7 @@
 /**
  * The options of a RewardModel and of its scoring: what they mean, their defaults and their checks.
  */
+import type { RowsOption } from '../data/shapes/names.js'
 import {
   checkBoolean,
   checkInteger,
@@ -87,6 +88,8 @@ export interface ScoreOptions {
   tokenRewards?: boolean
   /** Also return the ids and texts of each response's tokens. Defaults to false. */
   responseTokens?: boolean
+  /** The shape of rows that are no RowSource; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** Most tokens in a batch; changes speed and memory, never a reward. Defaults to 4096 on the CPU and 16384 on a GPU. */
   batchTokens?: number
 }

@@ -9,7 +9,18 @@ import { checkOneOf, checkString, invalidArgument } from '../core/arguments.js'
 import { ChatTemplate } from './chat-template.js'
 import type { Border } from '../checkpoint/trained-with.js'
 import { type Conversation, type EncodedText, encodeConversation, encodeText } from './conversation.js'
-import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
+import {
+  copyJson,
+  isBlank,
+  type Message,
+  plainText,
+  promptMessages,
+  responseMessages,
+  sameInputs,
+  sameTurns,
+  type TemplateInputs,
+  transcript,
+} from './messages.js'
 import { type ConfigTokens, nextId, specialToken } from './config-tokens.js'
 import type { Surroundings } from './post-processor.js'
 import { readTemplateFile } from './template-source.js'
@@ -118,7 +129,7 @@ export class RowEncoder {
   private readonly folder: string
   private encodedPrompt: EncodedText | undefined
   /** The prompt rendered last: a row's responses follow one another. */
-  private last: { messages: readonly Message[]; text: string } | undefined
+  private last: { messages: readonly Message[]; inputs: TemplateInputs | undefined; text: string } | undefined
 
   private constructor(
     private readonly tokenizer: Tokenizer,
@@ -168,17 +179,19 @@ export class RowEncoder {
   }
 
   /** The prompt's text, with what opens the assistant's turn. ERR_TEMPLATE_INVALID when the template refuses it. */
-  renderPrompt(prompt: Text): string {
+  renderPrompt(prompt: Text, inputs?: TemplateInputs): string {
     if (this.template === undefined) return plainText(prompt)
     const messages = promptMessages(prompt)
-    if (this.last !== undefined && sameMessages(this.last.messages, messages)) return this.last.text
-    const text = this.template.render(messages, true)
-    this.last = { messages: messages.map(({ role, content }) => ({ role, content })), text }
+    if (this.last !== undefined && sameTurns(this.last.messages, messages) && sameInputs(this.last.inputs, inputs)) {
+      return this.last.text
+    }
+    const text = this.template.render(messages, true, inputs)
+    this.last = { messages: copyJson(messages), inputs: copyJson(inputs), text }
     return text
   }
 
   /** The text of the whole conversation. Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused). */
-  renderConversation(prompt: Text, response: Text): string {
+  renderConversation(prompt: Text, response: Text, inputs?: TemplateInputs): string {
     if (isBlank(response))
       throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
     if (this.template === undefined) {
@@ -186,25 +199,25 @@ export class RowEncoder {
       const end = this.specialTokens['eos_token'] ?? ''
       return text.endsWith(end) ? text : text + end
     }
-    return this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
+    return this.template.render([...promptMessages(prompt), ...responseMessages(response)], false, inputs)
   }
 
   /** int32[tokens] of renderPrompt; not to be changed. */
-  encodePrompt(prompt: Text): Int32Array {
-    return this.begun(this.promptText(prompt).ids)
+  encodePrompt(prompt: Text, inputs?: TemplateInputs): Int32Array {
+    return this.begun(this.promptText(prompt, inputs).ids)
   }
 
   /** The ids of renderConversation under a rule for the border, and where the prompt ends in them. */
-  encodeConversation(prompt: Text, response: Text, border: Border): Conversation {
-    const text = this.renderConversation(prompt, response)
-    const conversation = encodeConversation(this.tokenizer, this.promptText(prompt), text, border)
+  encodeConversation(prompt: Text, response: Text, border: Border, inputs?: TemplateInputs): Conversation {
+    const text = this.renderConversation(prompt, response, inputs)
+    const conversation = encodeConversation(this.tokenizer, this.promptText(prompt, inputs), text, border)
     const begun = this.begun(conversation.ids)
     const added = begun.length - conversation.ids.length
     return { ...conversation, ids: this.ended(begun), border: conversation.border + added }
   }
 
-  private promptText(prompt: Text): EncodedText {
-    const text = this.renderPrompt(prompt)
+  private promptText(prompt: Text, inputs?: TemplateInputs): EncodedText {
+    const text = this.renderPrompt(prompt, inputs)
     if (this.encodedPrompt?.text !== text) this.encodedPrompt = encodeText(this.tokenizer, text)
     return this.encodedPrompt
   }
@@ -323,10 +336,4 @@ function addMarkers(spec: TokenizerSpec): string[] {
   const missing = DEFAULT_MARKERS.filter((marker) => !spec.addedTokens.some((token) => token.content === marker))
   for (const marker of missing) spec.addedTokens.push({ ...specialToken(marker), id: next++ })
   return missing
-}
-
-function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
-  return (
-    a.length === b.length && a.every((message, i) => message.role === b[i]?.role && message.content === b[i]?.content)
-  )
 }

@@ -10,6 +10,8 @@
 import { defaultCacheDir } from '../data/reference-cache.js'
 import { ON_LONG } from '../data/encode.js'
 import { POOLS } from '../data/rewards.js'
+import { ON_ERROR } from '../data/score-rows.js'
+import { ROWS_OPTIONS } from '../data/shapes/names.js'
 import { DEVICES, DTYPES } from '../native/device.js'
 import {
   boolean,
@@ -62,6 +64,12 @@ const GENERAL = {
   kind: { decides: true, value: one(TRAIN_KINDS), flag: ['<kind>', 'explicit, implicit, generative or sft'] },
   out: { value: folder, flag: ['<dir>', 'folder of the run; made if it is not there'] },
   evaluation: { value: sets, make: () => ({}), flag: ['<name=file...>', 'data sets to evaluate during training'] },
+  rows: { value: one(ROWS_OPTIONS), default: 'auto', flag: ['<shape>', 'shape of the rows, see docs/formats.md'] },
+  onError: {
+    value: one(ON_ERROR),
+    default: 'stop',
+    flag: ['<what>', 'a bad row ends the run (stop) or is left out (skip)'],
+  },
   evaluateEpochs: { decides: true, value: integer(1), default: 1, flag: ['<n>', 'epochs between evaluations'] },
   resume: { value: boolean, default: false, flag: ['', 'go on from the last checkpoint in --out'], once: true },
 } as const satisfies Partial<Rows>

@@ -7,6 +7,7 @@ import type { DeviceName, DType } from '../native/device.js'
 import type { Schedule } from './schedule.js'
 import type { Border } from '../checkpoint/trained-with.js'
 import type { HeadPlaceName } from '../models/head-place.js'
+import type { RowsOption } from '../data/shapes/names.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
 export type TrainKind = (typeof TRAIN_KINDS)[number]
@@ -95,6 +96,10 @@ export interface TrainConduct {
   head?: string | Float32Array
   /** Data sets by name, evaluated during training. Defaults to none. */
   evaluation: Record<string, TrainData>
+  /** The shape of the rows of every data set; `auto` tells it by each row's keys, docs/formats.md lists them. Defaults to 'auto'. */
+  rows: RowsOption
+  /** A bad row ends the run before its first step, or is counted and left out. Defaults to 'stop'. */
+  onError: 'stop' | 'skip'
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU. Defaults to 'auto'. */
   device: 'auto' | DeviceName
   /** Compute activations again in the backward pass instead of keeping them: less memory, about a third more time. Defaults to false. */

@@ -46,6 +46,8 @@ export async function describeRun(
       template: ['auto', 'default', 'none'].includes(template) ? template : resolve(template),
       head: typeof conduct.head === 'string' ? resolve(conduct.head) : undefined,
       device: conduct.device,
+      rows: conduct.rows,
+      onError: conduct.onError,
       recompute: conduct.recompute,
       checkpointSteps: conduct.checkpointSteps,
     },

@@ -93,8 +93,11 @@ class Run {
     const { conduct } = options
     this.#model = model
     this.#options = options
-    this.#source = sourceOf(data)
-    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [name, sourceOf(rows)])
+    this.#source = sourceOf(data, conduct.rows)
+    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [
+      name,
+      sourceOf(rows, conduct.rows),
+    ])
     const pathOf = (rows: TrainData) => (typeof rows === 'string' && rows !== '-' ? resolve(rows) : null)
     this.#paths = {
       model,
@@ -254,7 +257,8 @@ class Run {
     // A head that is read before the terminator makes its row end there.
     const terminator = encoder.terminator === encoding.padTokenId ? undefined : encoder.terminator
     const single = settings.kind === 'sft'
-    const checks = { single, bosTokenId, eosTokenId, terminator, signal: conduct.signal }
+    const { onError, onWarning, signal } = conduct
+    const checks = { single, bosTokenId, eosTokenId, terminator, onError, onWarning, signal }
     const data = await loadPairs(this.#source, pool, encoding, checks)
     const evaluation = new Map<string, PairSet>()
     for (const [name, source] of this.#evaluationSources)

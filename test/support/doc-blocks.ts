@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
 import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
+import { BOOKKEEPING, ROW_SHAPES } from '../../lib/data/shapes/table.js'
 import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
@@ -54,6 +55,8 @@ export async function generate(name: string): Promise<string | undefined> {
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what === 'speed') return speedTable()
   if (what === 'heads') return headTable()
+  if (what === 'shapes') return shapeTable()
+  if (what === 'bookkeeping') return BOOKKEEPING.map((key) => `\`${key}\``).join(', ')
   if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()
@@ -68,6 +71,15 @@ function headTable(): string {
     return `| ${names} | ${place} | ${savedBy} |`
   })
   return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
+}
+
+function shapeTable(): string {
+  const keys = (names: readonly string[]) => names.map((key) => `\`${key}\``).join(', ')
+  const lines = ROW_SHAPES.map(({ name, keys: needed, optional = [], meaning, source }) => {
+    const may = optional.length === 0 ? '' : `; may have ${keys(optional)}`
+    return `| \`${name}\` | ${keys(needed)}${may} | ${meaning} | ${source} |`
+  })
+  return ['| shape | keys | what it is | who has it |', '|---|---|---|---|', ...lines].join('\n')
 }
 
 async function helpText(command: string[]): Promise<string> {

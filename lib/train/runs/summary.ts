@@ -31,17 +31,19 @@ export interface TrainSummary {
   head: 'given' | 'checkpoint' | 'random' | null
   /** Pairs of the training data. */
   pairs: number
+  /** Bad rows that were left out (`onError: 'skip'`). */
+  errors: number
   /** Rows left out because they are beyond the context. */
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
   /** How prompt and response are parted; rows to which the other rule gives other ids, and whose prompt does not begin the conversation. */
   border: Border | null
-  border_differs: number
-  prompt_parted: number
+  borderDiffers: number
+  promptParted: number
   /** Where the head is read, and the padding token that this goes by. */
-  head_at: HeadPlaceName | null
-  pad_token_id: number | null
+  headAt: HeadPlaceName | null
+  padTokenId: number | null
   epochs: number
   /** Optimizer steps of the whole run. */
   steps: number
@@ -85,20 +87,21 @@ export async function summarize(parts: {
   cacheMisses: number
 }): Promise<TrainSummary> {
   const { folder, settings, position, data, opened, memory } = parts
-  const { pairs, skipped, truncated, borderDiffers, promptParted } = data
+  const { pairs, errors, skipped, truncated, borderDiffers, promptParted } = data
   return {
     kind: settings.kind,
     model: parts.model,
     template: parts.templateSource,
     head: parts.head ?? null,
     pairs: pairs.length,
+    errors,
     skipped,
     truncated,
     border: settings.kind === 'generative' ? null : settings.border,
-    border_differs: borderDiffers,
-    prompt_parted: promptParted,
-    head_at: parts.place?.headAt ?? null,
-    pad_token_id: parts.place?.padTokenId ?? null,
+    borderDiffers,
+    promptParted,
+    headAt: parts.place?.headAt ?? null,
+    padTokenId: parts.place?.padTokenId ?? null,
     epochs: settings.epochs,
     steps: position.step,
     tokens: position.tokens,
