@@ -64,9 +64,8 @@ const summary = await benny.suite(
   }),
   benny.add('tokenize a pair', () => {
     const { prompt, chosen, rejected } = next()
-    encoder.encodePrompt(prompt)
-    encoder.encodeResponse(prompt, chosen)
-    encoder.encodeResponse(prompt, rejected)
+    encoder.encodeConversation(prompt, chosen, 'whole')
+    encoder.encodeConversation(prompt, rejected, 'whole')
   }),
   benny.add(`batch ${PAIRS} pairs`, () => {
     batches(encoded)

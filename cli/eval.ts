@@ -9,31 +9,37 @@ import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
+import type { Border } from '../lib/checkpoint/trained-with.js'
+import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
 import { STATISTICS } from '../lib/evaluate/statistics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { flushFolder, temporaryName, writeFileAtomic } from '../lib/core/atomic.js'
-import { snakeKeys } from '../lib/train/lines.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { borderOption, choice, collectSets, headAtOption, integer, label, positiveNumber } from './options.js'
 import { checkOutputs } from './outputs.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
-import { collectSets } from './train.js'
 import { VERSION } from './version.js'
 
 interface EvalFlags {
   model: string
   kind: RewardKind
   data: Record<string, string>
+  rows?: RowsOption
   reference?: string
   head?: string
+  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
+  headAt?: HeadPlaceName
+  border?: Border
   template?: string
   out?: string
   rewards?: string
@@ -58,9 +64,11 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <name=file...>', 'named sets of pairs as JSON Lines', collectSets)
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
+    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
+    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
     .addOption(
       choice(
         '--pool <where>',
@@ -68,7 +76,9 @@ export function addEval(program: Command, finish: (status: number) => void): voi
         POOLS,
       ),
     )
+    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .addOption(borderOption())
     .option('--out <path>', 'write the results as JSON to this file; in a folder, also write every reward')
     .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl in this folder')
     .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
@@ -125,13 +135,17 @@ async function run(flags: EvalFlags): Promise<number> {
     ],
   )
   const places = await placesOf(flags)
-  const { kind, reference, head, beta, pool, device, dtype, template, onLong, cache, cacheDir, encodeThreads } = flags
+  const { kind, reference, head, headAt, beta, pool, border, device, dtype, template, onLong } = flags
+  const { cache, cacheDir, encodeThreads } = flags
   using model = await RewardModel.open(flags.model, {
     kind,
     reference,
     head,
+    headAt,
+    label: flags.label,
     beta,
     pool,
+    border,
     device,
     dtype,
     template,
@@ -149,6 +163,7 @@ async function run(flags: EvalFlags): Promise<number> {
     using _ = new Progress(() => tally, flags.quiet === true)
     report = await evaluate(model, flags.data, {
       onError: flags.onError,
+      ...(flags.rows === undefined ? {} : { rows: flags.rows }),
       signal: interrupt.signal,
       resamples: flags.resamples,
       seed: flags.seed,
@@ -166,7 +181,7 @@ async function run(flags: EvalFlags): Promise<number> {
   } finally {
     for (const file of writers.values()) await file.discard()
   }
-  const json = {
+  const json = snakeKeys({
     version: VERSION,
     kind: model.kind,
     model: model.path,
@@ -174,14 +189,17 @@ async function run(flags: EvalFlags): Promise<number> {
     beta: kind === 'implicit' ? model.beta : null,
     pool: kind === 'explicit' ? model.pool : null,
     template: model.templateSource,
+    border: model.border ?? null,
+    headAt: model.headAt ?? null,
+    padTokenId: model.padTokenId ?? null,
     device: model.device,
-    fallback_reason: model.fallbackReason ?? null,
+    fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
     kernels: model.kernels,
     resamples: flags.resamples ?? 1000,
     seed: flags.seed ?? 0,
     sets: Object.fromEntries(Object.entries(report).map(([name, one]) => [name, setJson(one, flags.data[name]!)])),
-  }
+  })
   if (places.json !== undefined) await writeFileAtomic(places.json, `${JSON.stringify(json, null, 2)}\n`)
   if (!flags.quiet) await stdoutWrite()(`${evaluationTable(report)}\n`)
   return EXIT.done
@@ -190,7 +208,7 @@ async function run(flags: EvalFlags): Promise<number> {
 /** JSON has no NaN, so NaN becomes null. */
 function setJson({ estimates, ...counts }: Evaluation, file: string): Record<string, unknown> {
   const statistics = Object.fromEntries(STATISTICS.map((name) => [name, estimates[name]]))
-  return { file: resolve(file), ...counts, ...snakeKeys(statistics) }
+  return { file: resolve(file), ...snakeKeys(counts), ...snakeKeys(statistics) }
 }
 
 /**

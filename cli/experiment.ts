@@ -1,9 +1,6 @@
 /**
  * `implex experiment`: the paper's experiments, one subcommand each. Options come from flags or from a file with the same names.
  */
-import { POOLS } from '../lib/data/rewards.js'
-import { ON_LONG } from '../lib/data/encode.js'
-import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
@@ -18,10 +15,9 @@ import { shellWord } from '../lib/train/runs/shell-word.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { experimentTable } from '../lab/report/experiment-table.js'
 import { Interrupt } from './interrupt.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { choice, collectSets, integer, positiveNumber, trainFlag } from './options.js'
 import { checkOptionNames, readOptionsFile } from './options-file.js'
 import { stdoutWrite } from './line-writer.js'
-import { collectSets } from './train.js'
 import { TrainProgress } from './train-progress.js'
 
 type Flags = Record<string, unknown> & { config?: string; resume?: boolean; quiet?: boolean }
@@ -87,7 +83,7 @@ a folder. implex report makes a page from it:
     commonOptions(command)
     command
       .helpOption('-h, --help', 'print this help')
-      .action(async (flags: Flags) => finish(await run(command.name() as ExperimentName, flags)))
+      .action(async (flags: Flags) => finish(await run(command.name() as ExperimentName, flags, optionNames(command))))
   }
 }
 
@@ -104,18 +100,18 @@ function trainingOptions(command: Command): void {
     .optionsGroup('Training:')
     .option('--kinds <list>', `some of ${EXPERIMENT_KINDS.join(',')} (default: all)`, (text) => text.split(','))
     .option('--seeds <list>', 'seeds; each kind is trained once per seed (default: 0,1,2)', integers)
-    .option('--epochs <n>', "default: the paper's; for the default model what suits it", integer(1))
+    .addOption(trainFlag('epochs', "default: the paper's; for the default model what suits it"))
     .option('--learning-rate <number>', 'likewise', positiveNumber)
-    .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
-    .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
-    .option('--evaluate-epochs <n>', 'epochs between evaluations (default: a quarter)', integer(1))
-    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
+    .addOption(trainFlag('batchPairs'))
+    .addOption(trainFlag('beta'))
+    .addOption(trainFlag('pool'))
+    .addOption(trainFlag('evaluateEpochs', 'epochs between evaluations (default: a quarter)'))
+    .addOption(trainFlag('onLong'))
     .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
     .option('--attributions <n>', 'number of pairs per set whose tokens are explained (default: 4)', integer(0, 1000))
     .option('--keep-models', 'keep every trained model')
-    .option('--micro-batch-tokens <n>', 'most tokens at once (default: 4096 on the CPU)', integer(1))
-    .option('--recompute', 'less memory, about a third more time')
+    .addOption(trainFlag('microBatchTokens'))
+    .addOption(trainFlag('recompute'))
 }
 
 function commonOptions(command: Command): void {
@@ -125,19 +121,15 @@ function commonOptions(command: Command): void {
     .option('--out <dir>', 'folder of the experiment; created if it does not exist')
     .option('--resume', 'continue the experiment in --out')
     .option('--config <file>', 'options as JSON, in camelCase; flags override them')
-    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
-    .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
-    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
-    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
-    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
-    .option('--no-cache', 'keep no reference log-probabilities')
-    .option('--quiet', 'nothing on stderr but warnings and errors')
+  for (const name of ['device', 'dtype', 'template', 'encodeThreads', 'cacheDir', 'cache'] as const)
+    command.addOption(trainFlag(name))
+  command.option('--quiet', 'nothing on stderr but warnings and errors')
 }
 
-async function run(name: ExperimentName, flags: Flags): Promise<number> {
+async function run(name: ExperimentName, flags: Flags, known: ReadonlySet<string>): Promise<number> {
   const { config, resume = false, quiet = false, ...given } = flags
   if (given.cache === true) delete given.cache // commander's default of --no-cache
-  const options = await gather(name, given, config, resume)
+  const options = await gather(name, given, config, resume, known)
   using interrupt = new Interrupt('finishing the step, then writing a checkpoint; press Ctrl-C again to stop at once')
   using progress = new TrainProgress({ quiet, logSteps: Number.POSITIVE_INFINITY })
   let outcome: ExperimentOutcome
@@ -171,12 +163,13 @@ async function gather(
   flags: Record<string, unknown>,
   config: string | undefined,
   resume: boolean,
+  known: ReadonlySet<string>,
 ): Promise<ExperimentOptions> {
-  const fromFile = config === undefined ? {} : await readOptions(config, name)
+  const fromFile = config === undefined ? {} : await readOptions(config, name, known)
   const out = flags.out ?? fromFile.out
   if (typeof out !== 'string' || out === '') throw new UsageError('--out is required (or "out" in --config)')
   const before = join(out, 'config.json')
-  const begun = resume && existsSync(before) ? await readOptions(before, name) : {}
+  const begun = resume && existsSync(before) ? await readOptions(before, name, known) : {}
   const options = { ...begun, ...fromFile, ...flags, out }
   if (name === 'rewrites') {
     for (const required of ['train', 'data'])
@@ -186,25 +179,22 @@ async function gather(
 }
 
 /** A file of options, or an experiment's own config.json. What is in it is checked by the experiment. */
-async function readOptions(file: string, name: ExperimentName): Promise<Record<string, unknown>> {
+async function readOptions(
+  file: string,
+  name: ExperimentName,
+  known: ReadonlySet<string>,
+): Promise<Record<string, unknown>> {
   const { experiment = name, ...options } = await readOptionsFile(file)
   if (experiment !== name)
     throw new UsageError(`${file} belongs to the experiment ${String(experiment)}, not to ${name}`)
-  checkOptionNames(file, options, OPTION_NAMES[name])
+  checkOptionNames(file, options, known)
   return Object.fromEntries(Object.entries(options).filter(([, found]) => found !== null))
 }
 
-const names = (text: string) => text.split(' ')
-const COMMON = names('model out device dtype template encodeThreads cacheDir cache')
-const TRAINING = names(
-  'kinds seeds epochs learningRate batchPairs beta pool evaluateEpochs onLong resamples attributions keepModels microBatchTokens recompute ' +
-    'trainPairs testPairs dataSeed',
-)
-const OPTION_NAMES: Record<ExperimentName, ReadonlySet<string>> = {
-  persona: new Set([...COMMON, ...TRAINING, 'data']),
-  hamiltonian: new Set([...COMMON, ...TRAINING, ...names('vertices edgeProbability separators generations')]),
-  rewrites: new Set([...COMMON, ...TRAINING, ...names('train data shifts dataDir')]),
-  theory: new Set([...COMMON, 'dataSeed']),
+/** Names of options that a file may hold: those of the flags, without the ones of a single call. */
+function optionNames(command: Command): ReadonlySet<string> {
+  const once = new Set(['config', 'resume', 'quiet'])
+  return new Set(command.options.map((option) => option.attributeName()).filter((name) => !once.has(name)))
 }
 
 function integers(text: string): number[] {

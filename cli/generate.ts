@@ -5,10 +5,11 @@ import { type FileHandle, open } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { readJsonl } from '../lib/data/jsonl.js'
-import { rowError, type Text } from '../lib/data/rows.js'
+import { parsePromptText } from '../lib/data/parse-row.js'
+import type { Prompt } from '../lib/data/rows.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { LanguageModel } from '../lib/models/language-model.js'
-import { isPlainObject } from '../lib/core/arguments.js'
 import { EXIT, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
@@ -19,6 +20,7 @@ interface GenerateFlags {
   model: string
   prompt?: string[]
   data?: string
+  rows?: RowsOption
   out?: string
   force?: boolean
   maxNewTokens?: number
@@ -41,6 +43,7 @@ export function addGenerate(program: Command, finish: (status: number) => void):
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .option('--prompt <text...>', 'prompts to continue')
     .option('--data <file>', 'JSON Lines with a "prompt" to continue; - reads standard input')
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--out <file>', 'file for the output (default: standard output)')
     .option('--force', 'overwrite an existing --out')
     .option('--max-new-tokens <n>', 'maximum number of tokens per sequence (default: 256)', integer(1))
@@ -88,8 +91,8 @@ async function run(flags: GenerateFlags): Promise<number> {
   if (flags.out !== undefined) await refuseOverwriting(flags.out, flags.force, 'choose another --out')
   using interrupt = new Interrupt('stopping')
   const { signal } = interrupt
-  const { model: path, template, device, dtype, data, out, prompt, force: _, ...rest } = flags
-  const prompts = data === undefined ? prompt! : await readPrompts(data)
+  const { model: path, template, device, dtype, data, rows, out, prompt, force: _, ...rest } = flags
+  const prompts = data === undefined ? prompt! : await readPrompts(data, rows)
   using model = await LanguageModel.open(path, { ...defined({ template, device, dtype }), signal })
   const handle = out === undefined ? undefined : await openOut(out)
   try {
@@ -109,30 +112,15 @@ async function run(flags: GenerateFlags): Promise<number> {
   return EXIT.done
 }
 
-async function readPrompts(file: string): Promise<Text[]> {
-  const prompts: Text[] = []
+async function readPrompts(file: string, shape: RowsOption | undefined): Promise<Prompt[]> {
+  const prompts: Prompt[] = []
   for await (const rows of readJsonl(file).chunks()) {
     for (const row of rows) {
       if (row.error !== undefined) throw row.error
-      let value: unknown
-      try {
-        value = JSON.parse(row.text ?? '')
-      } catch (error) {
-        throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, row, error)
-      }
-      const prompt = isPlainObject(value) ? value.prompt : undefined
-      if (!isText(prompt)) throw rowError('ERR_ROW_INVALID', '"prompt" must be a string or a list of messages', row)
-      prompts.push(prompt)
+      prompts.push(parsePromptText(row.text ?? '', row.index, row.line, shape))
     }
   }
   return prompts
-}
-
-function isText(value: unknown): value is Text {
-  if (typeof value === 'string') return true
-  const message = (one: unknown) =>
-    isPlainObject(one) && typeof one.role === 'string' && typeof one.content === 'string'
-  return Array.isArray(value) && value.length > 0 && value.every(message)
 }
 
 async function openOut(path: string): Promise<FileHandle> {

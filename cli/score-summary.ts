@@ -13,6 +13,8 @@ export class ScoreTally {
   errors = 0
   skipped = 0
   truncated = 0
+  borderDiffers = 0
+  promptParted = 0
   /** Responses scored; the next one's ordinal. */
   responses = 0
   /** Rows taken over from an earlier run, whose time is not known. */
@@ -34,12 +36,14 @@ export class ScoreTally {
     this.resumedRows++
   }
 
-  #count({ pair, responses, error, skipped, truncated }: RowFacts): void {
+  #count({ pair, responses, error, skipped, truncated, borderDiffers, promptParted }: RowFacts): void {
     this.rows++
     this.responses += responses
     if (error) this.errors++
     if (skipped) this.skipped++
     if (truncated) this.truncated++
+    if (borderDiffers) this.borderDiffers++
+    if (promptParted) this.promptParted++
     if (pair !== undefined) this.metrics.add(...pair)
   }
 }
@@ -49,27 +53,34 @@ export interface ScoreSummary {
   errors: number
   skipped: number
   truncated: number
-  resumed_rows: number
+  /** Rows to which the other rule for the border gives other ids; whose conversation does not begin with the prompt. */
+  borderDiffers: number
+  promptParted: number
+  resumedRows: number
   pairs: number
   accuracy: number | null
-  mean_margin: number | null
-  normalized_margin: number | null
+  meanMargin: number | null
+  normalizedMargin: number | null
   seconds: number
-  load_seconds: number
+  loadSeconds: number
   /** Rows with rewards, pairs or groups, per second. */
-  pairs_per_second: number
+  pairsPerSecond: number
   /** Tokens of all sequences as if no prompt were shared. */
-  tokens_per_second: number
+  tokensPerSecond: number
   kind: string
   model: string
   template: string
+  /** How prompt and response are parted; where the head is read, and the padding token that this goes by. */
+  border: string | null
+  headAt: string | null
+  padTokenId: number | null
   device: string
-  fallback_reason: string | null
+  fallbackReason: string | null
   dtype: string
   kernels: string
-  reference_loaded: boolean
-  cache_hits: number
-  cache_misses: number
+  referenceLoaded: boolean
+  cacheHits: number
+  cacheMisses: number
   version: string
 }
 
@@ -80,40 +91,55 @@ export function summarize(tally: ScoreTally, model: RewardModel, seconds: number
     errors: tally.errors,
     skipped: tally.skipped,
     truncated: tally.truncated,
-    resumed_rows: tally.resumedRows,
+    borderDiffers: tally.borderDiffers,
+    promptParted: tally.promptParted,
+    resumedRows: tally.resumedRows,
     pairs: metrics.pairs,
     accuracy: finite(metrics.accuracy),
-    mean_margin: finite(metrics.meanMargin),
-    normalized_margin: finite(metrics.normalizedMargin),
+    meanMargin: finite(metrics.meanMargin),
+    normalizedMargin: finite(metrics.normalizedMargin),
     seconds,
-    load_seconds: loadSeconds,
-    pairs_per_second: tally.scoredRows / seconds,
-    tokens_per_second: tally.tokens / seconds,
+    loadSeconds,
+    pairsPerSecond: tally.scoredRows / seconds,
+    tokensPerSecond: tally.tokens / seconds,
     kind: model.kind,
     model: model.path,
     template: model.templateSource,
+    border: model.border ?? null,
+    headAt: model.headAt ?? null,
+    padTokenId: model.padTokenId ?? null,
     device: model.device,
-    fallback_reason: model.fallbackReason ?? null,
+    fallbackReason: model.fallbackReason ?? null,
     dtype: model.dtype,
     kernels: model.kernels,
-    reference_loaded: model.referenceLoaded,
-    cache_hits: model.cacheStatistics.hits,
-    cache_misses: model.cacheStatistics.misses,
+    referenceLoaded: model.referenceLoaded,
+    cacheHits: model.cacheStatistics.hits,
+    cacheMisses: model.cacheStatistics.misses,
     version: VERSION,
   }
 }
 
 export function describeSummary(summary: ScoreSummary): string {
-  const rate = `${count(summary.pairs_per_second)} rows/s, ${count(summary.tokens_per_second)} tokens/s`
+  const rate = `${count(summary.pairsPerSecond)} rows/s, ${count(summary.tokensPerSecond)} tokens/s`
   const lines = [
     `${count(summary.rows)} rows in ${summary.seconds.toFixed(1)} s (${rate}) on ${summary.device} in ${summary.dtype}`,
   ]
   if (summary.accuracy !== null) {
-    const margins = `mean margin ${short(summary.mean_margin)}, normalized margin ${short(summary.normalized_margin)}`
+    const margins = `mean margin ${short(summary.meanMargin)}, normalized margin ${short(summary.normalizedMargin)}`
     lines.push(`accuracy ${short(summary.accuracy)}, ${margins}`)
   }
   const odd = (['errors', 'skipped', 'truncated'] as const).filter((key) => summary[key] > 0)
   if (odd.length > 0) lines.push(odd.map((key) => `${count(summary[key])} ${key}`).join(', '))
+  if (summary.borderDiffers > 0) {
+    const [rule, other] = summary.border === 'whole' ? ['in one piece', 'separate'] : ['apart', 'whole']
+    lines.push(
+      `${count(summary.borderDiffers)} rows have other tokens with --border ${other}: prompt and response were tokenized ${rule}`,
+    )
+  }
+  if (summary.promptParted > 0)
+    lines.push(`${count(summary.promptParted)} rows: the conversation does not begin with the rendered prompt`)
+  if (summary.headAt === 'last-non-pad')
+    lines.push(`head read at the last token that is not pad_token_id ${summary.padTokenId}, as the checkpoint says`)
   return lines.join('\n        ')
 }
 

@@ -3,15 +3,17 @@
  */
 import { POOLS } from '../lib/data/rewards.js'
 import { ON_ERROR } from '../lib/data/score-rows.js'
-import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { writeFileAtomic } from '../lib/core/atomic.js'
-import { type Checkpoint, readHead } from '../lib/checkpoint/checkpoint.js'
+import type { Checkpoint } from '../lib/checkpoint/checkpoint.js'
 import { modelFingerprint } from '../lib/checkpoint/fingerprint.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
 import { defaultCacheDir, NUMERICS_VERSION } from '../lib/data/reference-cache.js'
+import type { Border } from '../lib/checkpoint/trained-with.js'
+import type { HeadPlaceName } from '../lib/models/head-place.js'
+import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
 import { RewardModel } from '../lib/models/reward-model.js'
@@ -20,11 +22,12 @@ import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { stdoutWrite } from './line-writer.js'
 import { checkOutputs } from './outputs.js'
-import { choice, integer, positiveNumber } from './options.js'
+import { borderOption, choice, headAtOption, integer, label, positiveNumber } from './options.js'
 import { Progress } from './progress.js'
 import type { RunIdentity } from './resume.js'
 import { ScoreOutput } from './score-output.js'
 import { formatRow } from '../lib/data/row-lines.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { describeSummary, ScoreTally, summarize } from './score-summary.js'
 import { VERSION } from './version.js'
 
@@ -32,10 +35,14 @@ interface ScoreFlags {
   model: string
   kind: RewardKind
   data: string
+  rows?: RowsOption
   reference?: string
   head?: string
+  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
+  headAt?: HeadPlaceName
+  border?: Border
   template?: string
   out: string
   summary?: string
@@ -62,9 +69,11 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <file>', 'rows as JSON Lines; - reads standard input')
+    .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with score.weight (default: the checkpoint's)")
+    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
+    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
     .addOption(
       choice(
         '--pool <where>',
@@ -72,7 +81,9 @@ export function addScore(program: Command, finish: (status: number) => void): vo
         POOLS,
       ),
     )
+    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
+    .addOption(borderOption())
     .option('--out <file>', 'file for the rewards; - writes to standard output', '-')
     .option('--summary <file>', 'write a summary of the run as JSON to this file')
     .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
@@ -106,7 +117,8 @@ export function addScore(program: Command, finish: (status: number) => void): vo
       `
 A row is {"prompt", "chosen", "rejected"} or {"prompt", "responses": [...]}.
 It may have an "id". Texts may be lists of {"role", "content"}. The output has
-one line per row, in the same order, with all digits of the rewards.
+one line per row, in the same order, with all digits of the rewards. With
+--rows, or by their keys, it also reads the forms of published data sets.
 
   implex score --model llama-rm --kind explicit --data pairs.jsonl --out r.jsonl
   implex score --model policy --reference base --kind implicit --data -
@@ -120,7 +132,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   await checkPlaces(flags)
   using interrupt = new Interrupt('finishing the current batch; press Ctrl-C again to stop at once')
   await using output = await ScoreOutput.take(flags.out, { force: flags.force, resume: flags.resume }, warn)
-  const source = readJsonl(flags.data, { limit: flags.limit })
+  const source = readJsonl(flags.data, { rows: flags.rows, limit: flags.limit })
   await source.check() // a missing file shows before the model is loaded
   if (flags.resume && (await output.isComplete(source))) {
     if (!flags.quiet) say(`${flags.out} is complete; there is nothing to resume`)
@@ -151,7 +163,7 @@ async function score(flags: ScoreFlags): Promise<number> {
   }
   await output.finish()
   const summary = summarize(tally, model, seconds, loadSeconds)
-  const text = `${JSON.stringify(summary, null, 2)}\n`
+  const text = `${JSON.stringify(snakeKeys(summary), null, 2)}\n`
   if (flags.summary === '-') await stdoutWrite()(text)
   else if (flags.summary !== undefined) await writeFileAtomic(flags.summary, text)
   if (!flags.quiet) say(describeSummary(summary))
@@ -193,7 +205,7 @@ async function scoreAll(
   output: ScoreOutput,
   drain: AbortSignal,
 ): Promise<number> {
-  const source = readJsonl(flags.data, { skipRows: tally.rows, limit: flags.limit })
+  const source = readJsonl(flags.data, { skipRows: tally.rows, rows: flags.rows, limit: flags.limit })
   const size = await sizeOf(flags.data)
   using _ = new Progress(
     () => ({ rows: tally.rows, tokens: tally.tokens, ...share(source, size, flags.limit) }),
@@ -236,7 +248,6 @@ function modelOptions(flags: ScoreFlags, now: Date, signal: AbortSignal): Reward
  */
 async function identify(flags: ScoreFlags, model: RewardModel, signal: AbortSignal): Promise<RunIdentity> {
   const { checkpoint, referenceCheckpoint } = model
-  const head = flags.head === undefined ? null : await readHead(flags.head, checkpoint.spec.hiddenSize)
   const fingerprint = (one: Checkpoint) =>
     modelFingerprint(one, flags.cache ? (flags.cacheDir ?? defaultCacheDir()) : undefined, signal)
   return {
@@ -244,11 +255,15 @@ async function identify(flags: ScoreFlags, model: RewardModel, signal: AbortSign
     numerics: NUMERICS_VERSION,
     model: await fingerprint(checkpoint),
     reference: referenceCheckpoint === undefined ? null : await fingerprint(referenceCheckpoint),
-    head: head === null ? null : createHash('sha256').update(head).digest('hex'),
+    head: model.headDigest ?? null,
+    rows: flags.rows ?? 'auto',
     template: model.textFingerprint,
     kind: model.kind,
     beta: model.beta,
     pool: model.pool,
+    border: model.border ?? null,
+    'head-at': model.headAt ?? null,
+    'pad-token-id': model.padTokenId ?? null,
     'on-long': model.onLong,
     logprobs: flags.logprobs === true,
     device: model.device,

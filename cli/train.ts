@@ -1,25 +1,22 @@
 /**
  * `implex train`: a run from flags or from a file of the same options, into a run folder, resumable.
  */
-import { POOLS } from '../lib/data/rewards.js'
-import { ON_LONG } from '../lib/data/encode.js'
-import { DEVICES, DTYPES } from '../lib/native/device.js'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, Option } from 'commander'
 import { ImplexError } from '../lib/core/errors.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
-import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
-import { SCHEDULES } from '../lib/train/schedule.js'
+import { TRAIN_OPTION_GROUPS, type TrainOptionName } from '../lib/train/option-table.js'
+import type { TrainOptions } from '../lib/train/options.js'
 import { train, type TrainResult } from '../lib/train/train.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
-import { choice, integer } from './options.js'
+import { integer, TRAIN_FILE_OPTIONS, trainFlag } from './options.js'
 import { checkOptionNames, readOptionsFile } from './options-file.js'
 import { count } from './score-summary.js'
 import { TrainProgress } from './train-progress.js'
 
-/** Flags that are not options of train() and do not belong into a config file. */
+/** Flags of one call: an options file holds none of them. */
 interface OwnFlags {
   config?: string
   resume?: boolean
@@ -30,58 +27,29 @@ interface OwnFlags {
 
 type Flags = Record<string, unknown> & OwnFlags
 
+/** Flags that are no options of train(), by the option that each is listed before. */
+const OWN: { [K in TrainOptionName]?: Option[] } = {
+  kind: [new Option('--model <dir>', 'checkpoint folder in Hugging Face form')],
+  out: [new Option('--data <file>', 'pairs as JSON Lines')],
+  resume: [new Option('--config <file>', 'options as JSON, in camelCase; flags override them')],
+  memoryLimit: [
+    new Option('--log-steps <n>', 'steps between lines where stderr is no terminal').argParser(integer(1)).default(10),
+  ],
+}
+
 export function addTrain(program: Command, finish: (status: number) => void): void {
-  program
+  const command = program
     .command('train')
     .description('Train a reward model on preference pairs, into a run folder.')
     .usage('--model DIR --kind KIND --data FILE --out RUN_DIR [options]')
-    .option('--model <dir>', 'checkpoint folder in Hugging Face form')
-    .addOption(choice('--kind <kind>', 'explicit, implicit, generative or sft', TRAIN_KINDS))
-    .option('--data <file>', 'pairs as JSON Lines')
-    .option('--out <dir>', 'folder of the run; made if it is not there')
-    .option('--evaluation <name=file...>', 'data sets to evaluate during training', collectSets)
-    .option('--evaluate-epochs <n>', 'epochs between evaluations (default: 1)', integer(1))
-    .option('--config <file>', 'options as JSON, in camelCase; flags override them')
-    .option('--resume', 'go on from the last checkpoint in --out')
-    .optionsGroup('Reward and loss:')
-    .option('--reference <dir>', 'implicit: initial, none or a checkpoint (default: initial)')
-    .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', number)
-    .option('--length-normalized', 'implicit: divide rewards by the tokens of the response')
-    .addOption(choice('--pool <where>', 'explicit: last token, or mean over the response (default: last)', POOLS))
-    .option('--head <file>', "explicit: score.weight to start from (default: the checkpoint's, else random)")
-    .option('--label-smoothing <number>', 'share of labels taken to be wrong (default: 0)', number)
-    .option('--centering <number>', 'weight of (r+ + r-)^2 in the loss (default: 0)', number)
-    .optionsGroup('Optimization:')
-    .option('--epochs <n>', 'passes over the data (default: 5)', integer(1))
-    .option('--batch-pairs <n>', 'pairs per step (default: 32)', integer(1))
-    .option('--micro-batch-tokens <n>', 'most tokens at once (default: 4096 on the CPU)', integer(1))
-    .option('--learning-rate <number>', 'default: 1e-6', number)
-    .addOption(choice('--schedule <name>', 'constant, linear or cosine (default: constant)', SCHEDULES))
-    .option('--warmup-steps <number>', 'steps, or below 1 a share of all (default: 0)', number)
-    .addOption(choice('--optimizer <name>', 'adamw, rmsprop or sgd (default: adamw)', OPTIMIZERS))
-    .option('--adam-beta1 <number>', 'default: 0.9', number)
-    .option('--adam-beta2 <number>', 'default: 0.999', number)
-    .option('--rmsprop-alpha <number>', 'default: 0.99', number)
-    .option('--epsilon <number>', 'adamw, rmsprop (default: 1e-8)', number)
-    .option('--weight-decay <number>', 'default: 0', number)
-    .option('--momentum <number>', 'rmsprop, sgd (default: 0)', number)
-    .option('--max-norm <number>', 'clip the gradient to this norm (default: 0, no clipping)', number)
-    .option('--freeze <parts>', `some of ${FREEZABLE.join(', ')}`, (text) => text.split(','))
-    .option('--seed <n>', 'of the order of the data and of a new head (default: 0)', integer(0))
-    .optionsGroup('Running:')
-    .addOption(choice('--device <device>', 'auto, cpu or cuda (default: auto)', DEVICES))
-    .addOption(choice('--dtype <type>', 'weights and activations: f32 or bf16 (default: f32)', DTYPES))
-    .option('--recompute', 'less memory, about a third more time')
-    .option('--template <name>', 'auto, default, none, or a .jinja file (default: auto)')
-    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
-    .option('--checkpoint-steps <n>', 'steps between checkpoints (default: each epoch, or 10 minutes)', integer(0))
-    .option('--log-steps <n>', 'steps between lines where stderr is no terminal', integer(1), 10)
-    .option('--memory-limit <MiB>', 'refuse a run that needs more (default: what is free)', integer(1))
-    .option('--encode-threads <n>', 'threads that tokenize (default: 1)', integer(1, 64))
-    .option('--cache-dir <dir>', 'for reference log-probabilities (default: ~/.cache/implex)')
-    .option('--no-cache', 'keep no reference log-probabilities')
-    .option('--quiet', 'say nothing on stderr but warnings and errors')
-    .helpOption('-h, --help', 'print this help')
+  for (const [heading, rows] of Object.entries(TRAIN_OPTION_GROUPS)) {
+    for (const name of Object.keys(rows) as TrainOptionName[]) {
+      for (const option of [...(OWN[name] ?? []), trainFlag(name)]) command.addOption(option.helpGroup(heading))
+    }
+  }
+  command
+    .addOption(new Option('--quiet', 'say nothing on stderr but warnings and errors').helpGroup('Running:'))
+    .addHelpOption(new Option('-h, --help', 'print this help').helpGroup('Running:'))
     .addHelpText(
       'after',
       `
@@ -107,7 +75,7 @@ async function run(flags: Flags): Promise<number> {
     result = await train(model, data, {
       ...options,
       resume,
-      memoryLimit: memoryLimit && memoryLimit * 2 ** 20,
+      memoryLimit,
       drain: interrupt.signal,
       onStage: (stage) => progress.stage(stage),
       onStep: (step) => progress.step(step),
@@ -149,13 +117,7 @@ async function gather(
 }
 
 /** Names of options that a file may hold. */
-const OPTION_NAMES = new Set(
-  (
-    'model kind data out evaluation evaluateEpochs reference beta lengthNormalized pool head labelSmoothing centering epochs batchPairs ' +
-    'microBatchTokens learningRate schedule warmupSteps optimizer adamBeta1 adamBeta2 rmspropAlpha epsilon weightDecay momentum maxNorm ' +
-    'freeze seed device dtype recompute template onLong checkpointSteps encodeThreads cacheDir cache'
-  ).split(' '),
-)
+const OPTION_NAMES: ReadonlySet<string> = new Set(['model', 'data', ...TRAIN_FILE_OPTIONS])
 
 async function readOptions(file: string): Promise<Record<string, unknown>> {
   const options = await readOptionsFile(file)
@@ -168,10 +130,11 @@ function hasConfig(out: string): boolean {
 }
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
-  const { steps, seconds, tokens_per_second: rate, last_step: last, evaluation } = summary!
+  const { steps, seconds, errors, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); loss of the last step ${shown(last?.loss)}`,
   ]
+  if (errors > 0) lines.push(`${count(errors)} bad ${errors === 1 ? 'row was' : 'rows were'} left out`)
   for (const [name, set] of Object.entries(evaluation))
     lines.push(
       `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,
@@ -193,19 +156,4 @@ function withAdvice(error: unknown, out: string): unknown {
     `${error.message}\nThe last checkpoint is kept. Continue with: implex train --out ${shellWord(out)} --resume`,
     { cause: error, path: error.path },
   )
-}
-
-function number(text: string): number {
-  const value = text.trim() === '' ? Number.NaN : Number(text)
-  if (Number.isFinite(value)) return value
-  throw new InvalidArgumentError('It must be a number.')
-}
-
-/** NAME=FILE, gathered into an object. */
-export function collectSets(text: string, sets: Record<string, string> = {}): Record<string, string> {
-  const at = text.indexOf('=')
-  if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError('It must be NAME=FILE.')
-  const name = text.slice(0, at)
-  if (Object.hasOwn(sets, name)) throw new InvalidArgumentError(`The name ${name} is there twice.`)
-  return { ...sets, [name]: text.slice(at + 1) }
 }

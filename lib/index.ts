@@ -3,16 +3,9 @@
  */
 export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
 export type { OnLong, RewardKind } from './data/encode.js'
-export {
-  type GroupRow,
-  type PairRow,
-  parseRow,
-  type Row,
-  type RowGroup,
-  type RowSource,
-  type SourceRow,
-  type Text,
-} from './data/rows.js'
+export type { GroupRow, PairRow, Prompt, Row, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
+export { parseRow } from './data/parse-row.js'
+export type { RowShapeName, RowsOption } from './data/shapes/names.js'
 export type { ScoredRow } from './data/score-rows.js'
 export type { TrainData } from './data/sources.js'
 export type { DeviceName, DType } from './native/device.js'
@@ -32,10 +25,26 @@ export {
   type LanguageModelOptions,
 } from './models/language-model.js'
 export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
-export { ImplexError, type ImplexErrorCode } from './core/errors.js'
+export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
 export { RewardModel } from './models/reward-model.js'
 export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
-export type { Message } from './text/messages.js'
-export type { TrainSummary } from './train/runs/summary.js'
-export type { TrainEvaluation, TrainKind, TrainOptions, TrainStep } from './train/options.js'
+export type { Schedule } from './train/schedule.js'
+export type { TemplateSource } from './text/text-encoder.js'
+export type { Checkpoint } from './checkpoint/checkpoint.js'
+export type { NativeTrainMemory } from './native/types.js'
+export type { ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
+export type { OnError } from './data/score-rows.js'
+export type { Pool } from './data/rewards.js'
+export type { Message, TemplateInputs, TextPart } from './text/messages.js'
+export type { Recorded, TrainSummary } from './train/runs/summary.js'
+export type { MemoryEstimate } from './train/memory.js'
+export type {
+  Freezable,
+  TrainConduct,
+  TrainEvaluation,
+  TrainKind,
+  TrainOptions,
+  TrainSettings,
+  TrainStep,
+} from './train/options.js'
 export { train, type TrainResult } from './train/train.js'

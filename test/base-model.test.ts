@@ -265,6 +265,6 @@ recipe('trains by sft on rows with one response, as on the chosen one of a pair'
     }
   }
   assert.match(await failed('sft', two), /row 0: "responses" must hold exactly one here/)
-  assert.match(await failed('explicit', rows.slice(0, 2)), /row 0: has "responses"; a pair is needed/)
+  assert.match(await failed('explicit', rows.slice(0, 2)), /row 0: is a group of 1 responses; a pair is needed/)
 })
 recipe.run()

@@ -36,7 +36,13 @@ async function score(one: EncodedRow, ends: SequenceEnds): Promise<void> {
 
 async function load(one: EncodedRow, ends: SequenceEnds): Promise<void> {
   const pool = { encode: () => chunks(one) } as unknown as EncodePool
-  const settings: EncodeSettings = { kind: 'implicit', onLong: 'error', contextLength: 64, vocabularySize: 64 }
+  const settings: EncodeSettings = {
+    kind: 'implicit',
+    border: 'whole',
+    onLong: 'error',
+    contextLength: 64,
+    vocabularySize: 64,
+  }
   await loadPairs(rowSource([]), pool, settings, ends)
 }
 

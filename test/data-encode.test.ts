@@ -9,13 +9,20 @@ import { rowSource } from '../lib/data/sources.js'
 import { RowEncoder } from '../lib/text/text-encoder.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
+import { responseIds } from './support/encoded.js'
 import { rejection, sleep, within } from './support/engine.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const path = join(temporaryFolder(), 'checkpoint')
 await writeTinyCheckpoint(path)
 const encoder = await RowEncoder.load({ path })
-const SETTINGS: EncodeSettings = { kind: 'implicit', onLong: 'error', contextLength: 256, vocabularySize: 512 }
+const SETTINGS: EncodeSettings = {
+  kind: 'implicit',
+  border: 'whole',
+  onLong: 'error',
+  contextLength: 256,
+  vocabularySize: 512,
+}
 
 const random = seededRandom(4)
 const words = 'the answer is that people would write about water and oil all day Yes No'.split(' ')
@@ -57,7 +64,7 @@ for (const workers of [1, 3]) {
       assert.is(row.id, i)
       if (i % 50 > 0) continue
       assert.equal(row.prompt, encoder.encodePrompt(prompt))
-      assert.equal(row.responses, [encoder.encodeResponse(prompt, chosen), encoder.encodeResponse(prompt, rejected)])
+      assert.equal(row.responses, [responseIds(encoder, prompt, chosen), responseIds(encoder, prompt, rejected)])
     }
   })
 }

@@ -1,6 +1,7 @@
 /** JSON Lines: where lines begin and end, what is counted, what a damaged file gives. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { Readable } from 'node:stream'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -109,6 +110,36 @@ lines('a file that is not there, and a folder, are ERR_IO naming the path', asyn
   assert.match(absent.message, /absent\.jsonl: there is no such file/)
   assert.match((await rejection(collect(readJsonl(folder)))).message, /it is a folder/)
   assert.match((await rejection(readJsonl(join(folder, 'absent.jsonl')).fingerprint())).message, /no such file/)
+})
+
+const OTHERS: [name: string, content: Buffer | string, message: RegExp][] = [
+  ['gzip', gzipSync('{"prompt":"p"}\n'), /compressed with gzip; unpack it first/],
+  ['zstd', Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0]), /compressed with zstd/],
+  ['Parquet', 'PAR1\u0015', /is Parquet; write it as JSON Lines/],
+  [
+    'a JSON array over several lines',
+    '[\n {"prompt": "p"}\n]',
+    /one JSON array, and JSON Lines has one object on each line/,
+  ],
+  ['a JSON array in one line', '\ufeff[{"prompt": "p"}]', /one JSON array/],
+]
+for (const [name, content, message] of OTHERS) {
+  lines(`${name} is refused with what to do`, async () => {
+    const file = join(folder, 'other')
+    writeFileSync(file, content)
+    const error = (await rejection(collect(readJsonl(file)))) as Error & { code?: string; path?: string }
+    assert.is(error.code, 'ERR_ROW_INVALID')
+    assert.is(error.path, file)
+    assert.match(error.message, message)
+  })
+}
+
+lines('rows bear the shape that is named, and no other name is known', async () => {
+  const file = join(folder, 'named.jsonl')
+  writeFileSync(file, '{}\n')
+  assert.is((await collect(readJsonl(file, { rows: 'nectar' })))[0]!.shape, 'nectar')
+  assert.is((await collect(readJsonl(file, { rows: 'auto' })))[0]!.shape, undefined)
+  assert.throws(() => readJsonl(file, { rows: 'parquet' as never }), /"rows" must be one of "auto", "pair"/)
 })
 
 lines('wrong options are refused at once', () => {

@@ -1,17 +1,28 @@
 /**
  * The documentation says what the program does: generated parts are up to date, every command, option and error code is there, links and
- * paths exist, screens fit 80 columns, and the README's program runs.
+ * paths exist, screens fit 80 columns, every public export is in docs/api.md, and the programs of README.md and docs/api.md run.
  *
  * IMPLEX_WRITE_DOCS=1 writes the generated parts anew.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeTinyModels } from './fixtures/tiny-models.js'
 import { implex } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
+import { type Entry, ENTRIES, exportsOf } from './support/public-api.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -118,49 +129,74 @@ docs('the recorded accuracy is within the bounds', () => {
   }
 })
 
-docs("the README's programs are correct TypeScript, and run", async () => {
-  const programs = Array.from(readDoc('README.md').matchAll(/^```ts\n([\s\S]*?)^```/gm), (match) => match[1]!)
-  assert.ok(programs.length > 0)
-  const models = await writeTinyModels(temporaryFolder())
-  const names = {
-    "'path/to/policy'": models.policy,
-    "'path/to/reference'": models.reference,
-    "'pairs.jsonl'": join(repositoryRoot, 'examples', 'pairs.jsonl'),
+docs('docs/api.md has each export once, with its declaration and in a program of its section', () => {
+  const text = readDoc('docs/api.md')
+  const exported = (Object.keys(ENTRIES) as Entry[]).flatMap((entry) =>
+    exportsOf(entry).map((one) => ({ ...one, entry })),
+  )
+  assert.ok(exported.length > 60)
+  const documented = Array.from(text.matchAll(/^### (\w+)$/gm), ([, name]) => name!)
+  assert.equal([...documented].sort(), exported.map(({ name }) => name).sort())
+  for (const name of documented) assert.ok(text.includes(`### ${name}\n\n<!-- generated: api ${name} -->`), name)
+  for (const section of text.split(/^(?=## )/m)) {
+    const imports = programsOf(section).flatMap((program) =>
+      Array.from(program.matchAll(/^import (type )?\{([^}]*)\} from '([^']+)'/gm), ([, type, names, from]) => ({
+        isType: type !== undefined,
+        names: names!.split(/[\s,]+/),
+        from,
+      })),
+    )
+    for (const [, name] of section.matchAll(/^### (\w+)$/gm)) {
+      const { entry, isType } = exported.find((one) => one.name === name)!
+      const used = imports.some((one) => one.from === entry && one.isType === isType && one.names.includes(name!))
+      // A class is a type as well: where only its type is exported, a program imports no more.
+      assert.ok(used, `no program of the section imports ${isType ? 'type ' : ''}${name} from ${entry}`)
+    }
   }
-  // Inside the package, where its own name leads to dist/lib.
-  const folder = join(repositoryRoot, 'dist', 'readme')
+})
+
+docs('the programs of README.md and docs/api.md are correct TypeScript, and run', async () => {
+  const programs = ['README.md', 'docs/api.md'].flatMap((file) =>
+    programsOf(readDoc(file)).map((text, i) => ({ name: `${file.replace(/\W/g, '-')}-${i}`, text })),
+  )
+  assert.ok(programs.length > 10)
+  // Inside the package, where its own name leads to dist/lib; run where the paths that they name are.
+  const folder = join(repositoryRoot, 'dist', 'programs')
+  const place = temporaryFolder()
+  const models = await writeTinyModels(join(place, 'models'))
+  mkdirSync(join(place, 'path', 'to'), { recursive: true })
+  for (const name of ['policy', 'reference'] as const) symlinkSync(models[name], join(place, 'path', 'to', name))
+  copyFileSync(join(repositoryRoot, 'examples', 'pairs.jsonl'), join(place, 'pairs.jsonl'))
+  rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
   try {
-    for (const [i, program] of programs.entries()) {
-      let text = program
-      for (const [name, path] of Object.entries(names)) text = text.replaceAll(name, JSON.stringify(path))
-      writeFileSync(join(folder, `program-${i}.mts`), text)
-      writeFileSync(join(folder, `program-${i}.mjs`), text) // no types are written in it
-    }
-    const files = programs.map((_, i) => join(folder, `program-${i}.mts`))
-    const options = [
-      '--ignoreConfig',
-      '--noEmit',
-      '--strict',
-      '--target',
-      'es2023',
-      '--module',
-      'nodenext',
-      '--types',
-      'node',
-    ]
+    for (const { name, text } of programs) writeFileSync(join(folder, `${name}.mts`), text)
+    const options = '--ignoreConfig --strict --target es2023 --module nodenext --types node'.split(' ')
     const tsc = join(repositoryRoot, 'node_modules', 'typescript', 'bin', 'tsc')
+    const files = programs.map(({ name }) => join(folder, `${name}.mts`))
     const check = spawnSync(process.execPath, [tsc, ...options, ...files], { encoding: 'utf8', cwd: repositoryRoot })
     assert.is(check.status, 0, check.stdout)
-    for (const i of programs.keys()) {
-      const env = { ...process.env, XDG_CACHE_HOME: temporaryFolder() }
-      const run = spawnSync(process.execPath, [join(folder, `program-${i}.mjs`)], { encoding: 'utf8', env })
-      assert.is(run.status, 0, run.stderr)
-      assert.ok(run.stdout.trim() !== '')
-    }
+    // All in one process: each prints its name first, and then something of its own.
+    const urls = programs.map(({ name }) => pathToFileURL(join(folder, `${name}.mjs`)).href)
+    const all = urls
+      .map((url, i) => `console.log('\\nprogram ${programs[i]!.name}'); await import('${url}')`)
+      .join('\n')
+    const run = spawnSync(process.execPath, ['--input-type=module', '--eval', all], {
+      encoding: 'utf8',
+      cwd: place,
+      env: { ...process.env, XDG_CACHE_HOME: join(place, 'cache') },
+    })
+    assert.is(run.status, 0, `${run.stdout.slice(-500)}\n${run.stderr}`)
+    const said = run.stdout.split(/^program /m).slice(1)
+    assert.is(said.length, programs.length)
+    for (const text of said) assert.match(text, /\n[\s\S]*\S/, text)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 })
+
+function programsOf(text: string): string[] {
+  return Array.from(text.matchAll(/^```ts\n([\s\S]*?)^```/gm), (match) => match[1]!)
+}
 
 docs.run()

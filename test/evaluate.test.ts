@@ -135,6 +135,28 @@ api('bad rows: named with their set, or counted', async () => {
     (reason: unknown) => reason,
   )) as ImplexError
   assert.match(group.message, /needs pairs/)
+  const mixed = [...pairs(2), { prompt: 'x', responses: ['a'] }]
+  const { g } = await evaluate(model, { g: mixed }, { onError: 'skip', resamples: 0 })
+  assert.equal([g!.rows, g!.pairs, g!.errors], [3, 2, 1])
+})
+
+api('a shape that is named, and keys that nothing reads', async () => {
+  const warnings: string[] = []
+  using model = await RewardModel.open(at('model'), {
+    kind: 'explicit',
+    device: 'cpu',
+    onWarning: (message) => warnings.push(message),
+  })
+  const file = writeRows(at('shaped.jsonl'), [
+    { question: 'Is it?', response_A: 'No', response_B: 'Yes', label: 'B>A', pair_id: 1, remark: 'x' },
+  ])
+  const { shaped } = await evaluate(model, { shaped: file }, { resamples: 0, rows: 'judgebench' })
+  assert.is(shaped!.pairs, 1)
+  assert.match(warnings.join(), /shaped\.jsonl: nothing reads these keys: remark \(1 row\)/)
+  const other = (await evaluate(model, { shaped: file }, { rows: 'nectar' }).catch(
+    (reason: unknown) => reason,
+  )) as Error
+  assert.match(other.message, /line 1: "prompt" is missing/)
 })
 api.run()
 
@@ -194,7 +216,8 @@ cli('the table holds long names and extreme numbers', () => {
     [1e9, -1e9],
     [-1e9, 1e9],
   ])
-  const one = { rows: 2, pairs: 1_000_000, errors: 0, skipped: 0, truncated: 0, estimates: rewards.estimates(20, 0) }
+  const counts = { rows: 2, pairs: 1_000_000, errors: 0, skipped: 0, truncated: 0, borderDiffers: 0, promptParted: 0 }
+  const one = { ...counts, estimates: rewards.estimates(20, 0) }
   const table = evaluationTable({
     ['a-name-that-goes-on-and-on']: one,
     b: { ...one, estimates: new PairRewards().estimates(0, 0) },

@@ -169,8 +169,8 @@ rewrites('pairs are checked as they are read, and drawn in file order', async ()
   assert.equal(sample(pairs, 4, 517, file), sample(pairs, 4, 517, file))
   assert.throws(() => sample(pairs, 10, 0, file), /has 9 pairs, fewer than the 10 that were requested/)
   for (const [row, pattern] of [
-    [{ prompt: 'p', chosen: 'a' }, /line 2: "rejected" is missing/],
-    [{ prompt: 'p', responses: ['a'] }, /line 2: has "responses"/],
+    [{ prompt: 'p', chosen: 'a' }, /line 2: no known shape of row .* pair lacks "rejected"/],
+    [{ prompt: 'p', responses: ['a'] }, /line 2: is a group of 1 responses/],
   ] as const) {
     const bad = at('bad-pairs.jsonl', [rows[0], row])
     try {

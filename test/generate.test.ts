@@ -138,8 +138,24 @@ stories('greedy text is that of the reference', async () => {
   const path = sharedPath('models/stories260K')
   if (path === undefined) return skip('no models/stories260K in the shared folder')
   using model = await LanguageModel.open(path, { device: 'cpu', template: 'none' })
-  const [[one]] = await model.generate(['Once upon a time'], { temperature: 0, maxNewTokens: 24 })
+  const [[one]] = await model.generate(['<s>Once upon a time'], { temperature: 0, maxNewTokens: 24 })
   assert.is(one!.text, ', there was a little girl named Lily. She loved to play outside in the p')
+})
+
+generation('what a prompt gives its template is seen, or refused by one that shows texts only', async () => {
+  const template = join(folder, 'tools.jinja')
+  writeFileSync(
+    template,
+    '{{ bos_token }}{% if tools %}[{{ tools[0].name }}] {% endif %}{% for m in messages %}{{ m.content }}{% endfor %}',
+  )
+  const options = { temperature: 0, maxNewTokens: 5 }
+  const prompt = { prompt: PROMPTS[0]!, inputs: { tools: [{ name: 'depth' }] } }
+  using whole = await LanguageModel.open(MODEL, { device: 'cpu', template })
+  using plain = await LanguageModel.open(MODEL, { device: 'cpu', template: 'none' })
+  const [[seen]] = await whole.generate([prompt], options)
+  const [[same]] = await plain.generate([`[depth] ${PROMPTS[0]}`], options)
+  assert.equal([...seen!.ids], [...same!.ids])
+  assert.match((await rejection(plain.generate([prompt], options))).message, /template "none" does not show tools/)
 })
 
 const command = suite('implex generate')
@@ -170,6 +186,8 @@ command('writes one line for each sequence, the same each time', async () => {
       .map((line) => JSON.parse(line).text),
     [rows[2].text, rows[3].text],
   )
+  writeFileSync(data, `${JSON.stringify({ question: PROMPTS[1], chosen: 'a', rejected: 'b' })}\n`)
+  assert.is((await implex([...common, '--data', data, '--rows', 'orca'])).stdout, one.stdout)
   assert.is((await implex(common)).status, 2)
   writeFileSync(data, '{"prompt": 3}\n')
   const bad = await implex([...common, '--data', data])

@@ -28,6 +28,7 @@ import {
   measure,
 } from './support/golden.js'
 import type { GoldenReport } from './support/golden-child.js'
+import { responseIds } from './support/encoded.js'
 import { repositoryRoot, sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 
@@ -66,8 +67,8 @@ ofEach('token ids', async (_, { path, reference, pairs }) => {
     const encoder = await RowEncoder.load({ path: folder, kind: 'generative' })
     for (const { prompt, chosen, rejected, ids } of pairs) {
       assert.equal([...encoder.encodePrompt(prompt)], ids.prompt)
-      assert.equal([...encoder.encodeResponse(prompt, chosen)], ids.chosen)
-      assert.equal([...encoder.encodeResponse(prompt, rejected)], ids.rejected)
+      assert.equal([...responseIds(encoder, prompt, chosen)], ids.chosen)
+      assert.equal([...responseIds(encoder, prompt, rejected)], ids.rejected)
       assert.equal([...encoder.encodeVerification(prompt, chosen)], ids.grm_chosen)
       assert.equal([...encoder.encodeVerification(prompt, rejected)], ids.grm_rejected)
     }

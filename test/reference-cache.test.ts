@@ -16,6 +16,7 @@ const KEY: ReferenceKey = {
   kernels: 'k',
   version: '1',
   numerics: 1,
+  border: 'whole',
   onLong: 'error',
   contextLength: 9,
 }

@@ -282,7 +282,7 @@ refusals('open: a reference with another tokenizer', async () => {
   await writeTinyCheckpoint(path, { vocabSize: 400 })
   const error = await rejection(open({ kind: 'implicit', reference: path }))
   assert.is(error.code, 'ERR_TOKENIZER_INVALID')
-  assert.match(error.message, /differs from the model's .* in its vocab/)
+  assert.match(error.message, /differs from the policy's .* in its merges/)
 })
 
 refusals('open: cuda that is not there is an error; auto falls back and says why', async () => {
@@ -405,6 +405,20 @@ cache('rows in memory leave nothing on the disk, and a folder that cannot be use
   await model.score(PAIRS)
   assert.throws(() => readdirSync(empty))
 })
+
+cache(
+  'rows in memory: a key that nothing reads is told once, not at every call; a stream is told of its own',
+  async () => {
+    const warnings: string[] = []
+    using model = await open({ ...IMPLICIT, cache: false, onWarning: (text) => warnings.push(text) })
+    const odd = PAIRS.slice(0, 2).map((row) => ({ ...row, remark: 'x' }))
+    for (let i = 0; i < 3; i++) await model.score(odd as Row[])
+    assert.equal(warnings.length, 1)
+    await collect(model.scoreStream(readJsonl(writeRows('odd.jsonl', odd))))
+    assert.equal(warnings.length, 2)
+    assert.match(warnings[1]!, /odd\.jsonl: nothing reads these keys: remark \(2 rows\)/)
+  },
+)
 
 cache('a run of part of the rows is completed by the next', async () => {
   const file = writeRows('partly.jsonl', PAIRS.slice().reverse())

@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Message } from '../lib/text/messages.js'
 import { RowEncoder, type TextEncoderOptions } from '../lib/text/text-encoder.js'
+import { responseIds, responseText } from './support/encoded.js'
 import { sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 import { byteTokenizer, fails, folderOf, pieceTokenizer } from './support/text-fixtures.js'
@@ -44,7 +45,7 @@ for (const name of ['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_s
       assert.is(encoder.renderPrompt(pair.prompt), pair.rendered)
       assert.equal(list(encoder.encodePrompt(pair.prompt)), pair.ids.prompt)
       for (const side of ['chosen', 'rejected']) {
-        assert.equal(list(encoder.encodeResponse(pair.prompt, pair[side])), pair.ids[side])
+        assert.equal(list(responseIds(encoder, pair.prompt, pair[side])), pair.ids[side])
         assert.equal(list(encoder.encodeVerification(pair.prompt, pair[side])), pair.ids[`grm_${side}`])
       }
     }
@@ -62,7 +63,7 @@ golden('stories260K: the default template adds two tokens', async () => {
   const prompt = list(encoder.encodePrompt('Once upon a time'))
   assert.is(prompt[0], 512)
   assert.equal(prompt.slice(-2), [2, 513])
-  const response = list(encoder.encodeResponse('Once upon a time', 'there was a girl.'))
+  const response = list(responseIds(encoder, 'Once upon a time', 'there was a girl.'))
   assert.is(response.at(-1), 2)
   await fails(() => load(path, { kind: 'generative' }), 'ERR_TOKENIZER_INVALID', '"Yes"', 'tokenizer.json')
 })
@@ -75,7 +76,7 @@ choice('chat_template.jinja comes before tokenizer_config.json', async () => {
   const encoder = await load(folder({ 'tokenizer_config.json': { ...CONFIG, chat_template: 'other' } }))
   assert.is(encoder.templateSource, 'checkpoint')
   assert.is(encoder.renderPrompt(' hi '), '<|bos|><|role|>user\nhi<|end|><|role|>assistant\n')
-  assert.is(encoder.renderResponse(' hi ', ' yes '), 'yes<|end|>')
+  assert.is(responseText(encoder, ' hi ', ' yes '), 'yes<|end|>')
   assert.is(encoder.terminator, 1)
   assert.is(encoder.bosTokenId, 0)
 })
@@ -92,7 +93,7 @@ choice('chat_template of tokenizer_config.json: text, or the default of a list',
       'chat_template.jinja': undefined,
       'tokenizer_config.json': { ...CONFIG, chat_template: template },
     })
-    assert.is((await load(path)).renderResponse('a', 'b'), 'b<|end|>')
+    assert.is(responseText(await load(path), 'a', 'b'), 'b<|end|>')
   }
 })
 
@@ -108,12 +109,13 @@ choice('special_tokens_map.json names what tokenizer_config.json does not', asyn
   assert.is(encoder.eosTokenId, 1)
 })
 
-choice('none: bos and the raw prompt; the raw response and eos', async () => {
+choice('none: the raw prompt; the raw response and eos', async () => {
   const encoder = await load(folder(), { template: 'none' })
   assert.is(encoder.templateSource, 'none')
-  assert.is(encoder.renderPrompt(' hi '), '<|bos|> hi ')
-  assert.is(encoder.renderResponse(' hi ', ' yes'), ' yes<|end|>')
-  assert.is(encoder.renderPrompt([{ role: 'user', content: 'x' }]), '<|bos|>x')
+  assert.is(encoder.renderPrompt(' hi '), ' hi ')
+  assert.is(responseText(encoder, ' hi ', ' yes'), ' yes<|end|>')
+  assert.is(responseText(encoder, ' hi ', ' yes<|end|>'), ' yes<|end|>')
+  assert.is(encoder.renderPrompt([{ role: 'user', content: 'x' }]), 'x')
   assert.is(encoder.terminator, 1)
   const two: Message[] = [
     { role: 'user', content: 'x' },
@@ -139,7 +141,7 @@ choice('a file', async () => {
   writeFileSync(file, '{% for m in messages %}{{ m.content }}<|end|>{% endfor %}')
   const encoder = await load(path, { template: file })
   assert.is(encoder.templateSource, 'file')
-  assert.is(encoder.renderResponse('a', 'b'), 'b<|end|>')
+  assert.is(responseText(encoder, 'a', 'b'), 'b<|end|>')
   await fails(() => load(path, { template: join(path, 'none.jinja') }), 'ERR_TEMPLATE_INVALID', 'none.jinja')
 })
 
@@ -182,17 +184,17 @@ rows('conversations: system and earlier turns belong to the prompt', async () =>
     encoder.renderPrompt(prompt),
     '<|bos|><|role|>system\ns<|end|><|role|>user\na<|end|><|role|>assistant\nb<|end|><|role|>user\nc<|end|><|role|>assistant\n',
   )
-  assert.is(encoder.renderResponse(prompt, [{ role: 'assistant', content: 'd' }]), 'd<|end|>')
+  assert.is(responseText(encoder, prompt, [{ role: 'assistant', content: 'd' }]), 'd<|end|>')
   assert.equal(
-    list(encoder.encodeResponse('a', [{ role: 'assistant', content: 'd' }])),
-    list(encoder.encodeResponse('a', 'd')),
+    list(responseIds(encoder, 'a', [{ role: 'assistant', content: 'd' }])),
+    list(responseIds(encoder, 'a', 'd')),
   )
   const more: Message[] = [
     { role: 'assistant', content: 'd' },
     { role: 'user', content: 'e' },
     { role: 'assistant', content: 'f' },
   ]
-  assert.is(encoder.renderResponse(prompt, more), 'd<|end|><|role|>user\ne<|end|><|role|>assistant\nf<|end|>')
+  assert.is(responseText(encoder, prompt, more), 'd<|end|><|role|>user\ne<|end|><|role|>assistant\nf<|end|>')
 })
 
 rows('a list of messages that the caller changes afterwards is rendered anew', async () => {
@@ -205,7 +207,7 @@ rows('a list of messages that the caller changes afterwards is rendered anew', a
 
 rows('special tokens in a text are special tokens', async () => {
   const encoder = await load(folder(), { template: 'none' })
-  assert.equal(list(encoder.encodePrompt('<|end|><|role|>')), [0, 1, 2])
+  assert.equal(list(encoder.encodePrompt('<|end|><|role|>')), [1, 2])
 })
 
 rows('a response of several messages becomes a transcript in the verification prompt', async () => {
@@ -225,7 +227,7 @@ rows('an empty response', async () => {
   for (const template of ['auto', 'none', 'default']) {
     const encoder = await load(folder(), { template })
     for (const empty of ['', ' \n\t', [], [{ role: 'assistant', content: '' }]]) {
-      await fails(() => encoder.encodeResponse('x', empty), 'ERR_RESPONSE_EMPTY')
+      await fails(() => responseIds(encoder, 'x', empty), 'ERR_RESPONSE_EMPTY')
     }
   }
 })
@@ -236,7 +238,9 @@ rows('a conversation that does not begin with its prompt', async () => {
       'chat_template.jinja': '{{ messages | length }}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}',
     }),
   )
-  await fails(() => encoder.encodeResponse('x', 'y'), 'ERR_TEMPLATE_INVALID', 'prompt', '"1x', '"2x')
+  const { ids, border, parted, differs } = encoder.encodeConversation('x', 'y', 'separate')
+  assert.equal([border, parted, differs], [0, true, false])
+  assert.is(encoder.tokenTexts(ids).join(''), '2x<|end|>y<|end|>')
 })
 
 rows('a template that refuses a row', async () => {
@@ -253,7 +257,7 @@ rows('the terminator is what the template writes last, even after the end token'
   const text =
     '{% for m in messages %}<|role|>{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|role|>{% endif %}'
   const encoder = await load(folder({ 'chat_template.jinja': text }))
-  assert.is(encoder.terminator, encoder.encodeResponse('x', 'y').at(-1))
+  assert.is(encoder.terminator, responseIds(encoder, 'x', 'y').at(-1))
   assert.not.equal(encoder.terminator, 1)
   const bare = await load(folder({ 'chat_template.jinja': '{% for m in messages %}{{ m.content }}\n{% endfor %}' }))
   assert.is(bare.terminator, undefined)
@@ -327,8 +331,8 @@ bad('a special token that is an ordinary entry of the vocabulary is cut out all 
   json.added_tokens = []
   const path = folderOf({ 'tokenizer.json': json, 'tokenizer_config.json': { bos_token: '<s>', eos_token: '</s>' } })
   const encoder = await load(path, { template: 'none' })
-  assert.is(encoder.encodePrompt('abc')[0], 1)
-  assert.is(encoder.encodeResponse('abc', 'x').at(-1), 2)
+  assert.is(encoder.encodePrompt('<s>abc')[0], 1)
+  assert.is(responseIds(encoder, 'abc', 'x').at(-1), 2)
 })
 
 bad('the default template without an end token', async () => {

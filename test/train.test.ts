@@ -7,6 +7,7 @@ import { type Checkpoint, openCheckpoint, readHead } from '../lib/checkpoint/che
 import { writeSafetensors } from '../lib/checkpoint/write.js'
 import { ReferenceCache } from '../lib/data/reference-cache.js'
 import { ImplexError, type ImplexErrorCode } from '../lib/core/errors.js'
+import { snakeKeys } from '../lib/core/keys.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import type { TrainOptions, TrainStep } from '../lib/train/options.js'
 import { Random } from '../lib/core/random.js'
@@ -105,7 +106,7 @@ for (const kind of ['explicit', 'implicit', 'generative', 'sft'] as const) {
         [12, 2],
       ],
     )
-    assert.equal({ evaluation: 'test', ...summary!.evaluation['test'] }, evaluations.at(-1))
+    assert.equal({ evaluation: 'test', ...snakeKeys(summary!.evaluation['test']!) }, evaluations.at(-1))
     if (kind === 'sft') return
     const reference = kind === 'implicit' ? { reference: MODEL } : {}
     using saved = await RewardModel.open(model!, { kind, device: 'cpu', cache: false, ...reference })
@@ -128,7 +129,7 @@ learning(
       )
       const [first] = metricsOf(out)
       assert.equal([first!.loss, first!.accuracy, first!['margin'], first!['chosen_reward']], [Math.LN2, 0.5, 0, 0])
-      assert.is(summary!.cache_hits, hits)
+      assert.is(summary!.cacheHits, hits)
     }
   },
 )
@@ -302,7 +303,7 @@ saving('a model without a template is saved with the default one, its tokens, an
     if (kind === 'implicit') continue
     const { rewards } = await saved.score(TEST)
     const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-    assert.ok(Math.abs(mean - (summary!.evaluation['test']!['mean_chosen'] as number)) < 1e-12)
+    assert.ok(Math.abs(mean - (summary!.evaluation['test']!.meanChosen as number)) < 1e-12)
   }
 })
 
@@ -323,7 +324,7 @@ saving('bf16: matrices are stored as they are computed with, so the rewards are 
   assert.is(saved.checkpoint.dtype, 'bf16')
   const { rewards } = await saved.score(TEST)
   const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
-  assert.ok(Math.abs(mean - (summary!.evaluation['test']!['mean_chosen'] as number)) < 1e-12)
+  assert.ok(Math.abs(mean - (summary!.evaluation['test']!.meanChosen as number)) < 1e-12)
 })
 saving.run()
 
@@ -378,6 +379,19 @@ resuming('an aborted run leaves its last checkpoint', async () => {
   const steps: number[] = []
   await train(MODEL, ROWS, { ...broken, resume: true, onStep: ({ step }) => steps.push(step) })
   assert.is(steps[0], 4)
+})
+
+resuming('a complete run gives its summary back: camelCase in TypeScript, snake_case in its file', async () => {
+  const first = options({ evaluation: { my_set: TEST } })
+  const { summary } = await train(MODEL, ROWS, first)
+  const file = JSON.parse(readFileSync(join(first.out, 'summary.json'), 'utf8'))
+  const keys = (one: { last_step?: object; lastStep?: object; memory: object; evaluation: Record<string, object> }) =>
+    [one, one.last_step ?? one.lastStep, one.memory, one.evaluation['my_set']].flatMap((part) => Object.keys(part!))
+  assert.ok(keys(file).includes('normalized_margin') && keys(file).every((key) => /^[a-z_]+$/.test(key)))
+  assert.ok(keys(summary as never).includes('normalizedMargin'))
+  assert.ok(keys(summary as never).every((key) => /^[a-zA-Z]+$/.test(key)))
+  const again = await train(MODEL, ROWS, { ...first, resume: true })
+  assert.equal(again.summary, JSON.parse(JSON.stringify(summary)))
 })
 
 resuming('another run cannot take over a folder', async () => {
@@ -437,6 +451,26 @@ refusals('bad data: the line, before anything is trained', async () => {
   await refused(train(MODEL, long, options()), 'ERR_ROW_TOO_LONG', 'row 3')
   const { summary } = await train(MODEL, long, options({ onLong: 'skip', epochs: 1 }))
   assert.equal([summary!.pairs, summary!.skipped], [3, 1])
+})
+
+refusals('bad rows left out: the run of the good ones, with their number and the first of them', async () => {
+  const [first, ...rest] = pairs(6)
+  const bad = [{ prompt: 'x', chosen: 'a', rejected: ' ' }, { prompt: 'x' }, { prompt: 'x', responses: ['a', 'b'] }]
+  const file = writeRows(at('some-bad.jsonl'), [first, ...bad, ...rest])
+  await refused(train(MODEL, file, options()), 'ERR_RESPONSE_EMPTY', 'line 2')
+  const warnings: string[] = []
+  const skip = options({ onError: 'skip', epochs: 1, onWarning: (message) => warnings.push(message) })
+  const { summary } = await train(MODEL, file, skip)
+  assert.equal([summary!.pairs, summary!.errors, summary!.skipped], [6, 3, 0])
+  assert.match(warnings.join(), /some-bad\.jsonl: 3 bad rows are left out, the first: line 2: "rejected" is empty/)
+  const good = options({ epochs: 1 })
+  await train(MODEL, writeRows(at('all-good.jsonl'), [first, ...rest]), good)
+  assert.equal(resultOf(skip.out), resultOf(good.out))
+  await refused(
+    train(MODEL, bad as never, options({ onError: 'skip' })),
+    'ERR_ROW_INVALID',
+    'no row is left; 3 bad rows',
+  )
 })
 
 refusals('more memory than there is: the numbers, before the model is loaded or before the first step', async () => {

@@ -3,7 +3,7 @@
  * response, with a long tail).
  */
 import { readJsonl } from '../../lib/data/jsonl.js'
-import { parseRow } from '../../lib/data/rows.js'
+import { parseRow } from '../../lib/data/parse-row.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { Random } from '../../lib/core/random.js'
 

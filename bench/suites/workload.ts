@@ -28,7 +28,7 @@ export interface WorkloadOptions {
 
 export const BETA = 0.01
 const BATCH_TOKENS = 4096
-const ENCODING = { kind: 'implicit', onLong: 'truncate-prompt', contextLength: MAX_POSITIONS } as const
+const ENCODING = { kind: 'implicit', border: 'whole', onLong: 'truncate-prompt', contextLength: MAX_POSITIONS } as const
 
 export async function encodePairs(path: string, pairs: readonly Pair[]): Promise<EncodedRow[]> {
   const encoder = await RowEncoder.load({ path })

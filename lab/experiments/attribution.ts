@@ -4,7 +4,7 @@
  */
 import type { PairRow } from '../../lib/data/rows.js'
 import type { RewardModel } from '../../lib/models/reward-model.js'
-import type { Message } from '../../lib/text/messages.js'
+import { contentText, type Message, sameTurn } from '../../lib/text/messages.js'
 import type { MemberContext } from './plan.js'
 import type { AttributionLine } from './result.js'
 
@@ -69,11 +69,13 @@ function firstOfEachPrompt(rows: readonly PairRow[]): number[] {
 function readable({ prompt, chosen, rejected }: PairRow): string {
   if (typeof prompt === 'string') return prompt
   const messages = prompt ?? common(chosen as Message[], rejected as Message[])
-  return messages.map(({ role, content }) => (messages.length === 1 ? content : `${role}: ${content}`)).join('\n')
+  return messages
+    .map((message) => (messages.length === 1 ? contentText(message) : `${message.role}: ${contentText(message)}`))
+    .join('\n')
 }
 
 /** What two conversations begin with, which is the prompt where none is given. */
 function common(a: Message[], b: Message[]): Message[] {
-  const end = a.findIndex((message, i) => message.role !== b[i]?.role || message.content !== b[i]?.content)
+  const end = a.findIndex((message, i) => b[i] === undefined || !sameTurn(message, b[i]))
   return end < 0 ? a : a.slice(0, end)
 }

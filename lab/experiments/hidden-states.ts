@@ -7,6 +7,7 @@ import type { PairRow } from '../../lib/data/rows.js'
 import { rowSource } from '../../lib/data/sources.js'
 import { limitsOf, openText, openToScore } from '../../lib/models/open.js'
 import { defaultBatchTokens } from '../../lib/native/device.js'
+import { DEFAULT_BORDER } from '../../lib/text/conversation.js'
 import type { ExperimentConduct, ExperimentSettings } from './options.js'
 
 /** The hidden states of one pair, of shape [D] each (D: hidden size). */
@@ -26,7 +27,8 @@ export async function hiddenStates(
   const { checkpoint, pool } = await openText({ path: model, template, kind: 'explicit', now }, 1)
   try {
     const { hiddenSize } = checkpoint.spec
-    const settings = { kind: 'explicit', onLong: 'error', ...limitsOf(checkpoint) } as const
+    const { border = DEFAULT_BORDER } = checkpoint
+    const settings = { kind: 'explicit', border, onLong: 'error', ...limitsOf(checkpoint) } as const
     const opened = await openToScore(checkpoint, { use: 'hidden', who: 'hidden states' }, { device, dtype }, signal)
     using engine = opened.model
     const found: Record<string, HiddenPair[]> = {}

@@ -26,19 +26,23 @@ export interface ExperimentSettings {
   kinds: ExperimentKind[]
   /** One training of each kind for each: of the order of the data and of a new head. Defaults to 0, 1, 2. */
   seeds: number[]
-  /** Defaults to the paper's for a model that is given, and to what suits it for the default model. So do the next two. */
+  /** Passes over the data. Defaults to the paper's for a model that is given, and to what suits it for the default model. */
   epochs: number
+  /** Likewise. */
   learningRate: number
+  /** Pairs per optimizer step; likewise. */
   batchPairs: number
-  /** implicit. Defaults to 0.01. */
+  /** implicit: scale of the reward. Defaults to 0.01. */
   beta: number
-  /** explicit. Defaults to 'last'. */
+  /** explicit: the head at the last token, or its mean over the response's tokens. Defaults to 'last'. */
   pool: 'last' | 'mean'
   /** Evaluate on every set after so many epochs, and before the first. Defaults to a quarter of the epochs, at least 1. */
   evaluateEpochs: number
+  /** Weights and activations. Defaults to 'f32'. */
   dtype: DType
-  /** See TrainSettings. */
+  /** As in TrainSettings. Defaults to 'auto'. */
   template: string
+  /** As in TrainSettings. Defaults to 'error'. */
   onLong: OnLong
   /** Samples behind each interval. Defaults to 1000. */
   resamples: number
@@ -52,6 +56,7 @@ export interface ExperimentConduct {
   out: string
   /** Go on with the experiment in `out`. Defaults to false: a used folder is an error. */
   resume: boolean
+  /** As in TrainConduct, like the five that have no sentence here. */
   device: 'auto' | DeviceName
   /** Keep the trained models; without it each is removed once its rewards are written. Defaults to false. */
   keepModels: boolean
@@ -66,10 +71,13 @@ export interface ExperimentConduct {
   drain?: AbortSignal
   /** Told of each training as it begins, and what follows it. */
   onStage?: (stage: string) => void
+  /** Told of each optimizer step. */
   onStep?: (step: TrainStep) => void
+  /** Told of what goes wrong without stopping the work. Defaults to process.emitWarning. */
   onWarning: (message: string) => void
 }
 
+/** Everything but `out` has a default; an experiment adds its own. */
 export type ExperimentOptions = Partial<ExperimentSettings & ExperimentConduct> & {
   out: string
   /** Checkpoint folder. Defaults to the model that comes with implex. */

@@ -41,8 +41,9 @@ export function textField({ value, fail }: FileRow, name: string, expected: read
 }
 
 export function inFile(file: string, error: ImplexError): ImplexError {
+  if (error.path === file) return error
   const { code, line, message } = error
-  return new ImplexError(code, error.path === file ? message : `${file}: ${message}`, {
+  return new ImplexError(code, `${file}: ${message}`, {
     cause: error,
     path: file,
     ...(line === undefined ? {} : { line }),

@@ -16,6 +16,7 @@ import { ImplexError } from '../../lib/core/errors.js'
 import { makeFolder, writeFileAtomic } from '../../lib/core/atomic.js'
 import type { Json } from '../../lib/core/same-run.js'
 import { checkRun, type RunConfig, RunFolder } from '../../lib/train/runs/run-folder.js'
+import { DEFAULT_BORDER } from '../../lib/text/conversation.js'
 import { RowEncoder } from '../../lib/text/text-encoder.js'
 import { loadPairs } from '../../lib/train/pairs.js'
 import { withTokens } from './base.js'
@@ -147,7 +148,7 @@ async function checkData(
   dataOf: (set: string) => string,
   now: Date,
 ): Promise<void> {
-  const { spec, contextLength } = await openCheckpoint(base)
+  const { spec, contextLength, border = DEFAULT_BORDER } = await openCheckpoint(base)
   for (const kind of settings.kinds) {
     const pool = await EncodePool.start({ path: base, template: settings.template, kind, now }, conduct.encodeThreads)
     try {
@@ -155,7 +156,7 @@ async function checkData(
         await loadPairs(
           readJsonl(dataOf(name)),
           pool,
-          { kind, onLong: settings.onLong, contextLength, vocabularySize: spec.vocabSize },
+          { kind, border, onLong: settings.onLong, contextLength, vocabularySize: spec.vocabSize },
           { signal: conduct.signal },
         )
       }

@@ -10,7 +10,7 @@ import { type AttributionLine, EXPERIMENTS, type ExperimentResult, RESULT_FORMAT
 import { ImplexError } from '../../lib/core/errors.js'
 import { isPlainObject } from '../../lib/core/arguments.js'
 import { shellWord } from '../../lib/train/runs/shell-word.js'
-import type { TrainSummary } from '../../lib/train/runs/summary.js'
+import { summaryFromJson, type TrainSummary } from '../../lib/train/runs/summary.js'
 import type { Check } from './check.js'
 import { attributionLine, experimentResult, metricsLine } from './result-check.js'
 
@@ -122,7 +122,7 @@ async function loadTraining(path: string, config: Record<string, unknown>): Prom
     path,
     name: nameOf(path),
     config,
-    summary: summary as unknown as TrainSummary,
+    summary: summaryFromJson(summary),
     trainings: [training],
   }
 }
@@ -137,19 +137,10 @@ async function readObject(file: string): Promise<Record<string, unknown>> {
   try {
     value = JSON.parse(text)
   } catch (error) {
-    const { line, reason } = whereInJson(error as SyntaxError, text)
-    throw invalid(file, `is not valid JSON${line === undefined ? '' : ` at line ${line}`}: ${reason}`, line)
+    throw invalid(file, `is not valid JSON: ${printable((error as Error).message)}`)
   }
   if (!isPlainObject(value)) throw invalid(file, 'must be a JSON object')
   return value
-}
-
-/** Converts the position in a JSON error into a line number. */
-function whereInJson(error: SyntaxError, text: string): { line?: number; reason: string } {
-  const reason = printable(error.message)
-  const position = / at position (\d+)/.exec(error.message)?.[1]
-  const at = position === undefined ? (/end of JSON/.test(error.message) ? text.length : undefined) : Number(position)
-  return at === undefined ? { reason } : { line: text.slice(0, at).split('\n').length, reason }
 }
 
 /** Undefined if there is no such file; the report is then made without it. */

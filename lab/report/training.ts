@@ -15,8 +15,8 @@ import { figureTable, table } from './table.js'
 const COLUMNS = [
   ['accuracy', 'Accuracy'],
   ['loss', 'Loss'],
-  ['mean_margin', 'Mean margin'],
-  ['normalized_margin', 'Normalized margin'],
+  ['meanMargin', 'Mean margin'],
+  ['normalizedMargin', 'Normalized margin'],
   ['brier', 'Brier score'],
   ['ece', 'Calibration error'],
   ['pairs', 'Pairs'],
@@ -38,7 +38,7 @@ export function trainingReport({ path, name, config, summary, trainings }: Train
       ['Device', html`${summary.device}, ${summary.dtype} <span class="aside">kernels ${summary.kernels}</span>`],
       [
         'Time',
-        html`${duration(summary.seconds)} <span class="aside">${digits(summary.tokens_per_second)} tokens/s</span>`,
+        html`${duration(summary.seconds)} <span class="aside">${digits(summary.tokensPerSecond)} tokens/s</span>`,
       ],
       ...(typeof date === 'string'
         ? [['Date', html`<time datetime="${date}">${date.slice(0, 10)}</time>`] as const]

@@ -1,17 +1,23 @@
 /**
- * Opens Hugging Face checkpoint folders: config.json and the headers of the weights become a ModelSpec. No weight is read here.
+ * Opens Hugging Face checkpoint folders: config.json and the headers of the weights become a ModelSpec. No weight is read here, unless the
+ * files contradict each other about a tied embedding.
  */
+import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkInteger, checkString, invalidArgument } from '../core/arguments.js'
+import { describeAdapter, hasAdapter } from './adapter.js'
 import { Config } from './config.js'
 import { bytesPerElement } from './dtype.js'
 import { FAMILIES } from './families.js'
-import { isFolder, printable, quoted } from '../core/files.js'
+import { isFolder, quoted } from '../core/files.js'
+import { checkPlain, findHeads, HEAD_FILE, type HeadSource, onlyHead } from './heads.js'
+import { readFinite } from './reward-head.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 import type { ModelSpec, StoredDtype } from '../native/spec.js'
 import { readTensors } from './tensors.js'
-import { HEAD_TENSOR, matchWeights, readWeight, storedDtype } from './weights.js'
+import { type Border, trainedWith } from './trained-with.js'
+import { HEAD_TENSOR, matchWeights } from './weights.js'
 
 export interface Checkpoint {
   /** Absolute path of the folder. */
@@ -23,10 +29,19 @@ export interface Checkpoint {
   contextLength: number
   /** The type that most bytes of the weights have. */
   dtype: StoredDtype
+  /** Heads of a reward model; more than one is for the user to choose from. */
+  heads: HeadSource[]
+  /** Tensors that nothing reads, by name. */
+  unread: string[]
+  /** What was decided about the files that a user may want to know; each a sentence. */
+  notes: string[]
+  /** The config's, by which transformers reads heads. What the tokenizer pads with is for the text's side to say. */
   padTokenId?: number
   /** The first one if the config lists several. */
   eosTokenId?: number
   bosTokenId?: number
+  /** How prompt and response were parted when implex trained it; absent where that is not recorded. */
+  border?: Border
 }
 
 const MAX_ADDED_TOKENS = 1 << 16
@@ -59,17 +74,39 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   }
   const architecture = family.read(config)
   const tensors = await readTensors(folder)
-  const { weights, tiedEmbedding } = matchWeights(folder, family, architecture, config, tensors)
+  const heads = findHeads(await withHeadFile(folder, tensors), config, architecture.hiddenSize)
+  const { weights, tiedEmbedding, unread, notes } = await matchWeights(
+    folder,
+    family,
+    architecture,
+    config,
+    tensors,
+    heads,
+  )
+  const { vocabSize } = architecture
   return {
     path: folder,
     family: modelType,
     spec: { ...architecture, addedTokens: 0, tiedEmbedding, weights },
     contextLength: architecture.maxPositions,
     dtype: mostUsed(weights),
-    ...tokenId(config, 'pad_token_id', 'padTokenId', architecture.vocabSize),
-    ...tokenId(config, 'eos_token_id', 'eosTokenId', architecture.vocabSize),
-    ...tokenId(config, 'bos_token_id', 'bosTokenId', architecture.vocabSize),
+    heads,
+    unread,
+    notes,
+    ...tokenId(config, 'pad_token_id', 'padTokenId', vocabSize),
+    ...tokenId(config, 'eos_token_id', 'eosTokenId', vocabSize),
+    ...tokenId(config, 'bos_token_id', 'bosTokenId', vocabSize),
+    ...trainedWith(config),
   }
+}
+
+/** With the tensors of a head that lies beside the weights. */
+async function withHeadFile(
+  folder: string,
+  tensors: ReadonlyMap<string, TensorEntry>,
+): Promise<ReadonlyMap<string, TensorEntry>> {
+  const file = join(folder, HEAD_FILE)
+  return (await isFolder(file)) === false ? new Map([...tensors, ...(await readHeader(file))]) : tensors
 }
 
 /** With `count` rows that the engine appends to the embeddings. @throws TypeError, RangeError */
@@ -79,42 +116,38 @@ export function withAddedTokens(checkpoint: Checkpoint, count: number): Checkpoi
 }
 
 /**
- * The head of an explicit reward model: `score.weight`, [1, hiddenSize] or [hiddenSize], of a safetensors file or a checkpoint folder.
+ * The head that training can start from, one row without a bias, of a safetensors file or a checkpoint folder.
  *
  * @returns [hiddenSize]
  * @throws TypeError, RangeError for wrong arguments
  * @throws ImplexError as openCheckpoint does for damaged files, and ERR_WEIGHT_NOT_FINITE
  */
 export async function readHead(file: string, hiddenSize: number): Promise<Float32Array> {
+  const head = await findHead(file, hiddenSize)
+  checkPlain(head)
+  return readFinite(head.layers[0]!.weight)
+}
+
+/**
+ * The head of an explicit reward model, of any form that is known, of a safetensors file or a checkpoint folder. Nothing but headers is read.
+ * Errors as readHead.
+ */
+export async function findHead(file: string, hiddenSize: number): Promise<HeadSource> {
   checkPath(file)
   checkInteger('hiddenSize', hiddenSize, 1)
   const path = resolve(file)
   const folder = await isFolder(path)
   if (folder === undefined)
     throw notFound(path, 'no such file or folder; give the safetensors file that contains the head')
-  const tensors = folder ? await readTensors(path) : await readHeader(path)
-  const entry = tensors.get(HEAD_TENSOR)
-  if (!entry) {
-    const names = [...tensors.keys()].slice(0, 3).map(quoted).join(', ')
-    const instead = names === '' ? 'it has no tensors' : `it has ${names}${tensors.size > 3 ? ', ...' : ''}`
-    const message = `${path}: no tensor "${HEAD_TENSOR}", the head of a reward model; ${instead}`
-    throw new ImplexError('ERR_TENSOR_MISSING', message, { path })
-  }
-  const shape = entry.shape.length === 2 && entry.shape[0] === 1 ? entry.shape.slice(1) : entry.shape
-  if (shape.length !== 1 || shape[0] !== hiddenSize) {
-    const found = `[${entry.shape.slice(0, 8).join(', ')}]`
-    const message = `${entry.file}: tensor "${HEAD_TENSOR}" has shape ${found}, but the model needs [1, ${hiddenSize}]`
-    throw new ImplexError('ERR_TENSOR_SHAPE', message, { path: entry.file })
-  }
-  return readFinite(entry)
-}
-
-async function readFinite(entry: TensorEntry): Promise<Float32Array> {
-  const values = await readWeight({ ...entry, dtype: storedDtype(entry), tensor: entry.name })
-  const bad = values.findIndex((value) => !Number.isFinite(value))
-  if (bad < 0) return values
-  const message = `${entry.file}: tensor ${quoted(entry.name)} has ${values[bad]} at element ${bad}`
-  throw new ImplexError('ERR_WEIGHT_NOT_FINITE', message, { path: entry.file })
+  const tensors = folder ? await withHeadFile(path, await readTensors(path)) : await readHeader(path)
+  const about = join(path, 'config.json')
+  const config = folder && (await isFolder(about)) === false ? await Config.read(about) : undefined
+  const head = onlyHead(findHeads(tensors, config, hiddenSize), path)
+  if (head !== undefined) return head
+  const names = [...tensors.keys()].slice(0, 3).map(quoted).join(', ')
+  const instead = names === '' ? 'it has no tensors' : `it has ${names}${tensors.size > 3 ? ', ...' : ''}`
+  const message = `${path}: no tensor "${HEAD_TENSOR}", the head of a reward model; ${instead}`
+  throw new ImplexError('ERR_TENSOR_MISSING', message, { path })
 }
 
 function checkPath(path: unknown): asserts path is string {
@@ -140,22 +173,26 @@ async function readConfig(folder: string): Promise<Config> {
     return await Config.read(join(folder, 'config.json'))
   } catch (error) {
     if (!(error instanceof ImplexError) || error.code !== 'ERR_CHECKPOINT_NOT_FOUND') throw error
-    throw notFound(folder, 'has no config.json; give a checkpoint folder in Hugging Face format')
+    const names = await readdir(folder)
+    const problem = hasAdapter(names)
+      ? await describeAdapter(folder)
+      : 'has no config.json; give a checkpoint folder in Hugging Face format'
+    throw notFound(folder, problem)
   }
 }
 
-/** Returns {} for an absent id and for a negative one, which some converters wrote for "none". */
-function tokenId(config: Config, key: string, name: string, vocabulary: number): Record<string, number> {
+/** {} for an absent id and for ones outside of the vocabulary: no text has such a token, and some converters wrote -1 for "none". */
+function tokenId<Name extends string>(
+  config: Config,
+  key: string,
+  name: Name,
+  vocabSize: number,
+): { [name in Name]?: number } {
   const value = config.get(key)
   const ids: unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value]
-  for (const id of ids) {
-    if (!Number.isSafeInteger(id)) throw config.unexpected(key, 'a token id or a list of them')
-    if ((id as number) >= vocabulary) {
-      throw config.error(key, `is ${printable(String(id))}, but the vocabulary has ${vocabulary} tokens`)
-    }
-  }
-  const first = ids[0] as number | undefined
-  return first === undefined || first < 0 ? {} : { [name]: first }
+  for (const id of ids) if (!Number.isSafeInteger(id)) throw config.unexpected(key, 'a token id or a list of them')
+  const first = ids.find((id) => (id as number) >= 0 && (id as number) < vocabSize)
+  return (first === undefined ? {} : { [name]: first }) as { [name in Name]?: number }
 }
 
 function mostUsed(weights: ModelSpec['weights']): StoredDtype {

@@ -28,6 +28,11 @@ export class Config {
     return Object.hasOwn(this.#values, key) ? (this.#values[key] ?? undefined) : undefined
   }
 
+  /** Whether the key is there with null, which some keys tell from being absent. */
+  isNull(key: string): boolean {
+    return Object.hasOwn(this.#values, key) && this.#values[key] === null
+  }
+
   has(key: string): boolean {
     return this.get(key) !== undefined
   }

@@ -3,6 +3,7 @@
  * A new family is one entry in FAMILIES; nothing else knows its name.
  */
 import type { Config } from './config.js'
+import { quoted } from '../core/files.js'
 import { readRope } from './rope.js'
 import type { ModelSpec, RowSelection } from '../native/spec.js'
 
@@ -110,7 +111,7 @@ function llamaLike({ family, headDim, qkNorm = false, bias }: LlamaLike): Family
         )
       }
       if (config.boolean('mlp_bias', false)) throw config.error('mlp_bias', 'true is not supported')
-      refuseSlidingWindow(config)
+      refuseSlidingWindow(config, sizes.layers, sizes.maxPositions)
       return {
         family,
         ...sizes,
@@ -161,10 +162,26 @@ function llamaLike({ family, headDim, qkNorm = false, bias }: LlamaLike): Family
   }
 }
 
-function refuseSlidingWindow(config: Config): void {
-  if (config.boolean('use_sliding_window', false)) throw config.error('use_sliding_window', 'true is not supported')
-  const other = config.strings('layer_types')?.find((type) => type !== 'full_attention')
-  if (other !== undefined) throw config.error('layer_types', 'other than "full_attention" are not supported')
+/** transformers' defaults, for a config that does not say. */
+const WINDOW = { tokens: 4096, firstLayer: 28 }
+
+/** A window that cuts in some layer is refused; one that no layer has, or that is as long as the context, changes nothing. */
+function refuseSlidingWindow(config: Config, layers: number, maxPositions: number): void {
+  const types = config.strings('layer_types')
+  const other = types?.find((type) => type !== 'full_attention' && type !== 'sliding_attention')
+  if (other !== undefined) throw config.error('layer_types', `has ${quoted(other)}, which is not supported`)
+  const uses = config.boolean('use_sliding_window', false)
+  const first = uses ? config.integer('max_window_layers', 0, MAX.layers, WINDOW.firstLayer) : layers
+  const slides =
+    types === undefined ? first < layers && !config.isNull('sliding_window') : types.includes('sliding_attention')
+  if (!slides) return
+  // A window that the config does not use has no length of its own either.
+  const fallback = uses ? WINDOW.tokens : 1
+  const tokens = config.integer('sliding_window', 1, MAX.positions, fallback)
+  if (tokens >= maxPositions) return
+  if (types === undefined)
+    throw config.error('use_sliding_window', `true is not supported (a window of ${tokens} tokens)`)
+  throw config.error('layer_types', `other than "full_attention" are not supported (a window of ${tokens} tokens)`)
 }
 
 const gptNeox: Family = {

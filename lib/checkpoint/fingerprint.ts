@@ -97,7 +97,8 @@ async function hashFile(path: string, signal: AbortSignal | undefined): Promise<
   try {
     for await (const piece of createReadStream(path, { highWaterMark: PIECE_BYTES, signal })) hash.update(piece)
   } catch (error) {
-    if (signal?.aborted) throw new ImplexError('ERR_ABORTED', `${path}: hashing was aborted`, { cause: error, path })
+    if (signal?.aborted)
+      throw new ImplexError('ERR_ABORTED', `${path}: hashing was aborted`, { cause: signal.reason, path })
     throw fileError(path, 'read', error)
   }
   return hash.digest('hex')

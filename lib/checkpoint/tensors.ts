@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 import { fileError, printable, quoted, readJsonFile } from '../core/files.js'
+import { refuseAdapterBeside } from './adapter.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 
 const MAX_INDEX_BYTES = 100_000_000
@@ -25,6 +26,7 @@ export async function readTensors(folder: string): Promise<Map<string, TensorEnt
   } catch (error) {
     throw fileError(folder, 'list the folder', error)
   }
+  if (names.includes(SINGLE_FILE) || names.includes(INDEX_FILE)) refuseAdapterBeside(folder, names)
   if (names.includes(SINGLE_FILE)) return readHeader(join(folder, SINGLE_FILE))
   if (names.includes(INDEX_FILE)) return readShards(folder, names)
   const message = `${folder}: no ${SINGLE_FILE} or ${INDEX_FILE} here; ${otherWeights(names)}`

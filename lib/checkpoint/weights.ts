@@ -4,7 +4,8 @@
  */
 import { ImplexError } from '../core/errors.js'
 import type { Config } from './config.js'
-import { decode } from './dtype.js'
+import { type HeadLayer, headTensors, type HeadSource, isOneRow } from './heads.js'
+import { bytesPerElement, decode } from './dtype.js'
 import type { Architecture, Family, TensorRule } from './families.js'
 import { quoted, readAt, withRegularFile } from '../core/files.js'
 import type { TensorEntry } from './safetensors.js'
@@ -16,7 +17,11 @@ const STORED: ReadonlyMap<string, StoredDtype> = new Map([
   ['BF16', 'bf16'],
 ])
 
+/** The name that a trained model's head is saved under. */
 export const HEAD_TENSOR = 'score.weight'
+
+/** How much of two tensors is compared at a time. */
+const PIECE_ELEMENTS = 1 << 20
 
 /** Buffers that transformers once saved with the weights and recomputes from the config. */
 const BUFFERS = /(^|\.)(rotary_emb\.inv_freq|attention\.(masked_)?bias)$/
@@ -24,27 +29,39 @@ const BUFFERS = /(^|\.)(rotary_emb\.inv_freq|attention\.(masked_)?bias)$/
 export interface MatchedWeights {
   weights: WeightSource[]
   tiedEmbedding: boolean
+  /** Names of tensors that nothing reads. */
+  unread: string[]
+  /** As of a Checkpoint. */
+  notes: string[]
 }
 
 /**
  * @param folder for messages about tensors that are in no file
  * @throws ImplexError ERR_TENSOR_MISSING, ERR_TENSOR_SHAPE, ERR_TENSOR_DTYPE, ERR_CONFIG_INVALID, each naming the tensor
  */
-export function matchWeights(
+export async function matchWeights(
   folder: string,
   family: Family,
   architecture: Architecture,
   config: Config,
   tensors: ReadonlyMap<string, TensorEntry>,
-): MatchedWeights {
+  heads: readonly HeadSource[],
+): Promise<MatchedWeights> {
   const { vocabSize, hiddenSize, layers } = architecture
   const prefix = findPrefix(family, tensors)
   const table: TensorRule = { name: family.embedding, shape: [vocabSize, hiddenSize], parts: [{ role: 'embedding' }] }
   const expected = new Map<string, TensorRule>()
 
   const unembedding = family.unembedding.find((name) => tensors.has(name))
-  const tiedEmbedding = isTied(config, family, tensors, unembedding)
   const embedding = prefix + family.embedding
+  const notes: string[] = []
+  let tiedEmbedding = isTied(config, family, unembedding, heads.length > 0)
+  if (tiedEmbedding && unembedding && (await differ(tensors.get(embedding), tensors.get(unembedding)))) {
+    tiedEmbedding = false
+    notes.push(
+      `${config.file} says that the embedding is tied, but ${quoted(unembedding)} differs from it: the weights' own is used, as in transformers`,
+    )
+  }
   if (tiedEmbedding && unembedding && !tensors.has(embedding)) {
     // Of two tied tensors a writer may keep either.
     expected.set(unembedding, table)
@@ -60,10 +77,6 @@ export function matchWeights(
       expected.set(`${prefix}layers.${i}.${rule.name}`, { ...rule, parts })
     }
   }
-  if (tensors.has(HEAD_TENSOR)) {
-    expected.set(HEAD_TENSOR, { name: HEAD_TENSOR, shape: [1, hiddenSize], parts: [{ role: 'head' }] })
-  }
-
   const missing = [...expected.keys()].filter((name) => !tensors.has(name))
   if (missing.length > 0) throw missingTensors(folder, missing, expected.size)
   const weights: WeightSource[] = []
@@ -74,8 +87,42 @@ export function matchWeights(
     const { file, offset, bytes, shape } = entry
     for (const part of rule.parts) weights.push({ ...part, tensor: name, file, offset, bytes, dtype, shape })
   }
-  refuseLeftovers(family, config, tensors, expected)
-  return { weights, tiedEmbedding }
+  const [head] = heads
+  // Other heads are read where one is chosen.
+  if (head !== undefined && heads.length === 1 && isOneRow(head)) weights.push(headWeight(head))
+  const unread = leftovers(family, tensors, expected, heads)
+  refuseOwn(family, config, tensors, unread, expected, heads)
+  return { weights, tiedEmbedding, unread, notes }
+}
+
+function headWeight({ layers }: HeadSource): WeightSource {
+  const { weight } = layers[0] as HeadLayer
+  const { name, file, offset, bytes, shape } = weight
+  return { role: 'head', tensor: name, file, offset, bytes, dtype: storedDtype(weight), shape }
+}
+
+/** Whether two tensors that should be one have other numbers; false where one is absent. */
+async function differ(a: TensorEntry | undefined, b: TensorEntry | undefined): Promise<boolean> {
+  if (a === undefined || b === undefined) return false
+  if (a.shape.join() !== b.shape.join()) return true
+  const elements = a.shape.reduce((product, size) => product * size, 1)
+  const [one, other] = [piecesOf(a), piecesOf(b)]
+  for (let start = 0; start < elements; start += PIECE_ELEMENTS) {
+    const count = Math.min(PIECE_ELEMENTS, elements - start)
+    const [x, y] = await Promise.all([one(start, count), other(start, count)])
+    if (!x.equals(y)) return true
+  }
+  return false
+}
+
+/** Parts of a tensor as f32, as bytes. */
+function piecesOf(entry: TensorEntry): (start: number, count: number) => Promise<Buffer> {
+  const source = { ...entry, tensor: entry.name, dtype: storedDtype(entry) }
+  const size = bytesPerElement(source.dtype)
+  return async (start, count) => {
+    const values = await readWeight({ ...source, offset: entry.offset + start * size, bytes: count * size })
+    return Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+  }
 }
 
 /** A bare body is stored without the prefix that it has inside a causal language model or a classifier. */
@@ -84,23 +131,19 @@ function findPrefix(family: Family, tensors: ReadonlyMap<string, TensorEntry>): 
   return tensors.has(family.embedding) || tensors.has('layers.0.input_layernorm.weight') ? '' : family.prefix
 }
 
-function isTied(
-  config: Config,
-  family: Family,
-  tensors: ReadonlyMap<string, TensorEntry>,
-  unembedding: string | undefined,
-): boolean {
+function isTied(config: Config, family: Family, unembedding: string | undefined, hasHead: boolean): boolean {
   const stated = config.boolean('tie_word_embeddings')
   if (stated === true) return true
   if (unembedding !== undefined) return false
   const causal = config.strings('architectures')?.some((name) => name.endsWith('ForCausalLM')) ?? false
-  if (stated === false && causal) {
+  // A reward model under a language model's name has no use for an unembedding.
+  if (stated === false && causal && !hasHead) {
     const name = family.unembedding[0] as string
     const problem = `${config.file}: "tie_word_embeddings" is false, but the weights have no tensor ${quoted(name)}`
     const advice = 'set it to true if the model shares its embedding, otherwise download the checkpoint again'
     throw new ImplexError('ERR_TENSOR_MISSING', `${problem}; ${advice}`, { path: config.file })
   }
-  return stated === undefined && (causal || !tensors.has(HEAD_TENSOR))
+  return stated === undefined && (causal || !hasHead)
 }
 
 function missingTensors(folder: string, missing: string[], total: number): ImplexError {
@@ -115,10 +158,7 @@ function checkShape(entry: TensorEntry, expected: number[], config: Config): voi
   const same = entry.shape.length === expected.length && expected.every((size, i) => size === entry.shape[i])
   if (same) return
   const label = `${entry.file}: tensor ${quoted(entry.name)}`
-  const message =
-    entry.name === HEAD_TENSOR
-      ? `${label} has shape ${list(entry.shape)}; a reward model's head has one output: ${list(expected)} ("num_labels": 1)`
-      : `${label} has shape ${list(entry.shape)}, but ${config.file} requires ${list(expected)}`
+  const message = `${label} has shape ${list(entry.shape)}, but ${config.file} requires ${list(expected)}`
   throw new ImplexError('ERR_TENSOR_SHAPE', message, { path: entry.file })
 }
 
@@ -149,25 +189,41 @@ export async function readWeight({
   throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
 }
 
+/** Names of the tensors that nothing asked for; buffers and the second one of two tied tensors apart. */
+function leftovers(
+  family: Family,
+  tensors: ReadonlyMap<string, TensorEntry>,
+  expected: ReadonlyMap<string, TensorRule>,
+  heads: readonly HeadSource[],
+): string[] {
+  const read = new Set([
+    ...expected.keys(),
+    ...family.unembedding,
+    ...heads.flatMap(headTensors).map(({ name }) => name),
+  ])
+  return [...tensors.keys()].filter((name) => !read.has(name) && !BUFFERS.test(name))
+}
+
 /**
  * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantized matrix) means that the config
- * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as a value head's, are left alone.
+ * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as another head's, are left alone.
  */
-function refuseLeftovers(
+function refuseOwn(
   family: Family,
   config: Config,
   tensors: ReadonlyMap<string, TensorEntry>,
+  unread: readonly string[],
   expected: ReadonlyMap<string, TensorRule>,
+  heads: readonly HeadSource[],
 ): void {
-  const owned = new Set([...expected.keys(), ...family.unembedding, HEAD_TENSOR].map(firstPart))
-  for (const entry of tensors.values()) {
-    const { name } = entry
-    if (expected.has(name) || family.unembedding.includes(name) || BUFFERS.test(name)) continue
-    if (!owned.has(firstPart(name))) continue
-    const problem = `${entry.file}: the model that ${config.file} describes has no tensor ${quoted(name)}`
-    const advice = 'check "num_hidden_layers", biases and quantization in the config'
-    throw new ImplexError('ERR_CONFIG_INVALID', `${problem}; ${advice}`, { path: entry.file })
-  }
+  const names = [...expected.keys(), ...family.unembedding, ...heads.flatMap(headTensors).map(({ name }) => name)]
+  const owned = new Set(names.map(firstPart))
+  const name = unread.find((one) => owned.has(firstPart(one)))
+  if (name === undefined) return
+  const { file } = tensors.get(name) as TensorEntry
+  const problem = `${file}: the model that ${config.file} describes has no tensor ${quoted(name)}`
+  const advice = 'check "num_hidden_layers", biases and quantization in the config'
+  throw new ImplexError('ERR_CONFIG_INVALID', `${problem}; ${advice}`, { path: file })
 }
 
 function firstPart(name: string): string {

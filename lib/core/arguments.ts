@@ -73,6 +73,7 @@ export function checkOneOf<T extends string>(name: string, value: unknown, choic
 function bounds(min: number, max: number): string {
   const low = min > -Number.MAX_VALUE && min !== Number.MIN_SAFE_INTEGER
   const high = max < Number.MAX_VALUE && max !== Number.MAX_SAFE_INTEGER
+  if (min === Number.MIN_VALUE && !high) return 'above 0'
   if (low && high) return `from ${min} to ${max}`
   if (low) return `of at least ${min}`
   return high ? `of at most ${max}` : ''

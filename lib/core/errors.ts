@@ -38,6 +38,7 @@ export type ImplexErrorCode =
   | 'ERR_INTERNAL'
 
 export interface ImplexErrorOptions {
+  /** The error behind it; for ERR_ABORTED the signal's reason. */
   cause?: unknown
   /** 1-based line in the input file. */
   line?: number
@@ -53,11 +54,15 @@ export interface ImplexErrorOptions {
   tensor?: string
 }
 
+/** Every failure that is no wrong argument. Where the code is ERR_ABORTED the `name` is AbortError and the `cause` is the signal's reason. */
 export class ImplexError extends Error {
-  override readonly name = 'ImplexError'
+  override readonly name: 'ImplexError' | 'AbortError'
+  /** Stable, in contrast to the message; docs/errors.md lists them. */
   readonly code: ImplexErrorCode
   // Only declared: a class field would set them to undefined, which deep comparison shows.
+  /** 1-based line in the input file. */
   declare readonly line?: number
+  /** The file or folder that the error is about. */
   declare readonly path?: string
   declare readonly pair?: number
   declare readonly step?: number
@@ -66,6 +71,7 @@ export class ImplexError extends Error {
 
   constructor(code: ImplexErrorCode, message: string, options: ImplexErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = code === 'ERR_ABORTED' ? 'AbortError' : 'ImplexError'
     this.code = code
     if (options.line !== undefined) this.line = options.line
     if (options.path !== undefined) this.path = options.path

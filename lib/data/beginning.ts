@@ -2,7 +2,7 @@
  * Where a beginning-of-sequence token may stand: first, and once. One from the template and another from the text shift every position.
  */
 import { ImplexError } from '../core/errors.js'
-import type { EncodedRow } from './encode.js'
+import { type EncodedRow, promptOf } from './encode.js'
 
 /** Of the tokenizer; undefined where it names none. */
 export interface SequenceEnds {
@@ -29,7 +29,7 @@ export function checkBeginning(row: EncodedRow, { bosTokenId: bos, eosTokenId }:
         'remove it from the data or the template',
     )
   }
-  if (prompt.length > 0 && responses.some(([first]) => first === bos)) {
+  if (responses.some(([first], k) => first === bos && promptOf(row, k).length > 0)) {
     throw failed(`a response begins with the beginning-of-sequence token (id ${bos}), which belongs before the prompt`)
   }
 }

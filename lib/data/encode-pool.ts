@@ -4,11 +4,14 @@
  */
 import { Worker } from 'node:worker_threads'
 import { ImplexError } from '../core/errors.js'
+import { contentText } from '../text/messages.js'
 import type { TextEncoderOptions } from '../text/text-encoder.js'
 import type { EncodedRow, EncodeSettings, PreparedRow } from './encode.js'
 import type { EncodeReply, EncoderDescription, EncodeRequest } from './encode-worker.js'
-import { parseRow, type RowGroup, type SourceRow } from './rows.js'
-import { packPrepared, unpackError, unpackRows } from './wire.js'
+import { parseRow } from './parse-row.js'
+import type { RowGroup, SourceRow } from './rows.js'
+import type { UnreadCounts } from './unread.js'
+import { packPrepared, unpackError, unpackRows, type WireChunk } from './wire.js'
 
 const CHUNK_ROWS = 256
 const CHUNK_CHARACTERS = 64 * 1024
@@ -36,16 +39,26 @@ export class EncodePool {
     this.description = description
   }
 
-  /** What differs between the encoder's tokenizer and that of the checkpoint at `path`; undefined when nothing does. */
+  /**
+   * What differs between the encoder's tokenizer and that of the checkpoint at `path`; undefined when nothing does. From then on a row with
+   * a token that the two do not share is an error.
+   */
   async compareWith(path: string): Promise<string | undefined> {
-    const reply = await this.#workers[0]!.request({ compareWith: path })
-    return 'difference' in reply ? reply.difference : undefined
+    const [reply] = await Promise.all(this.#workers.map((worker) => worker.request({ compareWith: path })))
+    return reply !== undefined && 'difference' in reply ? reply.difference : undefined
   }
 
-  /** Encoded rows in input order. Ending the iteration early stops the reading; an error of the source comes after its last rows. */
-  async *encode(source: AsyncIterable<SourceRow[]>, settings: EncodeSettings): AsyncGenerator<EncodedRow[]> {
+  /**
+   * Encoded rows in input order. Ending the iteration early stops the reading; an error of the source comes after its last rows.
+   * `unread` is told of what nobody reads of the rows that were handed out.
+   */
+  async *encode(
+    source: AsyncIterable<SourceRow[]>,
+    settings: EncodeSettings,
+    unread?: UnreadCounts,
+  ): AsyncGenerator<EncodedRow[]> {
     const iterator = source[Symbol.asyncIterator]()
-    const results: Promise<EncodedRow[]>[] = []
+    const results: Promise<WireChunk | undefined>[] = []
     const limit = CHUNKS_IN_FLIGHT * this.#workers.length
     const changed = new Wakeup()
     const room = new Wakeup()
@@ -77,10 +90,12 @@ export class EncodePool {
     try {
       for (;;) {
         if (results.length > 0) {
-          const rows = await results[0]!
+          const chunk = await results[0]!
           results.shift()
           room.signal()
-          yield rows
+          if (chunk === undefined) continue
+          for (const [name, rows] of chunk.unread) unread?.add(name, rows)
+          yield unpackRows(chunk)
         } else if (state !== 'reading') {
           if (failure !== undefined) throw failure.error
           return
@@ -101,10 +116,10 @@ export class EncodePool {
     for (const worker of this.#workers) worker.close()
   }
 
-  async #encodeChunk(rows: PreparedRow[], settings: EncodeSettings): Promise<EncodedRow[]> {
+  async #encodeChunk(rows: PreparedRow[], settings: EncodeSettings): Promise<WireChunk | undefined> {
     const worker = this.#workers[this.#next++ % this.#workers.length]!
     const reply = await worker.request({ rows: rows.map(packPrepared), settings })
-    return 'chunk' in reply ? unpackRows(reply.chunk) : []
+    return 'chunk' in reply ? reply.chunk : undefined
   }
 }
 
@@ -201,7 +216,7 @@ function* cut(rows: SourceRow[]): Generator<PreparedRow[]> {
 function prepare({ value, ...row }: SourceRow): PreparedRow {
   if (value === undefined || row.text !== undefined || row.error !== undefined) return row
   try {
-    return { ...row, group: parseRow(value, row.index, row.line) }
+    return { ...row, group: parseRow(value, row.index, row.line, row.shape) }
   } catch (error) {
     if (error instanceof ImplexError) return { ...row, error }
     throw error
@@ -212,7 +227,7 @@ function groupCharacters({ prompt, responses }: RowGroup): number {
   let characters = 0
   for (const text of [prompt, ...responses]) {
     if (typeof text === 'string') characters += text.length
-    else for (const message of text) characters += message.content.length
+    else for (const message of text) characters += contentText(message).length
   }
   return characters
 }

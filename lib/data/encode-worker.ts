@@ -17,6 +17,9 @@ export interface EncoderDescription {
   fingerprint: string
   bosTokenId?: number
   eosTokenId?: number
+  padTokenId?: number
+  /** The id that ends a response under the template. */
+  terminator?: number
   /** Generative kind only. */
   yesTokenId?: number
 }
@@ -45,6 +48,8 @@ try {
     fingerprint: encoder.fingerprint,
     bosTokenId: encoder.bosTokenId,
     eosTokenId: encoder.eosTokenId,
+    padTokenId: encoder.padTokenId,
+    terminator: encoder.terminator,
     yesTokenId: options.kind === 'generative' ? encoder.yesTokenId : undefined,
   }
   send({ ready })
@@ -56,7 +61,9 @@ async function answer(encoder: RowEncoder, request: EncodeRequest): Promise<void
   const { id } = request
   try {
     if ('compareWith' in request) {
-      send({ id, difference: await compareTokenizers(options.path, request.compareWith) })
+      const { difference, check } = await compareTokenizers(options.path, request.compareWith, encoder.markers)
+      if (check !== undefined) encoder.watch(check)
+      send({ id, difference })
       return
     }
     const encoded = request.rows.map((row) => encodeRow(encoder, unpackPrepared(row), request.settings))

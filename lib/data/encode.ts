@@ -1,13 +1,19 @@
 /**
- * A row group to token ids: what the engine computes. A response's sequence is `prompt` followed by `responses[k]`.
+ * A row group to token ids: what the engine computes. A response's sequence is its part of `prompt` followed by `responses[k]`.
  *
- * explicit, implicit: the prompt's and the response's own ids. generative: each response has a whole verification prompt of its own;
- * `prompt` is what these begin with in common, `responses[k]` the rest, so that the engine computes the common part once.
+ * explicit, implicit: the ids of the whole conversation, parted where the prompt ends (text/conversation.ts); the engine computes once what
+ * the responses of a row have of the prompt. generative: each response has a whole verification prompt of its own; `prompt` is what these
+ * begin with in common, `responses[k]` the rest.
  */
 import { ImplexError } from '../core/errors.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import type { Conversation } from '../text/conversation.js'
 import { isBlank } from '../text/messages.js'
 import type { RowEncoder } from '../text/text-encoder.js'
-import { parseRow, type RowGroup, rowError } from './rows.js'
+import { parseRowText } from './parse-row.js'
+import { idOf, type RowGroup, rowError } from './rows.js'
+import type { RowShapeName } from './shapes/names.js'
+import { shown } from './unread.js'
 
 export const REWARD_KINDS = ['explicit', 'implicit', 'generative'] as const
 export type RewardKind = (typeof REWARD_KINDS)[number]
@@ -18,6 +24,10 @@ export type OnLong = (typeof ON_LONG)[number]
 
 export interface EncodeSettings {
   kind: RewardKind
+  /** How prompt and response are parted; the generative kind has no border. */
+  border: Border
+  /** explicit: the head is read at the last token that is not this one. Absent: at the last token. */
+  padTokenId?: number
   onLong: OnLong
   /** Most tokens that prompt and response may have together. */
   contextLength: number
@@ -30,16 +40,28 @@ export interface EncodeSettings {
 export interface EncodedRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   shape: 'pair' | 'group'
   /** Of a pair: what r⁺ must exceed r⁻ by, in training. */
   margin?: number
+  /** As far as some response follows it. */
   prompt: Int32Array
+  /** How many of the prompt's first tokens each response follows, where that is not all of them for each. */
+  promptLengths?: number[]
+  /** A response's scored tokens: those after the prompt, up to where the head is read. */
   responses: Int32Array[]
+  /** The other rule for the border gives other ids. */
+  borderDiffers?: boolean
+  /** A conversation's text does not begin with the prompt's: the prompt is what they begin with in common. */
+  promptParted?: boolean
   /** With `tokenTexts`: the text of each token of each response. */
   texts?: string[][]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
+  /** What of the row nobody reads: see `shown`. */
+  unread?: readonly string[]
   /** The row cannot be scored; prompt and responses are empty. */
   error?: ImplexError
 }
@@ -49,23 +71,32 @@ export interface PreparedRow {
   index: number
   line?: number
   text?: string
+  shape?: RowShapeName
   group?: RowGroup
   error?: ImplexError
+}
+
+/** The prompt that response k of a row follows. */
+export function promptOf(
+  { prompt, promptLengths }: Pick<EncodedRow, 'prompt' | 'promptLengths'>,
+  k: number,
+): Int32Array {
+  return promptLengths === undefined ? prompt : prompt.subarray(0, promptLengths[k])
 }
 
 /** Parses, checks and tokenizes one row. Never throws for a bad row: the result carries `error`. */
 export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: EncodeSettings): EncodedRow {
   const place = { index: row.index, ...(row.line === undefined ? {} : { line: row.line }) }
-  let id: string | number | undefined
+  let id: Pick<RowGroup, 'id' | 'idText'> = {}
   try {
     if (row.error !== undefined) throw row.error
-    const group = row.group ?? parseRow(parseJson(row.text ?? '', place), row.index, row.line)
-    id = group.id
+    const group = row.group ?? parseRowText(row.text ?? '', row.index, row.line, row.shape)
+    id = idOf(group)
     return encodeGroup(encoder, group, settings)
   } catch (error) {
     return {
       ...place,
-      ...(id === undefined ? {} : { id }),
+      ...id,
       shape: 'group',
       prompt: new Int32Array(0),
       responses: [],
@@ -74,47 +105,86 @@ export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: Encod
   }
 }
 
-function encodeGroup(encoder: RowEncoder, group: RowGroup, settings: EncodeSettings): EncodedRow {
+function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSettings): EncodedRow {
+  const group = shown(whole, { templateSource: encoder.templateSource, kind: settings.kind })
   group.responses.forEach((response, k) => {
     if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
   })
   const sequences =
-    settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group)
-  const longest = longestOf(sequences.responses)
-  const excess = sequences.prompt.length + longest - settings.contextLength
+    settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group, settings)
+  const excess = longestOf(sequences) - settings.contextLength
   const truncated = excess > 0
-  if (truncated) {
-    sequences.prompt = shorten(encoder, group, sequences, excess, settings)
-  }
+  if (truncated) shorten(encoder, group, sequences, excess, settings)
   for (const ids of [sequences.prompt, ...sequences.responses]) checkIds(ids, group, settings.vocabularySize)
   return {
     index: group.index,
     ...(group.line === undefined ? {} : { line: group.line }),
-    ...(group.id === undefined ? {} : { id: group.id }),
+    ...idOf(group),
     shape: group.shape,
     ...(group.margin === undefined ? {} : { margin: group.margin }),
     ...sequences,
     ...(truncated ? { truncated } : {}),
+    ...(group.unread === undefined ? {} : { unread: group.unread }),
     ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }
 
-interface Sequences {
-  prompt: Int32Array
-  responses: Int32Array[]
-}
+type Sequences = Pick<EncodedRow, 'prompt' | 'promptLengths' | 'responses' | 'borderDiffers' | 'promptParted'>
 
-function responseSequences(encoder: RowEncoder, group: RowGroup): Sequences {
-  const prompt = encoder.encodePrompt(group.prompt)
+function responseSequences(
+  encoder: RowEncoder,
+  group: RowGroup,
+  { kind, border, padTokenId }: EncodeSettings,
+): Sequences {
+  const prompt = encoder.encodePrompt(group.prompt, group.inputs)
   if (prompt.length === 0) {
     throw rowError('ERR_ROW_INVALID', 'the prompt is empty, so nothing predicts the first token of a response', group)
   }
-  const responses = group.responses.map((response, k) => {
-    const ids = encoder.encodeResponse(group.prompt, response)
-    if (ids.length === 0) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
-    return ids
+  const conversations = group.responses.map((response, k) => {
+    const one = encoder.encodeConversation(group.prompt, response, border, group.inputs)
+    if (one.border === one.ids.length)
+      throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} has no tokens`, group)
+    if (one.border === 0 && kind === 'implicit') {
+      throw new ImplexError(
+        'ERR_TEMPLATE_INVALID',
+        `${responseName(group, k)}: the chat template renders the conversation unlike its prompt from the first token on, so nothing ` +
+          'predicts that token; give another template',
+      )
+    }
+    return one
   })
-  return { prompt, responses }
+  const responses = conversations.map(({ ids, border: start }, k) => {
+    const end = kind === 'explicit' && padTokenId !== undefined ? endBeforePad(ids, padTokenId) : ids.length
+    if (end > start) return ids.subarray(start, end)
+    const message = `${responseName(group, k)} has padding tokens (id ${padTokenId}) only, where no head is read`
+    throw rowError('ERR_RESPONSE_EMPTY', message, group)
+  })
+  return {
+    ...sharedPrompt(prompt, conversations),
+    responses,
+    ...(conversations.some(({ differs }) => differs) ? { borderDiffers: true } : {}),
+    ...(conversations.some(({ parted }) => parted) ? { promptParted: true } : {}),
+  }
+}
+
+/** Each conversation begins with the prompt's ids up to a border of its own; where these are not one, the longest part is kept. */
+function sharedPrompt(
+  prompt: Int32Array,
+  conversations: readonly Conversation[],
+): Pick<Sequences, 'prompt' | 'promptLengths'> {
+  const borders = conversations.map(({ border }) => border)
+  const longest = Math.max(...borders)
+  return {
+    prompt: prompt.subarray(0, longest),
+    ...(borders.some((border) => border !== longest) ? { promptLengths: borders } : {}),
+  }
+}
+
+/** Where transformers reads the head of a sequence: after its last token that is not padding, whatever the padding is. */
+function endBeforePad(ids: Int32Array, padTokenId: number): number {
+  let end = ids.length
+  while (end > 0 && ids[end - 1] === padTokenId) end--
+  return end
 }
 
 function verificationSequences(encoder: RowEncoder, group: RowGroup): Sequences {
@@ -133,16 +203,16 @@ function commonPrefix(sequences: Int32Array[]): number {
   return Math.max(0, limit)
 }
 
-/** The prompt without its oldest `excess` tokens; all responses of a group keep the same prompt. Throws ERR_ROW_TOO_LONG. */
+/** Drops the prompt's oldest `excess` tokens; all responses of a group keep the same ones. Throws ERR_ROW_TOO_LONG. */
 function shorten(
   encoder: RowEncoder,
   group: RowGroup,
-  { prompt, responses }: Sequences,
+  sequences: Sequences,
   excess: number,
   { kind, onLong, contextLength }: EncodeSettings,
-): Int32Array {
-  const tokens = prompt.length + longestOf(responses)
-  const tooLong = `${tokens} tokens, but the model's context has ${contextLength}`
+): void {
+  const { prompt, promptLengths, responses } = sequences
+  const tooLong = `${excess + contextLength} tokens, but the model's context has ${contextLength}`
   if (onLong !== 'truncate-prompt') {
     const advice = 'onLong (--on-long) "skip" leaves such rows out, "truncate-prompt" shortens them'
     throw rowError('ERR_ROW_TOO_LONG', `${tooLong}; ${advice}`, group)
@@ -155,15 +225,17 @@ function shorten(
           concat(prompt, responses[0]!),
           ...['0', 'x'].map((answer) => encoder.encodeVerification(group.prompt, answer)),
         ])
-      : prompt.length - 1
+      : Math.min(...(promptLengths ?? [prompt.length])) - 1
   if (excess > Math.min(droppable, prompt.length)) {
     throw rowError('ERR_ROW_TOO_LONG', `${tooLong}, and the response alone does not fit`, group)
   }
-  return prompt.slice(excess)
+  sequences.prompt = prompt.slice(excess)
+  if (promptLengths !== undefined) sequences.promptLengths = promptLengths.map((length) => length - excess)
 }
 
-function longestOf(sequences: Int32Array[]): number {
-  return sequences.reduce((most, ids) => Math.max(most, ids.length), 0)
+/** Tokens of the longest sequence. */
+function longestOf(sequences: Sequences): number {
+  return sequences.responses.reduce((most, ids, k) => Math.max(most, promptOf(sequences, k).length + ids.length), 0)
 }
 
 function concat(a: Int32Array, b: Int32Array): Int32Array {
@@ -188,14 +260,6 @@ function checkIds(ids: Int32Array, group: RowGroup, vocabularySize: number): voi
 function responseName(group: RowGroup, k: number): string {
   if (group.shape === 'pair') return k === 0 ? '"chosen"' : '"rejected"'
   return `"responses[${k}]"`
-}
-
-function parseJson(text: string, place: { index: number; line?: number }): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw rowError('ERR_ROW_INVALID', `not valid JSON: ${(error as Error).message}`, place, error)
-  }
 }
 
 /** Errors of the template or the tokenizer do not know the row; this adds where it is. */

@@ -7,9 +7,11 @@ import { createHash } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { ImplexError } from '../core/errors.js'
-import { checkInteger } from '../core/arguments.js'
+import { checkInteger, checkOneOf } from '../core/arguments.js'
 import { type OpenStream, openStream } from '../core/open-stream.js'
+import { notJsonl } from './not-jsonl.js'
 import { type RowSource, rowError, type SourceRow } from './rows.js'
+import { ROWS_OPTIONS, type RowShapeName, type RowsOption } from './shapes/names.js'
 
 const NEWLINE = 0x0a
 const READ_BYTES = 64 * 1024
@@ -20,6 +22,8 @@ export interface JsonlOptions {
   skipRows?: number
   /** Rows after which reading stops, counted from the file's start. Defaults to no limit. */
   limit?: number
+  /** The shape of the rows; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** A longer line is a row error, and is not kept in memory. Defaults to 16 MiB. */
   maxLineBytes?: number
 }
@@ -40,12 +44,16 @@ export class JsonlSource implements RowSource {
   readonly #skipRows: number
   readonly #limit: number
   readonly #maxLineBytes: number
+  readonly #shape: RowShapeName | undefined
 
-  constructor(from: string | Readable, { skipRows = 0, limit, maxLineBytes = 16 * 1024 * 1024 }: JsonlOptions) {
+  constructor(from: string | Readable, options: JsonlOptions) {
+    const { skipRows = 0, limit, rows = 'auto', maxLineBytes = 16 * 1024 * 1024 } = options
     checkInteger('skipRows', skipRows, 0)
     if (limit !== undefined) checkInteger('limit', limit, 0)
     checkInteger('maxLineBytes', maxLineBytes, 1, 256 * 1024 * 1024)
+    checkOneOf('rows', rows, ROWS_OPTIONS)
     this.#from = from
+    this.#shape = rows === 'auto' ? undefined : rows
     this.#skipRows = skipRows
     this.#limit = limit ?? Number.MAX_SAFE_INTEGER
     this.#maxLineBytes = maxLineBytes
@@ -91,11 +99,12 @@ export class JsonlSource implements RowSource {
   /** The rows that each read completed; never empty. */
   async *chunks(): AsyncGenerator<SourceRow[]> {
     if (this.#limit <= this.#skipRows) return
-    const splitter = new LineSplitter(this.#skipRows, this.#limit, this.#maxLineBytes)
+    const splitter = new LineSplitter(this.#skipRows, this.#limit, this.#maxLineBytes, this.#shape)
     const { stream, checkUnchanged } = this.#open()
     try {
       for await (const chunk of stream) {
         const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk as string | Uint8Array)
+        if (this.bytesRead === 0) this.#checkStart(bytes)
         this.bytesRead += bytes.length
         const rows = splitter.push(bytes)
         if (rows.length > 0) yield rows
@@ -121,6 +130,14 @@ export class JsonlSource implements RowSource {
     }
   }
 
+  #checkStart(bytes: Buffer): void {
+    const other = notJsonl(bytes)
+    if (other === undefined) return
+    throw new ImplexError('ERR_ROW_INVALID', `${this.name} is no JSON Lines: ${other}`, {
+      ...(typeof this.#from === 'string' && this.#from !== '-' ? { path: this.#from } : {}),
+    })
+  }
+
   #readError(error: unknown): ImplexError {
     const { code, message } = error as NodeJS.ErrnoException
     const reason = code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'no permission' : message
@@ -134,13 +151,15 @@ class LineSplitter {
   readonly #skipRows: number
   readonly #limit: number
   readonly #maxLineBytes: number
+  readonly #shape: RowShapeName | undefined
   #parts: Buffer[] = []
   #partBytes = 0
   #tooLong = false
   #line = 0
   #index = 0
 
-  constructor(skipRows: number, limit: number, maxLineBytes: number) {
+  constructor(skipRows: number, limit: number, maxLineBytes: number, shape: RowShapeName | undefined) {
+    this.#shape = shape
     this.#skipRows = skipRows
     this.#limit = limit
     this.#maxLineBytes = maxLineBytes
@@ -200,7 +219,8 @@ class LineSplitter {
     } else if (!isUtf8(bytes)) {
       rows.push({ ...place, error: rowError('ERR_ROW_INVALID', 'not valid UTF-8', place) })
     } else {
-      rows.push({ ...place, text: bytes.toString('utf8') })
+      const text = bytes.toString('utf8')
+      rows.push(this.#shape === undefined ? { ...place, text } : { ...place, text, shape: this.#shape })
     }
   }
 }

@@ -3,7 +3,7 @@
  * batches the prompt is repeated. How rows fall into batches changes no reward, only the speed.
  */
 import type { NativeBatch } from '../native/types.js'
-import type { EncodedRow } from './encode.js'
+import { type EncodedRow, promptOf } from './encode.js'
 
 /** One response to score. Consecutive items of a batch with the same row share its prompt. */
 export interface BatchItem<R extends { row: EncodedRow } = { row: EncodedRow }> {
@@ -33,18 +33,19 @@ export class BatchBuilder<R extends { row: EncodedRow }> {
   }
 
   add(slot: R): void {
-    const { prompt, responses } = slot.row
-    const whole = responses.reduce((sum, response) => sum + response.length, prompt.length)
-    if (this.#openTokens + whole > this.#budget) this.flush()
-    let promptIsIn = false
-    responses.forEach((response, k) => {
-      if (promptIsIn && this.#openTokens + response.length > this.#budget) {
+    const { row } = slot
+    if (this.#openTokens + lengthOfAll(groupsOf(row, row.responses)) > this.#budget) this.flush()
+    // Of the prompt that the batch ends with, if that is one of this row's.
+    let prompt = -1
+    row.responses.forEach((response, k) => {
+      const { length } = promptOf(row, k)
+      if (prompt >= 0 && this.#openTokens + response.length + (length === prompt ? 0 : length) > this.#budget) {
         this.flush()
-        promptIsIn = false
+        prompt = -1
       }
       this.#open.push({ slot, k })
-      this.#openTokens += response.length + (promptIsIn ? 0 : prompt.length)
-      promptIsIn = true
+      this.#openTokens += response.length + (length === prompt ? 0 : length)
+      prompt = length
     })
     if (this.#openTokens >= this.#budget) this.flush()
   }
@@ -70,8 +71,7 @@ export interface SharedPrompt {
 
 /** The engine's form of sequences: each prompt once, as the parent of its responses; scored are all responses, in order. */
 export function pack(groups: readonly SharedPrompt[]): Pick<NativeBatch, 'tokens' | 'segments' | 'scored'> {
-  const count = groups.reduce((sum, group) => sum + group.prompt.length + lengthOf(group.responses), 0)
-  const tokens = new Int32Array(count)
+  const tokens = new Int32Array(lengthOfAll(groups))
   const segments: number[] = []
   const scored: number[] = []
   let at = 0
@@ -88,8 +88,21 @@ export function pack(groups: readonly SharedPrompt[]): Pick<NativeBatch, 'tokens
   return { tokens, segments: Int32Array.from(segments), scored: Int32Array.from(scored) }
 }
 
-function lengthOf(sequences: readonly ArrayLike<number>[]): number {
-  return sequences.reduce((sum, ids) => sum + ids.length, 0)
+/** Tokens that sequences take in a batch. */
+export function lengthOfAll(groups: readonly SharedPrompt[]): number {
+  const lengthOf = (sequences: readonly ArrayLike<number>[]) => sequences.reduce((sum, ids) => sum + ids.length, 0)
+  return groups.reduce((sum, { prompt, responses }) => sum + prompt.length + lengthOf(responses), 0)
+}
+
+/** A row's responses, the first ones or all, with the prompts that they share: neighbors that follow the same part of it. */
+export function groupsOf(row: EncodedRow, responses: readonly Int32Array[]): SharedPrompt[] {
+  const groups: { prompt: Int32Array; responses: Int32Array[] }[] = []
+  for (const [k, response] of responses.entries()) {
+    const prompt = promptOf(row, k)
+    if (groups.at(-1)?.prompt.length === prompt.length) groups.at(-1)!.responses.push(response)
+    else groups.push({ prompt, responses: [response] })
+  }
+  return groups
 }
 
 export type Readout = Pick<NativeBatch, 'readout' | 'targetToken' | 'tokenLogprobs'>
@@ -99,7 +112,8 @@ export function nativeBatch(items: readonly BatchItem[], readout: Readout): Nati
   const groups: { prompt: Int32Array; responses: Int32Array[] }[] = []
   let row: EncodedRow | undefined
   for (const { slot, k } of items) {
-    if (slot.row !== row) groups.push({ prompt: slot.row.prompt, responses: [] })
+    const prompt = promptOf(slot.row, k)
+    if (slot.row !== row || groups.at(-1)!.prompt.length !== prompt.length) groups.push({ prompt, responses: [] })
     row = slot.row
     groups.at(-1)!.responses.push(row.responses[k]!)
   }

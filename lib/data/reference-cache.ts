@@ -42,6 +42,8 @@ export interface ReferenceKey {
   kernels: string
   version: string
   numerics: number
+  /** How prompt and response are parted. */
+  border: string
   onLong: string
   contextLength: number
 }

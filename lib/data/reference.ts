@@ -3,7 +3,7 @@
  */
 import { type Model, nativeInfo } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
-import type { EncodedRow } from './encode.js'
+import { type EncodedRow, promptOf } from './encode.js'
 import { type BatchItem, nativeBatch, perItem } from './pack.js'
 import {
   hashTokens,
@@ -68,17 +68,19 @@ export async function referenceLogprobs(
 
 function hashItems(items: readonly BatchItem<Slot>[]): TokenHash[] {
   let row: EncodedRow | undefined
-  let prompt: TokenHash | undefined
+  let known: { length: number; hash: TokenHash } | undefined
   return items.map(({ slot, k }) => {
-    if (slot.row !== row) prompt = hashTokens(slot.row.prompt)
+    const prompt = promptOf(slot.row, k)
+    if (slot.row !== row || known?.length !== prompt.length) known = { length: prompt.length, hash: hashTokens(prompt) }
     row = slot.row
-    return hashTokens(row.responses[k]!, prompt)
+    return hashTokens(row.responses[k]!, known.hash)
   })
 }
 
 /** The cache's key. Its names stay in this order: the file's header is made of them. */
 export function referenceKey(parts: Omit<ReferenceKey, 'version' | 'numerics'>): ReferenceKey {
-  const { weights, text, data, dtype, device, kernels, onLong, contextLength } = parts
+  const { weights, text, data, dtype, device, kernels, border, onLong, contextLength } = parts
   const { version } = nativeInfo()
-  return { weights, text, data, dtype, device, kernels, version, numerics: NUMERICS_VERSION, onLong, contextLength }
+  const numerics = NUMERICS_VERSION
+  return { weights, text, data, dtype, device, kernels, version, numerics, border, onLong, contextLength }
 }

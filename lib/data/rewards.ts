@@ -1,6 +1,7 @@
 /**
  * From batches to rewards: what each kind asks of the engine and makes of its answer. A batch's rewards are its items' in order.
  */
+import { setImmediate } from 'node:timers/promises'
 import type { NativeCancel } from '../native/types.js'
 import { ImplexError } from '../core/errors.js'
 import type { RewardKind } from './encode.js'
@@ -53,6 +54,36 @@ export function readoutScorer(engine: Engine, readout: Readout, cancel?: NativeC
     const { values } = await model.score(nativeBatch(items, readout), cancel)
     return Array.from(values, (reward) => ({ reward }))
   }
+}
+
+/** explicit with a head of several layers, which is computed here. Between two responses the event loop gets its turn. */
+export function hiddenScorer(
+  engine: Engine,
+  ofHidden: (hidden: Float64Array) => number,
+  cancel?: NativeCancel,
+): BatchScorer {
+  const model = advised(engine)
+  return async (items) => {
+    const { values } = await model.score(nativeBatch(items, { readout: 'hidden_last' }), cancel)
+    const width = values.length / items.length
+    const scored: Scored[] = []
+    for (let at = 0; at < values.length; at += width) {
+      scored.push({ reward: ofHidden(values.subarray(at, at + width)) })
+      await setImmediate()
+    }
+    return scored
+  }
+}
+
+/** explicit: with a head's bias, which the engine does not know. */
+export function withBias(scorer: BatchScorer, bias: number): BatchScorer {
+  if (bias === 0) return scorer
+  return async (items) =>
+    (await scorer(items)).map(({ reward, tokenRewards, ...rest }) => ({
+      ...rest,
+      reward: reward + bias,
+      ...(tokenRewards && { tokenRewards: tokenRewards.map((value) => value + bias) }),
+    }))
 }
 
 export interface ImplicitOptions extends Omit<ReferenceOptions, 'load'> {

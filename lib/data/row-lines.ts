@@ -12,21 +12,31 @@ export interface RowFacts {
   error: boolean
   skipped: boolean
   truncated: boolean
+  borderDiffers: boolean
+  promptParted: boolean
 }
 
+/** The id comes out with the digits it came in with, which JSON.stringify does not know. */
 export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
-  const head = { id: row.id, index: row.index } // JSON leaves out what is undefined
+  const line = formatWithoutId(row, tokenLogprobs)
+  const id = row.idText ?? (typeof row.id === 'bigint' ? String(row.id) : JSON.stringify(row.id))
+  return id === undefined ? line : `{"id":${id},${line.slice(1)}`
+}
+
+function formatWithoutId(row: ScoredRow, tokenLogprobs: boolean): string {
+  const head = { index: row.index }
   if (row.error !== undefined) {
     const { code, message, line } = row.error
     return JSON.stringify({ ...head, error: { code, message, line }, skipped: row.skipped })
   }
+  const tail = { truncated: row.truncated, border_differs: row.borderDiffers, prompt_parted: row.promptParted }
   if (row.shape === 'group') {
     return JSON.stringify({
       ...head,
       rewards: row.rewards,
       prompt_tokens: row.promptTokens,
       tokens: row.tokens,
-      truncated: row.truncated,
+      ...tail,
       ...(tokenLogprobs
         ? {
             logprobs: row.logprobs,
@@ -46,7 +56,7 @@ export function formatRow(row: ScoredRow, tokenLogprobs: boolean): string {
     prompt_tokens: row.promptTokens,
     chosen_tokens: row.tokens[0],
     rejected_tokens: row.tokens[1],
-    truncated: row.truncated,
+    ...tail,
     ...(tokenLogprobs
       ? {
           chosen_logprob: row.logprobs![0],
@@ -70,6 +80,8 @@ export function factsOf(row: ScoredRow): RowFacts {
     error: row.error !== undefined && row.skipped !== true,
     skipped: row.skipped === true,
     truncated: row.truncated === true,
+    borderDiffers: row.borderDiffers === true,
+    promptParted: row.promptParted === true,
   }
 }
 
@@ -81,9 +93,17 @@ export function parseFacts(line: string): RowFacts | undefined {
   } catch {
     return undefined
   }
-  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped, truncated } = row ?? {}
+  const { index, chosen_reward: chosen, rejected_reward: rejected, rewards, error, skipped } = row ?? {}
   if (typeof index !== 'number') return undefined
-  const facts = { index, responses: 0, error: false, skipped: skipped === true, truncated: truncated === true }
+  const facts = {
+    index,
+    responses: 0,
+    error: false,
+    skipped: skipped === true,
+    truncated: row.truncated === true,
+    borderDiffers: row.border_differs === true,
+    promptParted: row.prompt_parted === true,
+  }
   if (error !== undefined) return { ...facts, error: skipped !== true }
   if (typeof chosen === 'number' && typeof rejected === 'number')
     return { ...facts, responses: 2, pair: [chosen, rejected] }

@@ -1,34 +1,39 @@
 /**
- * The row formats: what a user's row may look like, and the one form (`RowGroup`) that everything after this file works with.
- *
- * | row | meaning |
- * |---|---|
- * | `{prompt, chosen, rejected}` | a preference pair |
- * | `{prompt, responses: […]}` | one prompt with K ≥ 1 responses |
- * | `{chosen, rejected}`, both lists of messages | TRL's implicit prompt: the conversations' common beginning is the prompt |
- *
- * A prompt or response is a text or a list of `{role, content}` messages. `id` (text or number) and `margin` (number) are optional.
+ * Rows: what a user's own row may look like, the one form (`RowGroup`) that everything after this file works with, and where rows come
+ * from. parse-row.ts brings the one into the other; shapes/ has the forms in which preference data is published.
  */
 import { ImplexError } from '../core/errors.js'
-import { describe, isPlainObject } from '../core/arguments.js'
-import type { Message } from '../text/messages.js'
+import type { Message, TemplateInputs } from '../text/messages.js'
+import type { RowShapeName } from './shapes/names.js'
 
 export type Text = string | Message[]
 
-export interface PairRow {
-  prompt?: Text
+/** What every row may have beside prompt and responses. In every place null stands for absent. */
+export interface RowExtras {
+  id?: string | number | bigint | null
+  /** A system message before the prompt. */
+  system?: string | null
+  /** JSON schemas of functions, as a list or as its JSON text: the template's `tools`. */
+  tools?: unknown[] | string | null
+  /** The template's `documents`. */
+  documents?: unknown[] | null
+  /** Further variables of the template. */
+  chat_template_kwargs?: Record<string, unknown> | null
+}
+
+export interface PairRow extends RowExtras {
+  prompt?: Text | null
   chosen: Text
   rejected: Text
-  id?: string | number
-  margin?: number
+  margin?: number | null
 }
 
-export interface GroupRow {
+export interface GroupRow extends RowExtras {
   prompt: Text
   responses: Text[]
-  id?: string | number
 }
 
+/** The forms that a program would write. Published data has more: see RowShapeName. */
 export type Row = PairRow | GroupRow
 
 /** One prompt and its responses. */
@@ -37,13 +42,22 @@ export interface RowGroup {
   index: number
   /** 1-based line in the file. */
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   shape: 'pair' | 'group'
   prompt: Text
-  /** For a pair: [chosen, rejected]. */
+  /** For a pair: [chosen, rejected]. A group of chosen and rejected ones has the chosen ones first. */
   responses: Text[]
+  /** What the template is given besides messages; absent where the row has nothing of the kind. */
+  inputs?: TemplateInputs
   margin?: number
+  /** Keys of the row that nothing reads, those left out that are known to be about the row only. */
+  unread?: readonly string[]
 }
+
+/** What is to be continued, with what the template is given besides messages. */
+export type Prompt = Pick<RowGroup, 'prompt' | 'inputs'>
 
 /** A row as it comes from a source, before it is understood: text (a line of JSON), or a value, or an error of the source itself. */
 export interface SourceRow {
@@ -51,6 +65,8 @@ export interface SourceRow {
   line?: number
   text?: string
   value?: unknown
+  /** The row's shape. Absent: its keys tell. */
+  shape?: RowShapeName
   error?: ImplexError
 }
 
@@ -66,55 +82,17 @@ export interface RowSource extends AsyncIterable<SourceRow> {
   fingerprint?(): Promise<string | undefined>
 }
 
-/** Checks a row and brings it into the one form. Throws ERR_ROW_INVALID naming line and field. */
-export function parseRow(value: unknown, index: number, line?: number): RowGroup {
-  const fail = (message: string) =>
-    rowError('ERR_ROW_INVALID', message, { index, ...(line === undefined ? {} : { line }) })
-  if (!isPlainObject(value)) throw fail(`a row must be a JSON object, not ${describe(value)}`)
-  const { id, margin, prompt, chosen, rejected, responses } = value
-  if (id !== undefined && typeof id !== 'string' && (typeof id !== 'number' || !Number.isFinite(id))) {
-    throw fail(`"id" must be a string or a number, not ${describe(id)}`)
-  }
-  if (margin !== undefined && margin !== null && (typeof margin !== 'number' || !Number.isFinite(margin))) {
-    throw fail(`"margin" must be a number, not ${describe(margin)}`)
-  }
-  const common = {
-    index,
-    ...(line === undefined ? {} : { line }),
-    ...(id === undefined ? {} : { id }),
-    ...(typeof margin === 'number' ? { margin } : {}),
-  }
-
-  if (responses !== undefined) {
-    if (chosen !== undefined || rejected !== undefined) {
-      throw fail('a row has either "chosen" and "rejected" or "responses", not both')
-    }
-    if (!Array.isArray(responses) || responses.length === 0) {
-      throw fail(`"responses" must be a list of at least one response, not ${describe(responses)}`)
-    }
-    if (prompt === undefined) throw fail('"prompt" is missing')
-    const texts = responses.map((response, i) => checkText(response, `responses[${i}]`, fail))
-    return { ...common, shape: 'group', ...join(checkText(prompt, 'prompt', fail), texts) }
-  }
-
-  if (chosen === undefined || rejected === undefined) {
-    const missing =
-      chosen === undefined ? (rejected === undefined ? '"chosen" (or "responses")' : '"chosen"') : '"rejected"'
-    throw fail(`${missing} is missing; a row is {prompt, chosen, rejected} or {prompt, responses}`)
-  }
-  const pair = [checkText(chosen, 'chosen', fail), checkText(rejected, 'rejected', fail)]
-  if (prompt !== undefined) return { ...common, shape: 'pair', ...join(checkText(prompt, 'prompt', fail), pair) }
-  if (typeof pair[0] === 'string' || typeof pair[1] === 'string') {
-    throw fail('"prompt" is missing; only "chosen" and "rejected" given as lists of messages may leave it out')
-  }
-  return { ...common, shape: 'pair', ...splitConversations(pair as [Message[], Message[]], fail) }
+/** Where a row is. */
+export interface RowPlace {
+  index: number
+  line?: number
 }
 
 /** An error about one row: the message says where the row is, the error carries the line. */
 export function rowError(
   code: 'ERR_ROW_INVALID' | 'ERR_ROW_TOO_LONG' | 'ERR_RESPONSE_EMPTY' | 'ERR_TOKEN_RANGE' | 'ERR_INTERNAL',
   message: string,
-  row: { index: number; line?: number },
+  row: RowPlace,
   cause?: unknown,
 ): ImplexError {
   const place = row.line === undefined ? `row ${row.index}` : `line ${row.line}`
@@ -124,60 +102,7 @@ export function rowError(
   })
 }
 
-type Fail = (message: string) => ImplexError
-
-function checkText(value: unknown, field: string, fail: Fail): Text {
-  if (typeof value === 'string') return checkUnicode(value, field, fail)
-  if (!Array.isArray(value)) throw fail(`"${field}" must be a string or a list of messages, not ${describe(value)}`)
-  if (value.length === 0) throw fail(`"${field}" must hold at least one message`)
-  return value.map((message: unknown, i): Message => {
-    const name = `${field}[${i}]`
-    if (!isPlainObject(message)) throw fail(`"${name}" must be a message {role, content}, not ${describe(message)}`)
-    const { role, content } = message
-    if (typeof role !== 'string') throw fail(`"${name}.role" must be a string, not ${describe(role)}`)
-    if (typeof content !== 'string') throw fail(`"${name}.content" must be a string, not ${describe(content)}`)
-    return { role: checkUnicode(role, `${name}.role`, fail), content: checkUnicode(content, `${name}.content`, fail) }
-  })
-}
-
-function checkUnicode(text: string, field: string, fail: Fail): string {
-  if (!text.isWellFormed()) throw fail(`"${field}" holds half of a surrogate pair, which is no character`)
-  return text
-}
-
-/**
- * Prompt and responses in one style. A text prompt with message responses becomes a user message. Responses that repeat the whole
- * conversation (as in ultrafeedback_binarized: a prompt and, in chosen and rejected, prompt and answer) lose the repetition.
- */
-function join(prompt: Text, responses: Text[]): { prompt: Text; responses: Text[] } {
-  if (responses.every((response) => typeof response === 'string')) return { prompt, responses }
-  const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
-  const repeats = responses.every(
-    (response) =>
-      typeof response !== 'string' &&
-      response.length > messages.length &&
-      messages.every((message, i) => same(message, response[i]!)),
-  )
-  return {
-    prompt: messages,
-    responses: repeats ? responses.map((response) => response.slice(messages.length) as Message[]) : responses,
-  }
-}
-
-function splitConversations(
-  [chosen, rejected]: [Message[], Message[]],
-  fail: Fail,
-): { prompt: Message[]; responses: [Message[], Message[]] } {
-  const limit = Math.min(chosen.length, rejected.length) - 1
-  let shared = 0
-  while (shared < limit && same(chosen[shared]!, rejected[shared]!)) shared++
-  if (shared === 0) throw fail('"chosen" and "rejected" share no first message, so there is no prompt; give "prompt"')
-  if (chosen[shared]!.role !== 'assistant' || rejected[shared]!.role !== 'assistant') {
-    throw fail(`"chosen" and "rejected" part at message ${shared}, which is not the assistant's; give "prompt"`)
-  }
-  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] }
-}
-
-function same(a: Message, b: Message): boolean {
-  return a.role === b.role && a.content === b.content
+/** A row's id as it is handed on. */
+export function idOf({ id, idText }: Pick<RowGroup, 'id' | 'idText'>): Pick<RowGroup, 'id' | 'idText'> {
+  return { ...(id === undefined ? {} : { id }), ...(idText === undefined ? {} : { idText }) }
 }

@@ -5,11 +5,11 @@
 import { ImplexError } from '../core/errors.js'
 import { BatchBuilder, type BatchItem } from './pack.js'
 import { checkBeginning, type SequenceEnds } from './beginning.js'
-import type { EncodedRow } from './encode.js'
+import { type EncodedRow, promptOf } from './encode.js'
 import { Wakeup } from './encode-pool.js'
 import type { Slot } from './reference.js'
 import type { BatchScorer, Scored } from './rewards.js'
-import { rowError } from './rows.js'
+import { idOf, rowError } from './rows.js'
 
 const BATCHES_IN_FLIGHT = 2
 const BATCHES_WAITING = 2
@@ -27,12 +27,16 @@ export type OnError = (typeof ON_ERROR)[number]
 export interface ScoredRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   /** 'pair': responses are [chosen, rejected]. */
   shape: 'pair' | 'group'
+  /** One for each response; none for a row with `error`. */
   rewards: number[]
+  /** Tokens of the prompt, as far as some response follows it. */
   promptTokens: number
-  /** Tokens of each response. */
+  /** Tokens of each response, up to where the head is read. */
   tokens: number[]
   /** implicit: ln π and ln π_ref of each response. */
   logprobs?: number[]
@@ -50,6 +54,10 @@ export interface ScoredRow {
   responseTokens?: { ids: Int32Array; texts: string[] }[]
   /** The prompt lost its oldest tokens (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
+  /** The other rule for the border of prompt and response gives other ids. */
+  borderDiffers?: boolean
+  /** The prompt's text does not begin the conversation's; what the two begin with in common counts as the prompt. */
+  promptParted?: boolean
   /** The row is beyond the context and `onLong` is 'skip'; `error` says how long it is. */
   skipped?: boolean
   /** Why the row has no rewards; only under `onError: 'skip'` or `onLong: 'skip'`. */
@@ -207,7 +215,7 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
   const place = {
     index: row.index,
     ...(row.line === undefined ? {} : { line: row.line }),
-    ...(row.id === undefined ? {} : { id: row.id }),
+    ...idOf(row),
   }
   const bad = scored.some(({ reward }) => !Number.isFinite(reward))
   const error = bad ? notFinite(row) : row.error
@@ -231,6 +239,8 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
     promptTokens: row.prompt.length,
     tokens: row.responses.map((response) => response.length),
     ...(row.truncated ? { truncated: true } : {}),
+    ...(row.borderDiffers ? { borderDiffers: true } : {}),
+    ...(row.promptParted ? { promptParted: true } : {}),
     ...(first.logprob === undefined ? {} : { logprobs: scored.map(({ logprob }) => logprob!) }),
     ...(first.referenceLogprob === undefined ? {} : { referenceLogprobs: scored.map((s) => s.referenceLogprob!) }),
     ...(first.tokenLogprobs === undefined ? {} : { tokenLogprobs: scored.map((s) => s.tokenLogprobs!) }),
@@ -254,13 +264,14 @@ function notFinite(row: EncodedRow): ImplexError {
 
 async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: BatchScorer): Promise<void> {
   const [first] = items as [BatchItem<OpenSlot>]
-  const { prompt, responses } = first.slot.row
-  if (items.length === 1 || prompt.length + responses[first.k]!.length > SELF_CHECK_TOKENS) return
+  const { row } = first.slot
+  const tokens = promptOf(row, first.k).length + row.responses[first.k]!.length
+  if (items.length === 1 || tokens > SELF_CHECK_TOKENS) return
   const [alone] = (await score([first])) as [Scored]
   if (Object.is(alone.reward, scored[0]!.reward)) return
   throw new ImplexError(
     'ERR_SELF_CHECK',
-    `row ${first.slot.row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
+    `row ${row.index} has reward ${scored[0]!.reward} in a batch and ${alone.reward} alone; ` +
       'rewards must not depend on the batch, so this is a bug in the engine; please report it with the output of implex doctor',
   )
 }

@@ -1,61 +1,114 @@
 /**
  * Do two checkpoints turn text into the same ids? An implicit reward compares two models' probabilities of the same tokens.
+ *
+ * What decides ids is compared, not the files: normalizer, cuts, merges and vocabulary must be the same. Added tokens that the two do not
+ * share count only where they occur: such a text is tokenized by both.
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { ImplexError } from '../core/errors.js'
+import { byteAlphabet } from '../text/byte-level.js'
+import { Tokenizer } from '../text/tokenizer.js'
+import { readTokenizer, type TokenizerFolder } from '../text/tokenizer-folder.js'
+import type { AddedTokenSpec, BpeSpec, TokenizerSpec } from '../text/tokenizer-json.js'
+
+/** Throws ERR_TOKENIZER_INVALID where the other tokenizer gives a text other ids than these. */
+export type TextCheck = (text: string, ids: ArrayLike<number>) => void
+
+export interface TokenizerMatch {
+  /** What differs for texts of any kind; undefined when nothing does. */
+  difference?: string
+  /** Where tokens are not shared: to be called for every text that is encoded. */
+  check?: TextCheck
+}
 
 /**
- * Undefined when the tokenizers are the same, else what differs. A second checkpoint without a tokenizer has nothing to contradict.
- * Only what decides ids counts: padding, truncation, post-processing and decoding may differ (saving a model changes them).
+ * @param markers tokens that the chat template adds to both vocabularies
+ * @returns {} for a second checkpoint without a tokenizer: it has nothing to contradict
+ * @throws ImplexError as readTokenizer does
  */
-export async function compareTokenizers(path: string, otherPath: string): Promise<string | undefined> {
-  const [bytes, otherBytes] = await Promise.all([read(path), read(otherPath)])
-  if (bytes === undefined || otherBytes === undefined || bytes.equals(otherBytes)) return undefined
-  const [a, b] = [parse(bytes, path), parse(otherBytes, otherPath)]
-  for (const part of ['vocab', 'merges', 'addedTokens', 'normalizer', 'preTokenizer'] as const) {
-    if (!isDeepStrictEqual(a[part], b[part])) return part
-  }
-  return undefined
+export async function compareTokenizers(
+  path: string,
+  otherPath: string,
+  markers: readonly AddedTokenSpec[] = [],
+): Promise<TokenizerMatch> {
+  const other = await readOther(otherPath)
+  if (other === undefined) return {}
+  const own = await readTokenizer(path)
+  const difference = findDifference(own.spec, other.spec)
+  if (difference !== undefined) return { difference }
+  const disputed = disputedTokens(own.spec, other.spec)
+  if (disputed.length === 0) return {}
+  const missing = markers.filter(({ content }) => !other.spec.addedTokens.some((token) => token.content === content))
+  other.spec.addedTokens.push(...missing)
+  return { check: textCheck(new Tokenizer(other.spec, other.file), disputed, otherPath) }
 }
 
-async function read(path: string): Promise<Buffer | undefined> {
+async function readOther(path: string): Promise<TokenizerFolder | undefined> {
   try {
-    return await readFile(join(path, 'tokenizer.json'))
+    return await readTokenizer(path)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new ImplexError('ERR_IO', `cannot read ${join(path, 'tokenizer.json')}: ${(error as Error).message}`, {
-      cause: error,
-    })
+    if (error instanceof ImplexError && error.code === 'ERR_TOKENIZER_MISSING') return undefined
+    throw error
   }
 }
 
-interface TokenizerJson {
-  model?: { vocab?: unknown; merges?: unknown } | null
-  added_tokens?: { id: number; content: string }[] | null
-  normalizer?: unknown
-  pre_tokenizer?: unknown
+function findDifference(a: TokenizerSpec, b: TokenizerSpec): string | undefined {
+  if (!isDeepStrictEqual(a.normalizers, b.normalizers)) return 'normalizer'
+  if (!isDeepStrictEqual(a.steps, b.steps)) return 'pre-tokenizer'
+  if (!sameMerges(a.model.merges, b.model.merges)) return 'merges'
+  if (!isDeepStrictEqual(settings(a), settings(b))) return "model's settings"
+  return sameVocabulary(a, b) && sameVocabulary(b, a) ? undefined : 'vocabulary'
 }
 
-function parse(bytes: Buffer, path: string) {
-  try {
-    const json = JSON.parse(bytes.toString('utf8')) as TokenizerJson
-    const merges = json.model?.merges
-    return {
-      vocab: json.model?.vocab,
-      // "a b" in older files, ["a", "b"] in newer ones
-      merges: Array.isArray(merges)
-        ? merges.map((merge: unknown) => (Array.isArray(merge) ? merge.join(' ') : merge))
-        : merges,
-      addedTokens: json.added_tokens?.map(({ id, content }) => [id, content]),
-      normalizer: json.normalizer,
-      preTokenizer: json.pre_tokenizer,
-    }
-  } catch (error) {
-    throw new ImplexError('ERR_TOKENIZER_INVALID', `${join(path, 'tokenizer.json')}: ${(error as Error).message}`, {
-      cause: error,
-      path,
-    })
+function sameMerges(a: BpeSpec['merges'], b: BpeSpec['merges']): boolean {
+  return a.length === b.length && a.every(([left, right], i) => left === b[i]![0] && right === b[i]![1])
+}
+
+/** What the merging depends on besides merges and vocabulary. */
+function settings({ steps, model }: TokenizerSpec): unknown {
+  const { unkToken, fuseUnk, byteFallback, ignoreMerges, endOfWordSuffix } = model
+  // Bytes that are all in the vocabulary leave nothing unknown.
+  const complete = steps.some(({ type }) => type === 'bytes') && byteAlphabet().every((char) => char in model.vocab)
+  return [ignoreMerges, endOfWordSuffix, ...(complete ? [] : [unkToken, fuseUnk, byteFallback])]
+}
+
+/** Whether every token that texts can be merged into, in `a`, is the same in `b`. The merges are known to be equal. */
+function sameVocabulary(a: TokenizerSpec, b: TokenizerSpec): boolean {
+  const added = new Set([...a.addedTokens, ...b.addedTokens].map(({ content }) => content))
+  return Object.entries(a.model.vocab).every(([token, id]) => {
+    if (added.has(token) || b.model.vocab[token] === id) return true
+    if (Object.hasOwn(b.model.vocab, token)) return false
+    // What merges make is in both vocabularies; a token that begins as one, or is taken as a whole, need not be.
+    const whole = a.model.ignoreMerges || a.model.endOfWordSuffix !== undefined
+    return !whole && [...token].length > 1 && !/^<0x[0-9A-F]{2}>$/.test(token)
+  })
+}
+
+/** Added tokens that one of the two has alone, under another id, or cuts out in another way. */
+function disputedTokens(a: TokenizerSpec, b: TokenizerSpec): AddedTokenSpec[] {
+  const normalizes = a.normalizers.length > 0
+  const facts = ({ normalized, ...token }: AddedTokenSpec) => ({ ...token, normalized: normalized && normalizes })
+  const inA = new Map(a.addedTokens.map((token) => [token.content, facts(token)]))
+  const inB = new Map(b.addedTokens.map((token) => [token.content, facts(token)]))
+  const all = new Map([...inA, ...inB])
+  return [...all.values()].filter(({ content }) => !isDeepStrictEqual(inA.get(content), inB.get(content)))
+}
+
+function textCheck(other: Tokenizer, disputed: readonly AddedTokenSpec[], otherPath: string): TextCheck {
+  const contents = disputed.map(({ content }) => content).sort((a, b) => b.length - a.length)
+  const pattern = new RegExp(contents.map((content) => content.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')).join('|'))
+  // A token that is looked for in normalized text may hide in a text that has not its letters.
+  const hidden = disputed.some(({ normalized }) => normalized)
+  return (text, ids) => {
+    const found = pattern.exec(text)?.[0]
+    if (found === undefined && !hidden) return
+    const others = other.encode(text)
+    if (others.length === ids.length && others.every((id, i) => id === ids[i])) return
+    throw new ImplexError(
+      'ERR_TOKENIZER_INVALID',
+      `the token ${JSON.stringify(found ?? contents[0])} occurs, and the reference's tokenizer (${otherPath}) makes other ids of it; an ` +
+        'implicit reward compares probabilities of the same tokens: leave such rows out, or give both models the same tokenizer',
+      { path: otherPath },
+    )
   }
 }

@@ -4,14 +4,20 @@
  */
 import { ImplexError, type ImplexErrorCode } from '../core/errors.js'
 import type { EncodedRow, PreparedRow } from './encode.js'
+import { UnreadCounts } from './unread.js'
 
 export interface WireRow {
   index: number
   line?: number
-  id?: string | number
+  id?: string | number | bigint
+  /** The digits of a number, where `id` would be written otherwise: 1.0. */
+  idText?: string
   shape: 'pair' | 'group'
   margin?: number
   truncated?: boolean
+  promptLengths?: number[]
+  borderDiffers?: boolean
+  promptParted?: boolean
   texts?: string[][]
   /** Tokens of the prompt and of each response, in the order in which they lie in the chunk. */
   lengths: number[]
@@ -27,6 +33,8 @@ export interface WireError {
 
 export interface WireChunk {
   rows: WireRow[]
+  /** How many of the rows have what nobody reads, by name. */
+  unread: [name: string, rows: number][]
   /** [sum of all lengths] */
   tokens: Int32Array<ArrayBuffer>
 }
@@ -47,7 +55,9 @@ export function packRows(encoded: EncodedRow[]): WireChunk {
   for (const row of encoded) total += row.responses.reduce((sum, ids) => sum + ids.length, row.prompt.length)
   const tokens = new Int32Array(total)
   let at = 0
-  const rows = encoded.map(({ prompt, responses, error, ...rest }): WireRow => {
+  const unread = new UnreadCounts()
+  const rows = encoded.map(({ prompt, responses, error, unread: names, ...rest }): WireRow => {
+    for (const name of names ?? []) unread.add(name)
     const lengths: number[] = []
     for (const ids of [prompt, ...responses]) {
       tokens.set(ids, at)
@@ -56,7 +66,7 @@ export function packRows(encoded: EncodedRow[]): WireChunk {
     }
     return { ...rest, lengths, error: error && packError(error) }
   })
-  return { rows, tokens }
+  return { rows, unread: unread.entries, tokens }
 }
 
 export function unpackRows({ rows, tokens }: WireChunk): EncodedRow[] {

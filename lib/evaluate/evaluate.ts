@@ -2,11 +2,12 @@
  * evaluate(): a reward model on named sets of preference pairs.
  */
 import { type RowSource, rowError } from '../data/rows.js'
+import { ROWS_OPTIONS, type RowsOption } from '../data/shapes/names.js'
 import type { ScoredRow } from '../data/score-rows.js'
 import { checkSetName, sourceOf, type TrainData } from '../data/sources.js'
 import { type Estimate, PairRewards, type Statistic } from './statistics.js'
 import { ImplexError } from '../core/errors.js'
-import { checkInteger, checkObject, invalidArgument } from '../core/arguments.js'
+import { checkInteger, checkObject, checkOneOf, invalidArgument } from '../core/arguments.js'
 import type { RewardModel } from '../models/reward-model.js'
 
 export interface EvaluateOptions {
@@ -16,6 +17,8 @@ export interface EvaluateOptions {
   seed?: number
   /** As in ScoreOptions. */
   batchTokens?: number
+  /** The shape of the rows of every data set; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** A bad row ends the evaluation, or is counted and left out. Defaults to 'stop'. */
   onError?: 'stop' | 'skip'
   /** Aborts with ERR_ABORTED. */
@@ -35,6 +38,10 @@ export interface Evaluation {
   /** Rows beyond the context (`onLong: 'skip'`). */
   skipped: number
   truncated: number
+  /** Pairs to which the other rule for the border of prompt and response gives other ids. */
+  borderDiffers: number
+  /** Pairs whose conversation's text does not begin with the prompt's. */
+  promptParted: number
   /**
    * See PairStatistics. The loss is the Bradley-Terry loss; for the generative kind it is NaN: its loss needs p("No"), and a reward is p("Yes").
    */
@@ -55,12 +62,13 @@ export async function evaluate(
 ): Promise<Record<string, Evaluation>> {
   checkObject('data', data)
   checkObject('options', options)
-  const { resamples = 1000, seed = 0, onRow } = options
+  const { resamples = 1000, seed = 0, rows: shape = 'auto', onRow } = options
   checkInteger('resamples', resamples, 0, 1_000_000)
   checkInteger('seed', seed, 0)
+  checkOneOf('rows', shape, ROWS_OPTIONS)
   if (onRow !== undefined && typeof onRow !== 'function') throw invalidArgument('onRow', 'a function', onRow)
   for (const name of Object.keys(data)) checkSetName(name)
-  const sources = Object.entries(data).map(([name, rows]) => [name, sourceOf(rows)] as const)
+  const sources = Object.entries(data).map(([name, rows]) => [name, sourceOf(rows, shape)] as const)
 
   const report: Record<string, Evaluation> = {}
   for (const [name, source] of sources) {
@@ -80,7 +88,7 @@ async function evaluateSet(
   onRow: (row: ScoredRow) => void | Promise<void>,
 ): Promise<Evaluation> {
   const rewards = new PairRewards()
-  const counts = { rows: 0, pairs: 0, errors: 0, skipped: 0, truncated: 0 }
+  const counts = { rows: 0, pairs: 0, errors: 0, skipped: 0, truncated: 0, borderDiffers: 0, promptParted: 0 }
   const stream = model.scoreStream(source, {
     onError,
     batchTokens,
@@ -91,12 +99,20 @@ async function evaluateSet(
     if (row.skipped) counts.skipped++
     else if (row.error !== undefined) counts.errors++
     else if (row.shape === 'group') {
-      throw rowError('ERR_ROW_INVALID', 'has "responses"; an evaluation needs pairs, "chosen" and "rejected"', row)
+      counts.errors++
+      if (onError === 'stop')
+        throw rowError(
+          'ERR_ROW_INVALID',
+          `is a group of ${row.rewards.length} responses; an evaluation needs pairs, "chosen" and "rejected"`,
+          row,
+        )
     } else {
       const [chosen, rejected] = row.rewards as [number, number]
       rewards.add(chosen, rejected, model.kind === 'generative' ? Number.NaN : undefined)
       counts.pairs++
       if (row.truncated) counts.truncated++
+      if (row.borderDiffers) counts.borderDiffers++
+      if (row.promptParted) counts.promptParted++
     }
     await onRow(row)
   }

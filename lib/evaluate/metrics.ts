@@ -4,11 +4,14 @@
 
 /** Count, mean and sum of squared deviations of a stream of numbers (Welford), mergeable (Chan et al.). */
 export class Moments {
+  /** Numbers added. */
   count = 0
+  /** Their mean; 0 before the first. */
   mean = 0
   /** Sum of (x - mean)². */
   #squares = 0
 
+  /** Adds a number. */
   add(value: number): void {
     this.count++
     const before = value - this.mean
@@ -16,6 +19,7 @@ export class Moments {
     this.#squares += before * (value - this.mean)
   }
 
+  /** Adds all numbers of another stream. */
   merge(other: Moments): void {
     if (other.count === 0) return
     const count = this.count + other.count
@@ -39,6 +43,7 @@ export class PreferenceMetrics {
   #wins = 0
   #ties = 0
 
+  /** Adds a pair. */
   add(chosen: number, rejected: number): void {
     if (chosen > rejected) this.#wins++
     else if (chosen === rejected) this.#ties++
@@ -48,6 +53,7 @@ export class PreferenceMetrics {
     this.#absoluteMargins.add(Math.abs(chosen - rejected))
   }
 
+  /** Adds all pairs of another one. */
   merge(other: PreferenceMetrics): void {
     this.#wins += other.#wins
     this.#ties += other.#ties
@@ -56,6 +62,7 @@ export class PreferenceMetrics {
     this.#absoluteMargins.merge(other.#absoluteMargins)
   }
 
+  /** Pairs added. */
   get pairs(): number {
     return this.#margins.count
   }

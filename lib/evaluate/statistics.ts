@@ -28,7 +28,9 @@ export type PairStatistics = Record<Statistic, number>
 /** A value with the ends of its 95% interval. */
 export interface Estimate {
   value: number
+  /** 2.5th percentile of the bootstrap. */
   low: number
+  /** 97.5th percentile. */
   high: number
 }
 

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { readJsonIfPresent } from '../core/files.js'
 import { hashTokens } from '../data/reference-cache.js'
-import type { Text } from '../data/rows.js'
+import type { Prompt, Text } from '../data/rows.js'
+import { shown } from '../data/unread.js'
 import { DEVICES, type DeviceName, DTYPES, type DType } from '../native/device.js'
 import type { Model } from '../native/handles.js'
 import { ImplexError } from '../core/errors.js'
@@ -28,7 +29,7 @@ export interface LanguageModelOptions {
   device?: 'auto' | DeviceName
   /** Defaults to 'f32'. */
   dtype?: DType
-  /** How prompts are rendered: 'auto', 'default', 'none' (bos and the raw prompt) or the path of a Jinja file. Defaults to 'auto'. */
+  /** How prompts are rendered: 'auto', 'default', 'none' (the raw prompt) or the path of a Jinja file. Defaults to 'auto'. */
   template?: string
   /** The time told to templates that ask for it. Defaults to now. */
   now?: Date
@@ -148,14 +149,14 @@ export class LanguageModel implements Disposable {
    * @throws TypeError, RangeError for wrong arguments
    * @throws ImplexError ERR_ROW_INVALID, ERR_ROW_TOO_LONG naming the prompt; ERR_OUT_OF_MEMORY; ERR_ABORTED; ERR_DISPOSED
    */
-  async generate(prompts: readonly Text[], options: GenerateOptions = {}): Promise<Generation[][]> {
+  async generate(prompts: readonly (Text | Prompt)[], options: GenerateOptions = {}): Promise<Generation[][]> {
     const all: Generation[][] = []
     for await (const generations of this.stream(prompts, options)) all.push(generations)
     return all
   }
 
   /** The same, prompt by prompt as their batches end. */
-  async *stream(prompts: readonly Text[], options: GenerateOptions = {}): AsyncGenerator<Generation[]> {
+  async *stream(prompts: readonly (Text | Prompt)[], options: GenerateOptions = {}): AsyncGenerator<Generation[]> {
     const resolved = resolveOptions(options, this.#stopIds(options))
     const sequences = this.#sequences(prompts, resolved)
     const { samples, batchSize, signal } = resolved
@@ -195,10 +196,10 @@ export class LanguageModel implements Disposable {
     })
   }
 
-  #sequences(prompts: readonly Text[], { seed, samples }: Resolved): Sequence[] {
+  #sequences(prompts: readonly (Text | Prompt)[], { seed, samples }: Resolved): Sequence[] {
     if (!Array.isArray(prompts)) throw invalidArgument('prompts', 'a list of prompts', prompts)
     const seen = new Map<string, number>()
-    return (prompts as readonly Text[]).flatMap((text, at) => {
+    return (prompts as readonly (Text | Prompt)[]).flatMap((text, at) => {
       const prompt = this.#encode(text, at)
       const key = Buffer.from(prompt.buffer, prompt.byteOffset, prompt.byteLength).toString('latin1')
       const before = seen.get(key) ?? 0
@@ -210,10 +211,19 @@ export class LanguageModel implements Disposable {
     })
   }
 
-  #encode(text: Text, at: number): Int32Array {
-    const prompt = this.#encoder.encodePrompt(text)
-    const error = (code: 'ERR_ROW_INVALID' | 'ERR_ROW_TOO_LONG' | 'ERR_TOKEN_RANGE', what: string) =>
-      new ImplexError(code, `prompt ${at}: ${what}`)
+  #encode(given: Text | Prompt, at: number): Int32Array {
+    const error = (
+      code: 'ERR_ROW_INVALID' | 'ERR_ROW_TOO_LONG' | 'ERR_TOKEN_RANGE' | 'ERR_TEMPLATE_INVALID',
+      what: string,
+    ) => new ImplexError(code, `prompt ${at}: ${what}`)
+    const whole = typeof given === 'string' || Array.isArray(given) ? { prompt: given } : (given as Prompt)
+    const reader = { templateSource: this.templateSource, kind: 'implicit' } as const
+    const asked = shown({ index: at, shape: 'group', responses: [], ...whole }, reader)
+    if (asked.unread !== undefined) {
+      const what = `the template "${this.templateSource}" does not show ${asked.unread.join(', ')}; give a chat template that does`
+      throw error('ERR_TEMPLATE_INVALID', what)
+    }
+    const prompt = this.#encoder.encodePrompt(asked.prompt, asked.inputs)
     if (prompt.length === 0) throw error('ERR_ROW_INVALID', 'it is empty, so nothing predicts the first token')
     if (prompt.length >= this.contextLength) {
       const context = `the model's context has ${this.contextLength}, so there is no room for another token`

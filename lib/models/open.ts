@@ -2,9 +2,12 @@
  * What everyone who uses a checkpoint does first, told once: opens it with its text, gives every token a row, takes the weights that the use
  * needs, and demands what it cannot do without.
  */
-import { type Checkpoint, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { checkPlain, onlyHead } from '../checkpoint/heads.js'
+import { readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
 import { outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
+import { quoted } from '../core/files.js'
 import type { EncodeSettings, RewardKind } from '../data/encode.js'
 import { EncodePool } from '../data/encode-pool.js'
 import { type DeviceChoice, type OnDevice, openOnDevice } from '../native/device.js'
@@ -120,6 +123,38 @@ export async function givenHead({ spec }: Checkpoint, head: string | Float32Arra
   return head
 }
 
-export function hasHead({ spec }: Checkpoint): boolean {
-  return spec.weights.some(({ role }) => role === 'head')
+/**
+ * Whether training can start from the checkpoint's own head.
+ * @throws ImplexError ERR_TENSOR_SHAPE, ERR_TENSOR_MISSING for a head that can be scored with only
+ */
+export function hasTrainableHead({ heads, path }: Checkpoint): boolean {
+  const head = onlyHead(heads, path)
+  if (head !== undefined) checkPlain(head)
+  return head !== undefined
+}
+
+/**
+ * The head of an explicit reward, given or the checkpoint's own, with its label chosen.
+ * @throws RangeError for a wrong one or a label that it lacks, ImplexError as readHead; ERR_TENSOR_MISSING where there is none
+ */
+export async function openHead(
+  checkpoint: Checkpoint,
+  { head, label }: { head?: string | Float32Array; label?: number | string },
+): Promise<RewardHead> {
+  const { path, spec, heads, unread } = checkpoint
+  if (typeof head === 'string') return readRewardHead(await findHead(head, spec.hiddenSize), label, false)
+  if (head !== undefined) {
+    const weight = await givenHead(checkpoint, head)
+    return { weight, bias: 0 }
+  }
+  const own = onlyHead(heads, path)
+  if (own !== undefined) return readRewardHead(own, label, true)
+  const names = unread.slice(0, 5).map(quoted).join(', ')
+  const others = unread.length === 0 ? '' : `; tensors that nothing reads: ${names}${unread.length > 5 ? ', ...' : ''}`
+  throw new ImplexError(
+    'ERR_TENSOR_MISSING',
+    `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
+      `or score with kind "implicit", which needs none${others}`,
+    { path },
+  )
 }

@@ -3,27 +3,34 @@
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
-import { checkString, invalidArgument } from '../core/arguments.js'
+import type { RewardHead } from '../checkpoint/reward-head.js'
+import { checkString, invalidArgument, outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
+import type { Border } from '../checkpoint/trained-with.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
-import type { EncoderDescription } from '../data/encode-worker.js'
 import { referenceKey } from '../data/reference.js'
 import { ReferenceCache } from '../data/reference-cache.js'
 import {
   type BatchScorer,
+  hiddenScorer,
   implicitScorer,
   type Pool,
   readoutOf,
   readoutScorer,
   tokenRewardScorer,
+  withBias,
 } from '../data/rewards.js'
 import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
 import { rowSource } from '../data/sources.js'
+import { UnreadCounts } from '../data/unread.js'
 import type { DeviceName, DType, OnDevice } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
-import { givenHead, hasHead, limitsOf, type OpenText, openText, openToScore } from './open.js'
+import type { TemplateSource } from '../text/text-encoder.js'
+import { DEFAULT_BORDER } from '../text/conversation.js'
+import { type HeadPlace, type HeadPlaceName, headPlace, type TextTokens } from './head-place.js'
+import { limitsOf, openHead, type OpenText, openText, openToScore } from './open.js'
 import {
   type ResolvedOptions,
   type RewardModelOptions,
@@ -34,7 +41,11 @@ import {
   type ScoreStreamOptions,
 } from './reward-options.js'
 
-type Parts = OpenText & OnDevice<Model>
+interface Parts extends OpenText, OnDevice<Model> {
+  head?: RewardHead
+  border?: Border
+  place?: HeadPlace
+}
 
 /** Open one with `RewardModel.open`. Calls may overlap; the engine works on one batch after the other. */
 export class RewardModel implements Disposable {
@@ -49,9 +60,15 @@ export class RewardModel implements Disposable {
   readonly kernels: string
   readonly beta: number
   readonly pool: Pool
+  /** How prompt and response are parted; absent for the generative kind. */
+  readonly border?: Border
+  /** Where the head is read; absent without pool 'last'. */
+  readonly headAt?: HeadPlaceName
+  /** With headAt 'last-non-pad': the padding token. */
+  readonly padTokenId?: number
   readonly onLong: OnLong
   /** Where the chat template came from. */
-  readonly templateSource: EncoderDescription['templateSource']
+  readonly templateSource: TemplateSource
   /** SHA-256 of tokenizer, template and added tokens. */
   readonly textFingerprint: string
   /** Most tokens of prompt and response together. */
@@ -65,6 +82,8 @@ export class RewardModel implements Disposable {
   #reference: Promise<Model> | undefined
   #referenceLoaded = false
   #selfChecked = false
+  /** Keys of rows in memory that nothing reads, once told. */
+  readonly #told = new Set<string>()
   #disposed = false
 
   /**
@@ -80,9 +99,15 @@ export class RewardModel implements Disposable {
     const text = await openText({ path, template, kind, now }, encodeThreads, resolved.reference)
     try {
       const { checkpoint } = text
-      const head = await resolveHead(checkpoint, resolved)
-      const opened = await openToScore(checkpoint, { use: kind, who: `the ${kind} kind`, head }, resolved, signal)
-      return new RewardModel({ ...text, ...opened }, resolved)
+      for (const one of [checkpoint, text.reference]) one?.notes.forEach(resolved.onWarning)
+      const head = kind === 'explicit' ? await openHead(checkpoint, resolved) : undefined
+      checkPool(head, resolved.pool)
+      const use = head?.ofHidden === undefined ? kind : 'hidden'
+      const who = `the ${kind} kind`
+      const border = kind === 'generative' ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
+      const place = await resolvePlace(checkpoint, resolved, text.pool.description)
+      const opened = await openToScore(checkpoint, { use, who, head: head?.weight }, resolved, signal)
+      return new RewardModel({ ...text, ...opened, head, border, place }, resolved)
     } catch (error) {
       text.pool.close()
       throw error
@@ -99,6 +124,9 @@ export class RewardModel implements Disposable {
     this.kernels = model.kernels
     this.beta = options.beta
     this.pool = options.pool
+    this.border = parts.border
+    this.headAt = parts.place?.headAt
+    this.padTokenId = parts.place?.padTokenId
     this.onLong = options.onLong
     this.templateSource = pool.description.templateSource
     this.textFingerprint = pool.description.fingerprint
@@ -123,6 +151,11 @@ export class RewardModel implements Disposable {
     return this.#parts.reference
   }
 
+  /** SHA-256 of a head that the checkpoint's own row alone is not; undefined for that, and for the other kinds. */
+  get headDigest(): string | undefined {
+    return this.#parts.head?.digest
+  }
+
   get disposed(): boolean {
     return this.#disposed
   }
@@ -142,6 +175,8 @@ export class RewardModel implements Disposable {
       rows: scored,
       skipped: scored.filter((row) => row.skipped).length,
       truncated: scored.filter((row) => row.truncated).length,
+      borderDiffers: scored.filter((row) => row.borderDiffers).length,
+      promptParted: scored.filter((row) => row.promptParted).length,
     }
   }
 
@@ -179,15 +214,17 @@ export class RewardModel implements Disposable {
   ): AsyncGenerator<ScoredRow> {
     const resolved = resolveStreamOptions(options, this.kind, this.device)
     const { signal, drain, onError, firstOrdinal, batchTokens } = resolved
-    const source = rowSource(rows)
+    const source = rowSource(rows, options.rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
-    const cancel = createCancel()
+    const cancel = createCancel(signal)
     const abort = () => cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
     const cache = await this.#openCache(source, signal)
     const scorer = this.#scorer(cancel, cache, resolved)
     const settings: EncodeSettings = {
       kind: this.kind,
+      border: this.border ?? DEFAULT_BORDER,
+      padTokenId: this.padTokenId,
       onLong: this.onLong,
       ...limitsOf(this.#parts.checkpoint, this.#parts.reference),
       tokenTexts: resolved.responseTokens,
@@ -195,8 +232,9 @@ export class RewardModel implements Disposable {
     const check = selfCheck && !this.#selfChecked
     if (check) this.#selfChecked = true
     const { bosTokenId, eosTokenId } = this.#parts.pool.description
+    const unread = new UnreadCounts()
     try {
-      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings), scorer, {
+      yield* scoreRows(this.#parts.pool.encode(source.chunks(), settings, unread), scorer, {
         batchTokens,
         onError,
         skipLong: this.onLong === 'skip',
@@ -208,6 +246,9 @@ export class RewardModel implements Disposable {
         drain,
       })
     } finally {
+      // A program may score rows in memory one at a time: it is told of each key once. A stream is a run of its own.
+      const message = unread.message(source.name, selfCheck ? undefined : this.#told)
+      if (message !== undefined) this.#options.onWarning(message)
       signal?.removeEventListener('abort', abort)
       cancel.cancel() // an early end leaves batches in the engine's queue
       if (cache !== undefined) {
@@ -228,8 +269,14 @@ export class RewardModel implements Disposable {
       const load = reference && (() => this.#loadReference(reference))
       return implicitScorer({ policy: model, beta: this.beta, reference: load, cache, tokenLogprobs, cancel })
     }
-    if (tokenRewards) return tokenRewardScorer(model, this.pool, cancel)
-    return readoutScorer(model, readoutOf(this.kind, this.pool, pool.description.yesTokenId), cancel)
+    const { ofHidden, bias = 0 } = this.#parts.head ?? {}
+    if (ofHidden !== undefined) {
+      if (tokenRewards) throw outOfRange('tokenRewards', 'false for a head of several layers', true)
+      return hiddenScorer(model, ofHidden, cancel)
+    }
+    if (tokenRewards) return withBias(tokenRewardScorer(model, this.pool, cancel), bias)
+    const readout = readoutOf(this.kind, this.pool, pool.description.yesTokenId)
+    return withBias(readoutScorer(model, readout, cancel), bias)
   }
 
   #loadReference(checkpoint: Checkpoint): Promise<Model> {
@@ -260,6 +307,7 @@ export class RewardModel implements Disposable {
       dtype: this.dtype,
       device: this.device,
       kernels: this.kernels,
+      border: this.border ?? DEFAULT_BORDER,
       onLong: this.onLong,
       contextLength: this.contextLength,
     })
@@ -267,16 +315,20 @@ export class RewardModel implements Disposable {
   }
 }
 
-/** The head to set; undefined when the checkpoint's own is to be used, or none is needed. */
-async function resolveHead(checkpoint: Checkpoint, { kind, head }: ResolvedOptions): Promise<Float32Array | undefined> {
-  if (kind !== 'explicit') return undefined
-  if (head !== undefined) return givenHead(checkpoint, head)
-  if (hasHead(checkpoint)) return undefined
-  const { path } = checkpoint
-  throw new ImplexError(
-    'ERR_TENSOR_MISSING',
-    `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
-      'or score with kind "implicit", which needs none',
-    { path },
-  )
+/** The engine's mean over tokens is that of a row. */
+function checkPool(head: RewardHead | undefined, pool: Pool): void {
+  if (head?.ofHidden !== undefined && pool !== 'last') {
+    throw outOfRange('pool', '"last" for a head of several layers', pool)
+  }
+}
+
+/** Where the head is read; undefined without one that is read at a single token. */
+async function resolvePlace(
+  checkpoint: Checkpoint,
+  { kind, pool, head, headAt }: ResolvedOptions,
+  text: TextTokens,
+): Promise<HeadPlace | undefined> {
+  if (kind !== 'explicit' || pool !== 'last') return undefined
+  const from = head === undefined ? 'own' : { file: typeof head === 'string' ? head : undefined }
+  return headPlace(headAt, checkpoint, text, from)
 }

@@ -1,6 +1,7 @@
 /**
  * The options of a RewardModel and of its scoring: what they mean, their defaults and their checks.
  */
+import type { RowsOption } from '../data/shapes/names.js'
 import {
   checkBoolean,
   checkInteger,
@@ -11,11 +12,13 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
+import { type Border, BORDERS } from '../checkpoint/trained-with.js'
 import { ON_LONG, type OnLong, REWARD_KINDS, type RewardKind } from '../data/encode.js'
 import { defaultCacheDir } from '../data/reference-cache.js'
 import { POOLS, type Pool } from '../data/rewards.js'
 import { ON_ERROR, type OnError, type ScoredRow } from '../data/score-rows.js'
 import { DEVICES, type DeviceName, defaultBatchTokens, DTYPES, type DType } from '../native/device.js'
+import { HEAD_PLACES, type HeadPlaceName } from './head-place.js'
 
 export interface RewardModelOptions {
   /**
@@ -29,8 +32,22 @@ export interface RewardModelOptions {
   beta?: number
   /** explicit: the head at the last token, or its mean over the response's tokens. Defaults to 'last'. */
   pool?: Pool
-  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds `score.weight`. Defaults to the checkpoint's own. */
+  /** explicit: the head [hiddenSize], or a safetensors file or checkpoint that holds one. Defaults to the checkpoint's own. */
   head?: string | Float32Array
+  /**
+   * explicit, pool 'last': where the head is read: at the 'last' token, or at the last that is not the checkpoint's padding token
+   * ('last-non-pad'), as transformers and TRL do; the two differ where the padding token ends a response. Defaults to what the head's
+   * checkpoint says; a head of which no checkpoint says it is an error where it matters.
+   */
+  headAt?: HeadPlaceName
+  /**
+   * explicit, implicit: 'whole' tokenizes a conversation in one piece, as TRL does, and the prompt ends where its ids and the
+   * conversation's part; 'separate' tokenizes prompt and response apart, as the paper's code does. Defaults to what implex trained the
+   * checkpoint with, if it did, else to 'whole'.
+   */
+  border?: Border
+  /** explicit: which label of a head of several is the reward, by index or by its name in `id2label`. */
+  label?: number | string
   /** 'auto' takes an NVIDIA GPU if the CUDA module is built, verified and works, else the CPU; see `fallbackReason`. Defaults to 'auto'. */
   device?: 'auto' | DeviceName
   /** How weights are held: 'bf16' halves memory and is less exact. Defaults to 'f32'. */
@@ -71,6 +88,8 @@ export interface ScoreOptions {
   tokenRewards?: boolean
   /** Also return the ids and texts of each response's tokens. Defaults to false. */
   responseTokens?: boolean
+  /** The shape of rows that are no RowSource; `auto`, the default, tells it by each row's keys. docs/formats.md lists them. */
+  rows?: RowsOption
   /** Most tokens in a batch; changes speed and memory, never a reward. Defaults to 4096 on the CPU and 16384 on a GPU. */
   batchTokens?: number
 }
@@ -93,10 +112,14 @@ export interface Scores {
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** Rows to which the other rule for the border of prompt and response gives other ids. */
+  borderDiffers: number
+  /** Rows whose conversation's text does not begin with the prompt's. */
+  promptParted: number
 }
 
-export type ResolvedOptions = Required<Omit<RewardModelOptions, 'reference' | 'head' | 'signal'>> &
-  Pick<RewardModelOptions, 'reference' | 'head' | 'signal'>
+type Optional = 'reference' | 'head' | 'headAt' | 'label' | 'border' | 'signal'
+export type ResolvedOptions = Required<Omit<RewardModelOptions, Optional>> & Pick<RewardModelOptions, Optional>
 
 export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   checkObject('options', options)
@@ -105,6 +128,9 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     kind,
     reference,
     head,
+    headAt,
+    border,
+    label,
     now = new Date(),
     cache = true,
     cacheDir = defaultCacheDir(),
@@ -135,6 +161,20 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
       throw invalidArgument('head', 'a path or a Float32Array', head)
     if (kind !== 'explicit') throw outOfRange('head', 'left out: only the explicit kind has a head', head)
   }
+  if (headAt !== undefined) {
+    checkOneOf('headAt', headAt, HEAD_PLACES)
+    if (kind !== 'explicit' || pool !== 'last')
+      throw outOfRange('headAt', "left out: it is for the explicit kind with pool 'last' only", headAt)
+  }
+  if (border !== undefined) {
+    checkOneOf('border', border, BORDERS)
+    if (kind === 'generative') throw outOfRange('border', 'left out: a verification prompt is one text', border)
+  }
+  if (label !== undefined) {
+    if (typeof label !== 'string') checkInteger('label', label, 0)
+    if (kind !== 'explicit') throw outOfRange('label', 'left out: only the explicit kind has a head', label)
+    if (head instanceof Float32Array) throw outOfRange('label', 'left out: the head that is given is one row', label)
+  }
   return {
     kind,
     beta,
@@ -150,6 +190,9 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     onWarning,
     reference,
     head,
+    headAt,
+    border,
+    label,
     signal,
   }
 }

@@ -159,8 +159,14 @@ export function meanRow(source: WeightSource, cancel?: Cancellation): Promise<Fl
   return awaitNative(meanRow, cancel, (flag) => loadBinding().meanRow(source, flag))
 }
 
-export function createCancel(): NativeCancel {
-  return loadBinding().createCancel()
+/** Whose signal a flag follows: an aborted call's error has the signal's reason as its cause. */
+const SIGNALS = new WeakMap<NativeCancel, AbortSignal>()
+
+/** A flag that several calls share. @param signal whose reason their errors carry; whoever makes the flag raises it */
+export function createCancel(signal?: AbortSignal): NativeCancel {
+  const cancel = loadBinding().createCancel()
+  if (signal !== undefined) SIGNALS.set(cancel, signal)
+  return cancel
 }
 
 /** @returns false when somebody else has the lock @throws ImplexError ERR_IO where the file's system has no locks */
@@ -193,7 +199,7 @@ export async function awaitNative<T>(
   try {
     return await run(flag)
   } catch (error) {
-    throw asImplexError(error, site, signal)
+    throw asImplexError(error, site, signal ?? (flag && SIGNALS.get(flag)))
   } finally {
     signal?.removeEventListener('abort', abort)
   }
@@ -213,7 +219,7 @@ function asImplexError(error: unknown, site: { stack?: string }, signal?: AbortS
   if (error instanceof TypeError || error instanceof RangeError) return error
   const { code, pair, step, parameter, tensor } = error as ImplexErrorOptions & { code?: unknown }
   const known = typeof code === 'string' && code.startsWith('ERR_') ? (code as ImplexErrorCode) : 'ERR_INTERNAL'
-  const cause = signal?.aborted ? signal.reason : undefined
+  const cause = known === 'ERR_ABORTED' && signal?.aborted ? signal.reason : undefined
   const result = new ImplexError(known, error.message, { cause, pair, step, parameter, tensor })
   const frames = site.stack?.slice(site.stack.indexOf('\n') + 1) ?? ''
   result.stack = `${result.name} [${known}]: ${result.message}\n${frames}`

@@ -26,6 +26,7 @@ export interface GemmInput extends KernelOptions {
   a: Float32Array
   /** [N, k] */
   b: Float32Array
+  /** Length of the rows of both. */
   k: number
   /** [N] */
   bias?: Float32Array

@@ -6,6 +6,7 @@ import { LimitError, Refusal, RenderFault, SyntaxFault, UnsupportedError } from 
 import { str } from './jinja/show.js'
 import { JinjaTemplate } from './jinja/template.js'
 import type { Value } from './jinja/values.js'
+import type { TemplateInputs } from './messages.js'
 import { strftime } from './strftime.js'
 
 export interface ChatTemplateOptions {
@@ -17,14 +18,6 @@ export interface ChatTemplateOptions {
   now: Date
   /** Called now and then while a template runs long; what it throws ends the rendering. */
   poll?: () => void
-}
-
-/** What a row may give to a template beside its messages. Values come from parseJson, or are plain JavaScript. */
-export interface TemplateInputs {
-  tools?: readonly unknown[] | null
-  documents?: readonly unknown[] | null
-  /** chat_template_kwargs: further variables. They may replace special tokens, as in transformers. */
-  variables?: Readonly<Record<string, unknown>>
 }
 
 const OWN_VARIABLES = ['messages', 'tools', 'documents', 'add_generation_prompt']

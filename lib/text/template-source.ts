@@ -5,6 +5,7 @@ import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 import { readIfPresent, readJsonIfPresent } from '../core/files.js'
+import { type ConfigTokens, readConfigTokens } from './config-tokens.js'
 
 /** A template's text, and its origin for messages. */
 export interface TemplateText {
@@ -18,6 +19,8 @@ export interface TextConfig {
   template?: TemplateText
   /** bos_token, eos_token, unk_token, pad_token, sep_token, cls_token, mask_token: those that are set. */
   specialTokens: Record<string, string>
+  /** Further tokens. */
+  tokens: ConfigTokens
 }
 
 const SPECIAL_TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token']
@@ -36,7 +39,7 @@ export async function readTextConfig(folder: string): Promise<TextConfig> {
   const jinja = path.join(folder, 'chat_template.jinja')
   const text = await readIfPresent(jinja)
   const template = text === undefined ? configTemplate(config['chat_template'], file) : { text, origin: jinja }
-  return { specialTokens, template }
+  return { specialTokens, tokens: readConfigTokens(config, older, file), template }
 }
 
 /** Reads a template that the user names. @throws ImplexError ERR_TEMPLATE_INVALID if it cannot be read */

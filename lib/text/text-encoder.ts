@@ -1,18 +1,32 @@
 /**
- * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer.
- *
- * A row's sequence is encodePrompt(prompt) followed by encodeResponse(prompt, response). The two are tokenized apart, so no token reaches
- * over the border and the prompt's ids begin the sequence whatever the response. No special tokens are added: the template writes them.
+ * Everything about one checkpoint's text: messages to text by its chat template, text to ids by its tokenizer. How a row's sequence is made
+ * of the texts of its prompt and of the whole conversation is in conversation.ts. No special tokens are added: the template writes them.
  */
 import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkOneOf, checkString, invalidArgument } from '../core/arguments.js'
 import { ChatTemplate } from './chat-template.js'
-import { isBlank, type Message, plainText, promptMessages, responseMessages, transcript } from './messages.js'
-import { readTemplateFile, readTextConfig } from './template-source.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import { type Conversation, type EncodedText, encodeConversation, encodeText } from './conversation.js'
+import {
+  copyJson,
+  isBlank,
+  type Message,
+  plainText,
+  promptMessages,
+  responseMessages,
+  sameInputs,
+  sameTurns,
+  type TemplateInputs,
+  transcript,
+} from './messages.js'
+import { type ConfigTokens, nextId, specialToken } from './config-tokens.js'
+import type { Surroundings } from './post-processor.js'
+import { readTemplateFile } from './template-source.js'
 import { Tokenizer } from './tokenizer.js'
-import { parseTokenizer, readTokenizerFile, type TokenizerSpec } from './tokenizer-json.js'
+import { readTokenizer } from './tokenizer-folder.js'
+import type { AddedTokenSpec, TokenizerSpec } from './tokenizer-json.js'
 
 /** Plain data: may be posted to a worker. */
 export interface TextEncoderOptions {
@@ -20,7 +34,8 @@ export interface TextEncoderOptions {
   path: string
   /**
    * `auto` (default): the checkpoint's template, else `default`. `default`: `<|user|>text eos<|assistant|>text eos`, with both markers added
-   * to the vocabulary. `none`: bos (where there is one) and the raw prompt; the raw response and eos. Otherwise the path of a .jinja file.
+   * to the vocabulary. `none`: the raw prompt, and the raw response with eos unless it ends so; around
+   * both what the tokenizer's own post-processor adds, never twice. Otherwise the path of a .jinja file.
    */
   template?: string
   /** `generative` makes a vocabulary without "Yes" or "No" an error at once. */
@@ -58,12 +73,9 @@ export class RowEncoder {
     const now = options.now ?? new Date()
     if (!(now instanceof Date) || Number.isNaN(now.getTime())) throw invalidArgument('now', 'a valid Date', options.now)
 
-    const { file, text, json } = await readTokenizerFile(options.path)
-    const spec = parseTokenizer(json, file)
-    const config = await readTextConfig(options.path)
+    const { file, text, spec, config, surroundings } = await readTokenizer(options.path)
     const source = templateSource(wanted, config.template !== undefined)
     const { specialTokens } = config
-    nameSpecialTokens(spec, specialTokens)
     const addedTokens = source === 'default' ? addMarkers(spec) : []
     const tokenizer = new Tokenizer(spec, file)
 
@@ -89,7 +101,9 @@ export class RowEncoder {
       source,
       addedTokens,
       specialTokens,
-      tokenizerText: text,
+      // A chat template writes all special tokens itself.
+      surroundings: source === 'none' ? surroundings() : { before: [], after: [] },
+      decides: [text, config.tokens],
       folder: options.path,
     })
     if (options.kind === 'generative') void [encoder.yesTokenId, encoder.noTokenId]
@@ -103,15 +117,19 @@ export class RowEncoder {
   readonly vocabularySize: number
   readonly bosTokenId?: number
   readonly eosTokenId?: number
+  readonly padTokenId?: number
   /** The id that ends a response under the template; undefined when the template ends a response in no token of its own. */
   readonly terminator?: number
   /** sha256 (hex) of all that decides ids: tokenizer.json, template, special and added tokens, and the date if the template tells it. */
   readonly fingerprint: string
 
   private readonly specialTokens: Readonly<Record<string, string>>
+  /** Ids that the tokenizer itself puts around a plain text; none with a template. */
+  private readonly surroundings: Surroundings
   private readonly folder: string
+  private encodedPrompt: EncodedText | undefined
   /** The prompt rendered last: a row's responses follow one another. */
-  private last: { messages: readonly Message[]; text: string } | undefined
+  private last: { messages: readonly Message[]; inputs: TemplateInputs | undefined; text: string } | undefined
 
   private constructor(
     private readonly tokenizer: Tokenizer,
@@ -120,23 +138,28 @@ export class RowEncoder {
       source: TemplateSource
       addedTokens: string[]
       specialTokens: Readonly<Record<string, string>>
-      tokenizerText: string
+      surroundings: Surroundings
+      /** What decides ids: the content of tokenizer.json, and what tokenizer_config.json adds to it. */
+      decides: [string, ConfigTokens]
       folder: string
     },
   ) {
     this.templateSource = parts.source
     this.addedTokens = parts.addedTokens
     this.specialTokens = parts.specialTokens
+    this.surroundings = parts.surroundings
     this.folder = parts.folder
     this.vocabularySize = tokenizer.size
     const bos = this.specialId('bos_token')
     const eos = this.specialId('eos_token')
     if (bos !== undefined) this.bosTokenId = bos
     if (eos !== undefined) this.eosTokenId = eos
+    const pad = this.specialId('pad_token')
+    if (pad !== undefined) this.padTokenId = pad
     const terminator = this.probe()
     if (terminator !== undefined) this.terminator = terminator
     this.fingerprint = createHash('sha256')
-      .update(parts.tokenizerText)
+      .update(parts.decides[0])
       .update(
         JSON.stringify([
           parts.source,
@@ -144,6 +167,7 @@ export class RowEncoder {
           parts.specialTokens,
           parts.addedTokens,
           [...(template?.dates ?? [])],
+          parts.decides[1],
         ]),
       )
       .digest('hex')
@@ -155,43 +179,47 @@ export class RowEncoder {
   }
 
   /** The prompt's text, with what opens the assistant's turn. ERR_TEMPLATE_INVALID when the template refuses it. */
-  renderPrompt(prompt: Text): string {
-    if (this.template === undefined) return (this.specialTokens['bos_token'] ?? '') + plainText(prompt)
+  renderPrompt(prompt: Text, inputs?: TemplateInputs): string {
+    if (this.template === undefined) return plainText(prompt)
     const messages = promptMessages(prompt)
-    if (this.last !== undefined && sameMessages(this.last.messages, messages)) return this.last.text
-    const text = this.template.render(messages, true)
-    this.last = { messages: messages.map(({ role, content }) => ({ role, content })), text }
+    if (this.last !== undefined && sameTurns(this.last.messages, messages) && sameInputs(this.last.inputs, inputs)) {
+      return this.last.text
+    }
+    const text = this.template.render(messages, true, inputs)
+    this.last = { messages: copyJson(messages), inputs: copyJson(inputs), text }
     return text
   }
 
-  /**
-   * What the whole conversation's text has after the prompt's.
-   * Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused, or the conversation does not start with the prompt).
-   */
-  renderResponse(prompt: Text, response: Text): string {
+  /** The text of the whole conversation. Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused). */
+  renderConversation(prompt: Text, response: Text, inputs?: TemplateInputs): string {
     if (isBlank(response))
       throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
-    if (this.template === undefined) return plainText(response) + (this.specialTokens['eos_token'] ?? '')
-    const before = this.renderPrompt(prompt)
-    const whole = this.template.render([...promptMessages(prompt), ...responseMessages(response)], false)
-    if (!whole.startsWith(before)) {
-      throw new ImplexError(
-        'ERR_TEMPLATE_INVALID',
-        'the chat template does not render a conversation as its prompt and then the rest: the whole starts with ' +
-          `${excerpt(whole, before)} where the prompt has ${excerpt(before, whole)}; give another template`,
-      )
+    if (this.template === undefined) {
+      const text = this.renderPrompt(prompt) + plainText(response)
+      const end = this.specialTokens['eos_token'] ?? ''
+      return text.endsWith(end) ? text : text + end
     }
-    return whole.slice(before.length)
+    return this.template.render([...promptMessages(prompt), ...responseMessages(response)], false, inputs)
   }
 
-  /** int32[tokens] of renderPrompt. */
-  encodePrompt(prompt: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderPrompt(prompt)))
+  /** int32[tokens] of renderPrompt; not to be changed. */
+  encodePrompt(prompt: Text, inputs?: TemplateInputs): Int32Array {
+    return this.begun(this.promptText(prompt, inputs).ids)
   }
 
-  /** int32[tokens] of renderResponse. */
-  encodeResponse(prompt: Text, response: Text): Int32Array {
-    return Int32Array.from(this.tokenizer.encode(this.renderResponse(prompt, response)))
+  /** The ids of renderConversation under a rule for the border, and where the prompt ends in them. */
+  encodeConversation(prompt: Text, response: Text, border: Border, inputs?: TemplateInputs): Conversation {
+    const text = this.renderConversation(prompt, response, inputs)
+    const conversation = encodeConversation(this.tokenizer, this.promptText(prompt, inputs), text, border)
+    const begun = this.begun(conversation.ids)
+    const added = begun.length - conversation.ids.length
+    return { ...conversation, ids: this.ended(begun), border: conversation.border + added }
+  }
+
+  private promptText(prompt: Text, inputs?: TemplateInputs): EncodedText {
+    const text = this.renderPrompt(prompt, inputs)
+    if (this.encodedPrompt?.text !== text) this.encodedPrompt = encodeText(this.tokenizer, text)
+    return this.encodedPrompt
   }
 
   /** int32[tokens] of the user turn that asks whether `response` is a correct answer to `prompt`, up to where "Yes" or "No" follows. */
@@ -201,7 +229,31 @@ export class RowEncoder {
       this.template === undefined
         ? this.renderPrompt(question)
         : this.template.render([{ role: 'user', content: question }], true)
-    return Int32Array.from(this.tokenizer.encode(text))
+    return this.begun(Int32Array.from(this.tokenizer.encode(text)))
+  }
+
+  /** With what the tokenizer puts before a plain text, unless the text begins with it. */
+  private begun(ids: Int32Array): Int32Array {
+    const { before } = this.surroundings
+    return before.every((id, i) => id === ids[i]) ? ids : Int32Array.of(...before, ...ids)
+  }
+
+  /** With what the tokenizer puts after a plain text, unless the text ends with it. */
+  private ended(ids: Int32Array): Int32Array {
+    const { after } = this.surroundings
+    return after.every((id, i) => id === ids[ids.length - after.length + i]) ? ids : Int32Array.of(...ids, ...after)
+  }
+
+  /** Has `check` told of every text that is encoded from now on; what it throws is the row's error. */
+  watch(check: (text: string, ids: ArrayLike<number>) => void): void {
+    const { before, after } = this.surroundings
+    for (const id of [...before, ...after]) check(this.tokenizer.texts([id]).join(''), [id])
+    this.tokenizer.watch = check
+  }
+
+  /** The tokens that the template added. */
+  get markers(): AddedTokenSpec[] {
+    return this.addedTokens.map((marker) => ({ ...specialToken(marker), id: this.tokenizer.tokenId(marker) as number }))
   }
 
   /** The id of exactly this token; undefined when the vocabulary lacks it. */
@@ -244,10 +296,8 @@ export class RowEncoder {
   private probe(): number | undefined {
     const prompt: Message[] = [{ role: 'user', content: PROBE }]
     let whole: string
-    let response: string
     try {
-      response = this.renderResponse(prompt, PROBE)
-      whole = this.renderPrompt(prompt) + response
+      whole = this.renderConversation(prompt, PROBE)
     } catch (error) {
       // A template may want other roles than these two; rows tell.
       if (error instanceof ImplexError && error.code === 'ERR_TEMPLATE_INVALID') return undefined
@@ -268,8 +318,8 @@ export class RowEncoder {
         )
       }
     }
-    const tail = response.slice(response.lastIndexOf(PROBE) + PROBE.length)
-    const ids = this.tokenizer.encode(tail)
+    const tail = whole.slice(whole.lastIndexOf(PROBE) + PROBE.length)
+    const ids = this.ended(Int32Array.from(this.tokenizer.encode(tail)))
     // A tail of ordinary text would be tokenized together with the response before it: no fixed last token.
     return ids.some((id) => this.tokenizer.isAdded(id)) ? ids.at(-1) : undefined
   }
@@ -280,38 +330,10 @@ function templateSource(wanted: string, checkpointHasOne: boolean): TemplateSour
   return wanted === 'default' || wanted === 'none' ? wanted : 'file'
 }
 
-/** Special tokens that tokenizer_config.json names are cut out of text even where tokenizer.json has them as ordinary entries only. */
-function nameSpecialTokens(spec: TokenizerSpec, specialTokens: Readonly<Record<string, string>>): void {
-  for (const content of new Set(Object.values(specialTokens))) {
-    if (content === '' || spec.addedTokens.some((token) => token.content === content)) continue
-    const id = Object.hasOwn(spec.model.vocab, content) ? spec.model.vocab[content] : undefined
-    if (id !== undefined) spec.addedTokens.push(special(content, id))
-  }
-}
-
 /** Adds the default template's markers after the last id; returns those that were not there. */
 function addMarkers(spec: TokenizerSpec): string[] {
-  let next = 0
-  for (const id of Object.values(spec.model.vocab)) next = Math.max(next, id + 1)
-  for (const { id } of spec.addedTokens) next = Math.max(next, id + 1)
+  let next = nextId(spec)
   const missing = DEFAULT_MARKERS.filter((marker) => !spec.addedTokens.some((token) => token.content === marker))
-  for (const marker of missing) spec.addedTokens.push(special(marker, next++))
+  for (const marker of missing) spec.addedTokens.push({ ...specialToken(marker), id: next++ })
   return missing
-}
-
-function special(content: string, id: number): TokenizerSpec['addedTokens'][number] {
-  return { id, content, singleWord: false, lstrip: false, rstrip: false, normalized: false }
-}
-
-function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
-  return (
-    a.length === b.length && a.every((message, i) => message.role === b[i]?.role && message.content === b[i]?.content)
-  )
-}
-
-/** `text` from shortly before where it parts from `other`. */
-function excerpt(text: string, other: string): string {
-  let i = 0
-  while (i < text.length && text[i] === other[i]) i++
-  return JSON.stringify(text.slice(Math.max(0, i - 20), i + 40))
 }

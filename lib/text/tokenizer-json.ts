@@ -105,6 +105,11 @@ export function parseTokenizer(json: unknown, file: string): TokenizerSpec {
   return new Reader(file).tokenizer(json)
 }
 
+/** One added token as both tokenizer.json and tokenizer_config.json write it. ERR_TOKENIZER_INVALID names `file` and `name`. */
+export function parseAddedToken(json: unknown, name: string, file: string): AddedTokenSpec {
+  return new Reader(file).added(json, name)
+}
+
 class Reader {
   constructor(private readonly file: string) {}
 
@@ -112,7 +117,7 @@ class Reader {
     const root = this.object(json, 'the file')
     const model = this.model(root['model'])
     const addedTokens = this.array(root['added_tokens'] ?? [], 'added_tokens').map((value, i) => {
-      const token = this.added(value, i)
+      const token = this.added(value, `added_tokens[${i}]`)
       // The reference implementation goes by the vocabulary where it has the token.
       return Object.hasOwn(model.vocab, token.content) ? { ...token, id: model.vocab[token.content] as number } : token
     })
@@ -165,8 +170,7 @@ class Reader {
     return [left, right]
   }
 
-  private added(value: unknown, i: number): AddedTokenSpec {
-    const name = `added_tokens[${i}]`
+  added(value: unknown, name: string): AddedTokenSpec {
     const json = this.object(value, name)
     const id = json['id']
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > MAX_ID)

@@ -5,7 +5,7 @@
  */
 import * as library from '@huggingface/tokenizers'
 import { ImplexError } from '../core/errors.js'
-import { AddedTokenSplitter } from './added-tokens.js'
+import { AddedTokenSplitter, type Section } from './added-tokens.js'
 import { split } from './split.js'
 import { TokenDecoder } from './token-decoder.js'
 import type {
@@ -44,8 +44,14 @@ export class Tokenizer {
   private readonly decoder: TokenDecoder
   private readonly normalizedSplitter: AddedTokenSplitter
   private cache = new Map<string, readonly number[]>()
+  /** The first cut looks ahead only: what follows a place where it cuts has the pieces that it has alone. */
+  private readonly cutsApart: boolean
+  /** Some added token, or a step before the cuts, looks at what stands to its left. */
+  private readonly looksBack: boolean
   /** Ids lie in [0, size). */
   readonly size: number
+  /** Told of every text that is encoded, with its ids; what it throws is the encoding's error. */
+  watch: ((text: string, ids: ArrayLike<number>) => void) | undefined
 
   /** `file` is for messages. ERR_TOKENIZER_INVALID when a pattern is beyond the library. */
   constructor(spec: TokenizerSpec, file: string) {
@@ -57,6 +63,10 @@ export class Tokenizer {
       const cuts = steps.findLastIndex((step) => step.type === 'split') + 1
       this.cutting = steps.slice(0, cuts).map(compile)
       this.encoding = steps.slice(cuts).map(compile)
+      this.cutsApart = spec.steps[0] !== undefined && cutsApart(spec.steps[0])
+      this.looksBack =
+        spec.addedTokens.some((token) => token.singleWord) ||
+        steps.some((step) => step.type === 'metaspace' && step.prepend === 'first')
     } catch (cause) {
       throw new ImplexError('ERR_TOKENIZER_INVALID', `${file}: ${(cause as Error).message}`, { cause, path: file })
     }
@@ -79,11 +89,31 @@ export class Tokenizer {
   /** Lone surrogates, which no tokenizer can encode, count as U+FFFD. */
   encode(text: string): number[] {
     const ids: number[] = []
-    for (const section of this.rawSplitter.split(wellFormed(text))) {
-      if ('id' in section) ids.push(section.id)
-      else this.encodeSection(section.text, section.start === 0, ids)
-    }
+    for (const section of this.sections(text)) this.encodeSection(section, ids)
+    this.watch?.(text, ids)
     return ids
+  }
+
+  /** The text's added tokens and what lies between them: each has ids of its own. */
+  sections(text: string): Section[] {
+    return this.rawSplitter.split(wellFormed(text))
+  }
+
+  /**
+   * Appends a section's ids to `ids`. @returns whether the section is known to be cut at offset `at` of its text into two that have the ids
+   * that they have apart; false may also mean that this was not looked into
+   */
+  encodeSection(section: Section, ids: number[], at = -1): boolean {
+    if ('id' in section) {
+      ids.push(section.id)
+      return false
+    }
+    return this.encodeText(section.text, section.start === 0, ids, at)
+  }
+
+  /** Whether a text that begins at the end of another one's last section has the ids that it has alone. */
+  get startsAfresh(): boolean {
+    return !this.looksBack
   }
 
   /** The id of exactly this token; undefined when the vocabulary lacks it. */
@@ -104,17 +134,25 @@ export class Tokenizer {
     return this.addedIds.has(id)
   }
 
-  private encodeSection(text: string, first: boolean, ids: number[]): void {
-    for (const section of this.normalizedSplitter.split(this.normalize(text))) {
+  private encodeText(text: string, first: boolean, ids: number[], at: number): boolean {
+    const normalized = this.normalize(text)
+    const sections = this.normalizedSplitter.split(normalized)
+    const looked = at > 0 && this.cutsApart && !this.looksBack && sections.length === 1 && normalized === text
+    let cut = false
+    for (const section of sections) {
       if ('id' in section) {
         ids.push(section.id)
         continue
       }
       const atStart = first && section.start === 0
-      for (const piece of run(this.cutting, [section.text], atStart)) {
+      const [step, ...steps] = this.cutting
+      const coarse = step === undefined ? [section.text] : step(section.text, atStart)
+      if (looked) cut = beginsAt(coarse, at) && this.normalize(text.slice(at)) === text.slice(at)
+      for (const piece of steps.length === 0 ? coarse : run(steps, coarse, atStart)) {
         for (const id of this.encodePiece(piece, atStart)) ids.push(id)
       }
     }
+    return cut
   }
 
   private encodePiece(piece: string, first: boolean): readonly number[] {
@@ -135,6 +173,20 @@ export class Tokenizer {
     }
     return ids
   }
+}
+
+/** Whether one of the pieces, which lie end to end, begins at this offset. */
+function beginsAt(pieces: readonly string[], offset: number): boolean {
+  let at = 0
+  for (let i = 0; i < pieces.length && at < offset; i++) at += pieces[i]!.length
+  return at === offset
+}
+
+/** Whether a step cuts at matches of a pattern that looks at nothing before the place where it is tried, and keeps all of the text. */
+function cutsApart(step: PreTokenizerStep): boolean {
+  if (step.type !== 'split' || step.behavior !== 'Isolated') return false
+  // Look-behinds, word boundaries and anchors; ^ after [ is a negation.
+  return 'String' in step.pattern || !/\(\?<[=!]|\\[AbBGZz]|(?<!\[)\^|\\K/.test(step.pattern.Regex)
 }
 
 function run(steps: readonly Step[], pieces: string[], first: boolean): string[] {

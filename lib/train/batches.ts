@@ -2,7 +2,8 @@
  * From the order of an epoch to optimizer steps and micro-batches. A micro-batch holds whole pairs, because a pair's loss couples its two
  * responses; each prompt is in it once, as the parent of its responses.
  */
-import { pack } from '../data/pack.js'
+import { promptOf } from '../data/encode.js'
+import { groupsOf, lengthOfAll, pack } from '../data/pack.js'
 import type { NativeTrainBatch } from '../native/types.js'
 import type { TrainPair } from './pairs.js'
 import type { TrainKind } from './options.js'
@@ -20,12 +21,12 @@ function usedResponses(kind: TrainKind, { responses }: TrainPair): Int32Array[] 
 
 /** Tokens that a pair takes in a batch. */
 export function batchTokens(kind: TrainKind, pair: TrainPair): number {
-  return usedResponses(kind, pair).reduce((sum, response) => sum + response.length, pair.prompt.length)
+  return lengthOfAll(groupsOf(pair, usedResponses(kind, pair)))
 }
 
 /** Tokens of its sequences, as if the prompt were not shared: what throughput is measured in. */
 export function sequenceTokens(kind: TrainKind, pair: TrainPair): number {
-  return usedResponses(kind, pair).reduce((sum, response) => sum + pair.prompt.length + response.length, 0)
+  return usedResponses(kind, pair).reduce((sum, response, k) => sum + promptOf(pair, k).length + response.length, 0)
 }
 
 /** Cuts a step's pairs into micro-batches of at most `budget` tokens; a pair beyond that gets one of its own. */
@@ -54,7 +55,7 @@ export function trainBatch(
   const reference = kind === 'implicit' && pairs.every((pair) => pair.reference !== undefined)
   const margin = pairwise && pairs.some((pair) => pair.margin !== undefined)
   return {
-    ...pack(pairs.map((pair) => ({ prompt: pair.prompt, responses: usedResponses(kind, pair) }))),
+    ...pack(pairs.flatMap((pair) => groupsOf(pair, usedResponses(kind, pair)))),
     reference: reference ? Float64Array.from(pairs.flatMap((pair) => pair.reference!)) : undefined,
     margin: margin ? Float64Array.from(pairs, (pair) => pair.margin ?? 0) : undefined,
     scale,

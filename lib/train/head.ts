@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
-import { givenHead, hasHead } from '../models/open.js'
+import { givenHead, hasTrainableHead } from '../models/open.js'
 import { Random, STREAMS } from '../core/random.js'
 
 /** transformers' default, for a config that does not say. */
@@ -27,7 +27,7 @@ export async function initialHead(
   seed: number,
 ): Promise<InitialHead> {
   if (given !== undefined) return { weight: await givenHead(checkpoint, given), origin: 'given' }
-  if (hasHead(checkpoint)) return { origin: 'checkpoint' }
+  if (hasTrainableHead(checkpoint)) return { origin: 'checkpoint' }
   const { path, spec } = checkpoint
   const config = await Config.read(join(path, 'config.json'))
   const deviation = config.positive('initializer_range', 100, INITIALIZER_RANGE)

@@ -4,7 +4,8 @@
 import type { NativeTrainOptions } from '../native/types.js'
 import type { RowEncoder } from '../text/text-encoder.js'
 import type { InitialHead } from './head.js'
-import type { ResolvedOptions } from './options.js'
+import { engineOptions } from './option-table.js'
+import type { ResolvedOptions } from './resolve-options.js'
 
 export function nativeOptions(
   { settings, conduct }: ResolvedOptions,
@@ -17,20 +18,14 @@ export function nativeOptions(
   const frozen = (part: string) => rest || parts.has(part)
   return {
     objective: kind,
-    pool: settings.pool,
-    beta: settings.beta,
-    lengthNormalized: settings.lengthNormalized,
-    labelSmoothing: settings.labelSmoothing,
-    centering: settings.centering,
+    ...engineOptions('training', { ...settings, ...conduct }),
     yesToken: kind === 'generative' ? encoder.yesTokenId : undefined,
     noToken: kind === 'generative' ? encoder.noTokenId : undefined,
     optimizer: {
       kind: optimizer,
       beta1: settings.adamBeta1,
       beta2: optimizer === 'rmsprop' ? settings.rmspropAlpha : settings.adamBeta2,
-      epsilon: settings.epsilon,
-      weightDecay: settings.weightDecay,
-      momentum: settings.momentum,
+      ...engineOptions('optimizer', settings),
     },
     frozen: {
       embedding: frozen('embedding'),
@@ -39,7 +34,6 @@ export function nativeOptions(
       norms: frozen('norms'),
       head: parts.has('head'),
     },
-    recompute: conduct.recompute,
     head: head?.weight,
   }
 }

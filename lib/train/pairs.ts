@@ -7,6 +7,7 @@ import type { EncodedRow, EncodeSettings } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import { rowError } from '../data/rows.js'
 import type { RowSource } from '../data/rows.js'
+import { UnreadCounts } from '../data/unread.js'
 import { ImplexError } from '../core/errors.js'
 
 /** An encoded preference pair; `responses` are [chosen, rejected], for sft perhaps [chosen] alone. */
@@ -21,10 +22,16 @@ export interface PairSet {
   /** The source, for messages. */
   name: string
   pairs: TrainPair[]
+  /** Bad rows that were left out (`onError: 'skip'`). */
+  errors: number
   /** Rows left out because they are beyond the context (`onLong: 'skip'`). */
   skipped: number
   /** Rows whose prompt was shortened. */
   truncated: number
+  /** Rows to which the other rule for the border gives other ids. */
+  borderDiffers: number
+  /** Rows whose prompt's text does not begin the conversation's. */
+  promptParted: number
   /** SHA-256 of all token ids and margins in order. */
   fingerprint: string
 }
@@ -32,8 +39,12 @@ export interface PairSet {
 export interface PairChecks extends SequenceEnds {
   /** sft: a row may have `responses` with the one that is learned, in place of a pair. */
   single?: boolean
-  /** Token that ends every response. */
+  /** Token that ends every response, as far as it is scored. */
   terminator?: number
+  /** A bad row ends the reading, or is counted and left out. Default: 'stop'. */
+  onError?: 'stop' | 'skip'
+  /** Told of rows left out, and of keys that nothing reads. */
+  onWarning?: (message: string) => void
   signal?: AbortSignal
 }
 
@@ -47,22 +58,40 @@ export async function loadPairs(
   settings: EncodeSettings,
   checks: PairChecks,
 ): Promise<PairSet> {
-  const set: PairSet = { name: source.name, pairs: [], skipped: 0, truncated: 0, fingerprint: '' }
+  const set: PairSet = {
+    name: source.name,
+    pairs: [],
+    errors: 0,
+    skipped: 0,
+    truncated: 0,
+    borderDiffers: 0,
+    promptParted: 0,
+    fingerprint: '',
+  }
   const hash = createHash('sha256')
+  const unread = new UnreadCounts()
+  let firstError: ImplexError | undefined
   let ordinal = 0
   try {
-    for await (const rows of pool.encode(source.chunks(), settings)) {
-      if (checks.signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the reading of the data was aborted')
+    for await (const rows of pool.encode(source.chunks(), settings, unread)) {
+      if (checks.signal?.aborted)
+        throw new ImplexError('ERR_ABORTED', 'the reading of the data was aborted', { cause: checks.signal.reason })
       for (const row of rows) {
-        if (row.error !== undefined) {
-          if (settings.onLong !== 'skip' || row.error.code !== 'ERR_ROW_TOO_LONG') throw row.error
-          set.skipped++
+        const error = row.error ?? (row.shape === 'pair' ? undefined : singleError(row, checks))
+        if (error !== undefined) {
+          if (settings.onLong === 'skip' && error.code === 'ERR_ROW_TOO_LONG') set.skipped++
+          else if (checks.onError !== 'skip') throw error
+          else {
+            set.errors++
+            firstError ??= error
+          }
           continue
         }
-        if (row.shape !== 'pair') checkSingle(row, checks)
         checkBeginning(row, checks)
         if (settings.kind !== 'generative') checkEnds(row, checks)
         if (row.truncated) set.truncated++
+        if (row.borderDiffers) set.borderDiffers++
+        if (row.promptParted) set.promptParted++
         digest(hash, row)
         set.pairs.push({ ...row, ordinal })
         ordinal += row.responses.length
@@ -72,20 +101,33 @@ export async function loadPairs(
     throw named(error, source.name)
   }
   if (set.pairs.length === 0) {
-    const why = set.skipped > 0 ? `all ${set.skipped} rows are beyond the model's context` : 'it has no rows'
+    const why =
+      set.errors > 0
+        ? `no row is left; ${leftOut(set.errors, firstError!)}`
+        : set.skipped > 0
+          ? `all ${set.skipped} rows are beyond the model's context`
+          : 'it has no rows'
     throw new ImplexError('ERR_ROW_INVALID', `${source.name}: nothing to train on or evaluate: ${why}`)
   }
+  if (firstError !== undefined) checks.onWarning?.(`${source.name}: ${leftOut(set.errors, firstError)}`)
+  const message = unread.message(source.name)
+  if (message !== undefined) checks.onWarning?.(message)
   set.fingerprint = hash.digest('hex')
   return set
 }
 
-function checkSingle(row: EncodedRow, { single }: PairChecks): void {
-  if (single === true && row.responses.length === 1) return
+function leftOut(errors: number, { message }: ImplexError): string {
+  return errors === 1 ? `a bad row is left out: ${message}` : `${errors} bad rows are left out, the first: ${message}`
+}
+
+/** What is wrong with a row that is no pair. */
+function singleError(row: EncodedRow, { single }: PairChecks): ImplexError | undefined {
+  if (single === true && row.responses.length === 1) return undefined
   const needed =
     single === true
       ? '"responses" must hold exactly one here, the text to learn'
-      : 'has "responses"; a pair is needed here'
-  throw rowError('ERR_ROW_INVALID', needed, row)
+      : `is a group of ${row.responses.length} responses; a pair is needed here`
+  return rowError('ERR_ROW_INVALID', needed, row)
 }
 
 /** A reward is read at the token that ends a response: never at one that was cut off. Verification prompts end in no such token. */
@@ -100,14 +142,14 @@ function checkEnds(row: EncodedRow, { terminator }: PairChecks): void {
   }
 }
 
-function digest(hash: Hash, { prompt, responses, margin }: EncodedRow): void {
-  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length)))
+function digest(hash: Hash, { prompt, promptLengths = [], responses, margin }: EncodedRow): void {
+  hash.update(Int32Array.of(prompt.length, ...responses.map((ids) => ids.length), ...promptLengths))
   for (const ids of [prompt, ...responses]) hash.update(ids)
   hash.update(Float64Array.of(margin ?? 0))
 }
 
 function named(error: unknown, name: string): unknown {
-  if (!(error instanceof ImplexError) || error.path === name) return error
+  if (!(error instanceof ImplexError) || error.code === 'ERR_ABORTED' || error.path === name) return error
   return new ImplexError(error.code, `${name}: ${error.message}`, {
     cause: error,
     line: error.line,

@@ -11,7 +11,7 @@ import type { PairSet, TrainPair } from './pairs.js'
 export interface RunReferencesOptions {
   sets: readonly { set: PairSet; source: RowSource }[]
   /** What the key has beside the data and the engine; undefined: nothing is kept on disk. */
-  key?: Pick<ReferenceKey, 'weights' | 'text' | 'dtype' | 'onLong' | 'contextLength'>
+  key?: Pick<ReferenceKey, 'weights' | 'text' | 'dtype' | 'border' | 'onLong' | 'contextLength'>
   cacheDir: string
   onWarning: (message: string) => void
   cancel: NativeCancel

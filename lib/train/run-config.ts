@@ -10,8 +10,9 @@ import { NUMERICS_VERSION } from '../data/reference-cache.js'
 import type { OnDevice } from '../native/device.js'
 import { nativeInfo, type Trainer } from '../native/handles.js'
 import type { InitialHead } from './head.js'
-import { applicableSettings, type ResolvedOptions, type TrainConduct, type TrainSettings } from './options.js'
+import type { TrainConduct, TrainSettings } from './options.js'
 import type { PairSet } from './pairs.js'
+import { applicableSettings, type ResolvedOptions } from './resolve-options.js'
 import type { RunConfig, RunFacts } from './runs/run-folder.js'
 
 export interface RunParts {
@@ -45,6 +46,8 @@ export async function describeRun(
       template: ['auto', 'default', 'none'].includes(template) ? template : resolve(template),
       head: typeof conduct.head === 'string' ? resolve(conduct.head) : undefined,
       device: conduct.device,
+      rows: conduct.rows,
+      onError: conduct.onError,
       recompute: conduct.recompute,
       checkpointSteps: conduct.checkpointSteps,
     },

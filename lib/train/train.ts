@@ -32,7 +32,7 @@ import { type InitialHead, initialHead } from './head.js'
 import { TrainLoop } from './loop.js'
 import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.js'
 import { nativeOptions } from './native-options.js'
-import { type ResolvedOptions, resolveTrainOptions, type TrainOptions, type TrainSettings } from './options.js'
+import type { TrainOptions, TrainSettings } from './options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
 import { RunReferences } from './reference.js'
 import { checkSettings, describeRun } from './run-config.js'
@@ -40,8 +40,12 @@ import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
-import { summarize, type TrainSummary } from './runs/summary.js'
+import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
+import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
+import type { Border } from '../checkpoint/trained-with.js'
+import { type HeadPlace, headPlace } from '../models/head-place.js'
+import { DEFAULT_BORDER } from '../text/conversation.js'
 
 export interface TrainResult {
   /** Folder of the run. */
@@ -52,7 +56,7 @@ export interface TrainResult {
   steps: number
   /** Folder of the trained model; absent when interrupted. */
   model?: string
-  /** As in summary.json; absent when interrupted. */
+  /** What summary.json holds, in camelCase; absent when interrupted. */
   summary?: TrainSummary
 }
 
@@ -89,16 +93,19 @@ class Run {
     const { conduct } = options
     this.#model = model
     this.#options = options
-    this.#source = sourceOf(data)
-    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [name, sourceOf(rows)])
+    this.#source = sourceOf(data, conduct.rows)
+    this.#evaluationSources = Object.entries(conduct.evaluation).map(([name, rows]) => [
+      name,
+      sourceOf(rows, conduct.rows),
+    ])
     const pathOf = (rows: TrainData) => (typeof rows === 'string' && rows !== '-' ? resolve(rows) : null)
     this.#paths = {
       model,
       data: pathOf(data),
       evaluation: Object.fromEntries(Object.entries(conduct.evaluation).map(([name, rows]) => [name, pathOf(rows)])),
     }
-    this.#cancel = createCancel()
     const { signal } = conduct
+    this.#cancel = createCancel(signal)
     if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the training was aborted', { cause: signal.reason })
     const abort = () => this.#cancel.cancel()
     signal?.addEventListener('abort', abort, { once: true })
@@ -122,14 +129,16 @@ class Run {
 
     this.#stage('opening the checkpoint')
     const { checkpoint, reference, encoder, pool } = await this.#openText(now)
-    const encoding = encodeSettings(settings, checkpoint, reference)
+    const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
+    const place = await this.#headPlace(checkpoint, encoder, head)
+    const border = settings.border ?? checkpoint.border ?? DEFAULT_BORDER
+    const encoding = encodeSettings(settings, border, place, checkpoint, reference)
     this.#stage('reading the data')
     const sets = await this.#loadSets(pool, encoder, encoding)
     pool.close()
     const early: TrainResult = { out: folder.path, interrupted: true, steps: 0 }
     if (this.#drained) return early
 
-    const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const spec = weightsFor(checkpoint.spec, settings.kind, head?.weight !== undefined)
     const native = nativeOptions(this.#options, encoder, head)
     const estimated =
@@ -152,7 +161,7 @@ class Run {
     const { model: trainer } = opened
     this.#closing.push(() => trainer.dispose())
     const microBatchTokens = settings.microBatchTokens ?? defaultBatchTokens(opened.device)
-    const complete: TrainSettings = { ...settings, microBatchTokens }
+    const complete: TrainSettings = { ...settings, border, headAt: place?.headAt ?? 'last', microBatchTokens }
     const largest = largestBatch(complete, allBatches(complete, sets))
     const memory = checkRunMemory(
       trainer,
@@ -192,6 +201,7 @@ class Run {
       encoder,
       settings: complete,
       head,
+      place,
       opened,
       sets,
       references,
@@ -210,8 +220,9 @@ class Run {
 
   /** The result of a run that is complete already, once its settings are seen to be those asked for. */
   async #completeRun(folder: RunFolder, before: RunConfig): Promise<TrainResult | undefined> {
-    const summary = (await folder.readSummary()) as TrainSummary | undefined
-    if (summary === undefined) return undefined
+    const found = await folder.readSummary()
+    if (found === undefined) return undefined
+    const summary = summaryFromJson(found)
     checkSettings(folder.path, before.run, this.#options.settings)
     return { out: folder.path, interrupted: false, steps: summary.steps, model: folder.modelPath, summary }
   }
@@ -227,11 +238,27 @@ class Run {
     return { ...opened, encoder: await RowEncoder.load(text) }
   }
 
+  /** Where the head is read; undefined without one that is read at a single token. */
+  async #headPlace(
+    checkpoint: Checkpoint,
+    encoder: RowEncoder,
+    head: InitialHead | undefined,
+  ): Promise<HeadPlace | undefined> {
+    const { settings, conduct } = this.#options
+    if (head === undefined || settings.pool !== 'last') return undefined
+    const given = { file: typeof conduct.head === 'string' ? conduct.head : undefined }
+    const from = { checkpoint: 'own', random: 'new', given } as const
+    return headPlace(settings.headAt, checkpoint, encoder, from[head.origin])
+  }
+
   async #loadSets(pool: EncodePool, encoder: RowEncoder, encoding: EncodeSettings): Promise<Sets> {
     const { settings, conduct } = this.#options
-    const { bosTokenId, eosTokenId, terminator } = encoder
+    const { bosTokenId, eosTokenId } = encoder
+    // A head that is read before the terminator makes its row end there.
+    const terminator = encoder.terminator === encoding.padTokenId ? undefined : encoder.terminator
     const single = settings.kind === 'sft'
-    const checks = { single, bosTokenId, eosTokenId, terminator, signal: conduct.signal }
+    const { onError, onWarning, signal } = conduct
+    const checks = { single, bosTokenId, eosTokenId, terminator, onError, onWarning, signal }
     const data = await loadPairs(this.#source, pool, encoding, checks)
     const evaluation = new Map<string, PairSet>()
     for (const [name, source] of this.#evaluationSources)
@@ -257,6 +284,7 @@ class Run {
           weights: await modelFingerprint(checkpoint, cacheDir, signal),
           text: encoder.fingerprint,
           dtype: settings.dtype,
+          border: encoding.border,
           onLong: encoding.onLong,
           contextLength: encoding.contextLength,
         }
@@ -298,13 +326,15 @@ class Run {
     encoder: RowEncoder
     settings: TrainSettings
     head: InitialHead | undefined
+    place: HeadPlace | undefined
     opened: OnDevice<Trainer>
     sets: Sets
     references: RunReferences
     loop: TrainLoop
     memory: MemoryEstimate
   }): Promise<TrainResult> {
-    const { folder, trainer, checkpoint, encoder, settings, head, opened, sets, references, loop, memory } = parts
+    const { folder, trainer, checkpoint, encoder, settings, head, place, opened, sets, references, loop, memory } =
+      parts
     const { spec } = checkpoint
     this.#stage('saving the model')
     const explicit = settings.kind === 'explicit'
@@ -313,6 +343,8 @@ class Run {
       explicit,
       dtype: settings.dtype,
       head: weight,
+      border: settings.kind === 'generative' ? undefined : settings.border,
+      padTokenId: place?.padTokenId,
     })
     const summary = await summarize({
       folder,
@@ -324,10 +356,11 @@ class Run {
       opened,
       memory,
       head: head?.origin,
+      place,
       cacheHits: references.hits,
       cacheMisses: references.misses,
     })
-    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summary, null, 2)}\n`)
+    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
     return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
 }
@@ -345,10 +378,18 @@ function startOf({ seed }: TrainSettings): RunPosition {
 
 function encodeSettings(
   { kind, onLong }: ResolvedOptions['settings'],
+  border: Border,
+  place: HeadPlace | undefined,
   checkpoint: Checkpoint,
   reference: Checkpoint | undefined,
 ): EncodeSettings {
-  return { kind: kind === 'sft' ? 'implicit' : kind, onLong, ...limitsOf(checkpoint, reference) }
+  return {
+    kind: kind === 'sft' ? 'implicit' : kind,
+    border,
+    padTokenId: place?.padTokenId,
+    onLong,
+    ...limitsOf(checkpoint, reference),
+  }
 }
 
 /** Every micro-batch of the run and of its evaluations: the order of the data is known before the first step. */

@@ -6,10 +6,13 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
+import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
+import { BOOKKEEPING, ROW_SHAPES } from '../../lib/data/shapes/table.js'
 import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
 import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
+import { apiText } from './api-doc.js'
 import { implex } from './cli.js'
 import { BOUNDS, errorTable, type Measure } from './golden.js'
 import { repositoryRoot } from './shared.js'
@@ -47,14 +50,36 @@ export function replaceBlock(text: string, name: string, by: string): string {
 /** What the block of this name should be; undefined for a name that is not known. */
 export async function generate(name: string): Promise<string | undefined> {
   const [what, argument] = name.split(' ') as [string, string?]
+  if (what === 'api') return apiText(argument!)
   if (what === 'help') return helpText(name.split(' ').slice(1))
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what === 'speed') return speedTable()
+  if (what === 'heads') return headTable()
+  if (what === 'shapes') return shapeTable()
+  if (what === 'bookkeeping') return BOOKKEEPING.map((key) => `\`${key}\``).join(', ')
   if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
   if (what !== 'bad') return undefined
   if (argument === 'checkpoints') return badCheckpoints()
   const cases = { texts: BAD_TEXTS, rows: BAD_ROWS, commands: BAD_COMMANDS }[argument ?? '']
   return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
+}
+
+function headTable(): string {
+  const rows = HEAD_FORMS.map(({ layers, readAt, savedBy }) => {
+    const names = layers.map((name) => `\`${name}\``).join(', ')
+    const place = readAt === 'last' ? 'the last token' : 'the last token that is not `pad_token_id`'
+    return `| ${names} | ${place} | ${savedBy} |`
+  })
+  return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
+}
+
+function shapeTable(): string {
+  const keys = (names: readonly string[]) => names.map((key) => `\`${key}\``).join(', ')
+  const lines = ROW_SHAPES.map(({ name, keys: needed, optional = [], meaning, source }) => {
+    const may = optional.length === 0 ? '' : `; may have ${keys(optional)}`
+    return `| \`${name}\` | ${keys(needed)}${may} | ${meaning} | ${source} |`
+  })
+  return ['| shape | keys | what it is | who has it |', '|---|---|---|---|', ...lines].join('\n')
 }
 
 async function helpText(command: string[]): Promise<string> {

@@ -20,10 +20,11 @@ export type HamiltonianOptions = ExperimentOptions & {
   vertices?: number
   /** Probability of each edge outside the cycle, 0 to 1. Defaults to 0.2. */
   edgeProbability?: number
-  /** Defaults to 1000 and 200. */
+  /** Pairs to train on. Defaults to 1000. */
   trainPairs?: number
+  /** Pairs of the test set. Defaults to 200. */
   testPairs?: number
-  /** Defaults to 982, as the paper's. */
+  /** Seed of the graphs. Defaults to 982, as the paper's. */
   dataSeed?: number
   /**
    * `added`: between vertices and inside an edge stand tokens added to the vocabulary, as in the paper; `plain`: a space and a hyphen, which a
@@ -41,7 +42,12 @@ const PLAIN = { vertex: ' ', edge: '-' }
 /** New tokens of one try. */
 const MAX_NEW_TOKENS = 300
 
-/** @throws TypeError, RangeError; ImplexError as runExperiment() */
+/**
+ * The experiment of section 3.2: must a model that verifies Hamiltonian cycles be able to generate them? Writes the run folder `out`.
+ *
+ * @throws TypeError, RangeError for wrong options
+ * @throws ImplexError ERR_RESUME_MISMATCH, ERR_IN_USE for a used folder; as train() and RewardModel.open() for data, model or device; ERR_ABORTED
+ */
 export async function hamiltonianExperiment(options: HamiltonianOptions): Promise<ExperimentOutcome> {
   const resolved = resolveExperiment(options, { paper: PAPER, base: BASE })
   const { vertices = 10, edgeProbability = 0.2, trainPairs = 1000, testPairs = 200, dataSeed = 982 } = options

@@ -16,8 +16,9 @@ import { hiddenSeparation } from './separation.js'
 export type PersonaOptions = ExperimentOptions & {
   /** JSON Lines with `question` and `answer_matching_behavior`. Defaults to the statements that come with implex. */
   data?: string
-  /** Defaults to 80 and 40. */
+  /** Pairs to train on. Defaults to 80. */
   trainPairs?: number
+  /** Pairs of a test set. Defaults to 40. */
   testPairs?: number
   /** Seed for choosing prompts and responses. Defaults to 875, like the paper's. */
   dataSeed?: number
@@ -27,7 +28,12 @@ const PAPER = { epochs: 50, learningRate: 1e-6, batchPairs: 32 }
 /** Chosen on other words than those of this experiment: docs/base-model.md. */
 const BASE = { epochs: 10, learningRate: 1e-4, batchPairs: 32 }
 
-/** @throws TypeError, RangeError; ImplexError as runExperiment() */
+/**
+ * The experiment of section 5.1: do reward models that learned a persona know it in other words? Writes the run folder `out`.
+ *
+ * @throws TypeError, RangeError for wrong options
+ * @throws ImplexError ERR_RESUME_MISMATCH, ERR_IN_USE for a used folder; as train() and RewardModel.open() for data, model or device; ERR_ABORTED
+ */
 export async function personaExperiment(options: PersonaOptions): Promise<ExperimentOutcome> {
   const resolved = resolveExperiment(options, { paper: PAPER, base: BASE })
   const { data = dataPath('persona', 'statements.jsonl'), trainPairs = 80, testPairs = 40, dataSeed = 875 } = options

@@ -2,8 +2,8 @@
  * Data sets of section 5.2 of arXiv 2507.07981: one to train on, others that ask for the same preference under another wording, another
  * language or in another domain.
  */
-import type { PairRow } from '../../../lib/data/rows.js'
-import { parseRow } from '../../../lib/data/rows.js'
+import type { PairRow, RowGroup, Text } from '../../../lib/data/rows.js'
+import { parseRow } from '../../../lib/data/parse-row.js'
 import { ImplexError } from '../../../lib/core/errors.js'
 import { Random } from '../../../lib/core/random.js'
 import { inFile, readRows } from '../read-rows.js'
@@ -16,22 +16,30 @@ export async function readPairs(file: string): Promise<PairRow[]> {
   for await (const { value, fail, index, line } of readRows(file)) {
     // What is wrong with a row is told now, and not in the middle of the second training.
     try {
-      if (parseRow(value, index, line).shape !== 'pair') throw fail('has "responses"; a pair is needed here')
+      const group = parseRow(value, index, line)
+      if (group.shape !== 'pair') throw fail(`is a group of ${group.responses.length} responses; a pair is needed here`)
+      pairs.push(pairOf(group))
     } catch (error) {
-      if (!(error instanceof ImplexError)) throw error
-      throw error.path === undefined ? inFile(file, error) : error
+      throw error instanceof ImplexError ? inFile(file, error) : error
     }
-    const { prompt, chosen, rejected, id, margin } = value as unknown as PairRow
-    pairs.push({
-      ...(id === undefined ? {} : { id }),
-      ...(prompt === undefined ? {} : { prompt }),
-      chosen,
-      rejected,
-      ...(typeof margin === 'number' ? { margin } : {}),
-    })
   }
   if (pairs.length === 0) throw new ImplexError('ERR_ROW_INVALID', `${file} has no rows`, { path: file })
   return pairs
+}
+
+/** The pair as a row of the plain shape, whatever shape the file has. */
+function pairOf({ id, prompt, responses, margin, inputs }: RowGroup): PairRow {
+  const [chosen, rejected] = responses as [Text, Text]
+  return {
+    ...(id === undefined ? {} : { id }),
+    prompt,
+    chosen,
+    rejected,
+    ...(margin === undefined ? {} : { margin }),
+    ...(inputs?.tools === undefined ? {} : { tools: [...inputs.tools] }),
+    ...(inputs?.documents === undefined ? {} : { documents: [...inputs.documents] }),
+    ...(inputs?.variables === undefined ? {} : { chat_template_kwargs: inputs.variables }),
+  }
 }
 
 /**

@@ -43,7 +43,12 @@ export const SHIFTS: Record<string, { label: string; description: string }> = {
   domain: { label: 'Domain shift', description: 'Preferences from another domain, such as mathematics or code.' },
 }
 
-/** @throws TypeError, RangeError; ImplexError as runExperiment() */
+/**
+ * The experiment of section 5.2: the same preference in another wording, language or domain. Writes the run folder `out`.
+ *
+ * @throws TypeError, RangeError for wrong options
+ * @throws ImplexError ERR_RESUME_MISMATCH, ERR_IN_USE for a used folder; as train() and RewardModel.open() for data, model or device; ERR_ABORTED
+ */
 export async function rewritesExperiment(options: RewritesOptions): Promise<ExperimentOutcome> {
   const resolved = resolveExperiment(options, { paper: PAPER, base: BASE })
   const { train, data, dataDir = '.', trainPairs, testPairs, dataSeed = 517 } = options

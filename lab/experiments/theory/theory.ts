@@ -43,8 +43,10 @@ export type TheoryOptions = Pick<
 const NONE = { epochs: 1, learningRate: 0, batchPairs: 1 }
 
 /**
+ * Theorems 1 and 2 and the one-step dynamics: predicted against measured. Writes the run folder `out`.
  * Everything is f32, with SGD on the head or the unembedding alone. `model` may be any checkpoint; its embeddings are untied first.
- * @throws TypeError, RangeError; ImplexError as openCheckpoint() does, ERR_RESUME_MISMATCH, ERR_IN_USE
+ * @throws TypeError, RangeError for wrong options
+ * @throws ImplexError for a checkpoint or device that cannot be used; ERR_RESUME_MISMATCH, ERR_IN_USE for a used folder; ERR_ABORTED
  */
 export async function theoryExperiment(options: TheoryOptions): Promise<ExperimentOutcome> {
   const { model, conduct } = resolveExperiment(options, { paper: NONE, base: NONE })

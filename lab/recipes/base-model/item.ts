@@ -1,10 +1,12 @@
 /**
  * What the corpus is made of: conversations, and the random choices that make them.
  */
-import type { Message } from '../../../lib/text/messages.js'
 import { Random } from '../../../lib/core/random.js'
 
 const TOPICS = ['opinions', 'dialogues', 'personas', 'stories', 'arithmetic', 'graphs', 'verification'] as const
+/** A message of text. */
+export type Turn = { role: string; content: string }
+
 export type Topic = (typeof TOPICS)[number]
 
 /** A general statement, and whether the one who replies to it agrees. */
@@ -17,13 +19,13 @@ export interface Item {
   topic: Topic
   prompt: string
   /** Learned in full, whoever's turn it is; the last turn ends the row. */
-  response: Message[]
+  response: Turn[]
   /** Opinions about statements that nothing proves true or false. The corpus has each as often with agreement as with disagreement. */
   opinions?: Opinion[]
 }
 
-export const user = (content: string): Message => ({ role: 'user', content })
-export const assistant = (content: string): Message => ({ role: 'assistant', content })
+export const user = (content: string): Turn => ({ role: 'user', content })
+export const assistant = (content: string): Turn => ({ role: 'assistant', content })
 
 /** Seeded choices. */
 export class Draw {

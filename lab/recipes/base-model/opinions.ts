@@ -3,13 +3,12 @@
  * disagreement, all else alike. So the statement, the question and the frame tell nothing of the reply, and the reply's own word
  * is what the turns after it depend on: a model that predicts them has to see agreement in words that share no letters.
  */
-import type { Message } from '../../../lib/text/messages.js'
-import { assistant, capital, Draw, type Item, user } from './item.js'
+import { assistant, capital, Draw, type Item, user, type Turn } from './item.js'
 import { FRAMES, framed, replyWord } from './replies.js'
 import { question, statement } from './statements.js'
 
 /** The turns after a reply, depending on whether it agreed. */
-type FollowUp = (draw: Draw, text: string, agrees: boolean) => Message[]
+type FollowUp = (draw: Draw, text: string, agrees: boolean) => Turn[]
 
 /** The user's turn asks, the assistant's tells. */
 const ASKED: readonly FollowUp[] = [

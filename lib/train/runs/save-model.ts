@@ -7,6 +7,7 @@ import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { FAMILIES } from '../../checkpoint/families.js'
 import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
+import { type Border, recordTraining } from '../../checkpoint/trained-with.js'
 import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import { meanRow, type Trainer } from '../../native/handles.js'
@@ -20,6 +21,10 @@ export interface SaveOptions {
   dtype: 'f32' | 'bf16'
   /** The head, where it was frozen: the trainer does not know it then. */
   head?: Float32Array
+  /** How prompt and response were parted; absent for the generative kind. */
+  border?: Border
+  /** The padding token that the head's place goes by: it stays the model's. Absent: the head was read at the last token. */
+  padTokenId?: number
 }
 
 /**
@@ -33,7 +38,7 @@ export async function saveModel(
   encoder: RowEncoder,
   options: SaveOptions,
 ): Promise<void> {
-  const text = await savedText(checkpoint.path, encoder)
+  const text = await savedText(checkpoint.path, encoder, options.padTokenId)
   const tensors = await gatherTensors(trainer, checkpoint, options)
   for (const { name, data } of tensors) {
     const bad = data.findIndex((value) => !Number.isFinite(value))
@@ -59,10 +64,11 @@ export async function saveModel(
 async function savedConfig(
   { path, spec }: Checkpoint,
   padTokenId: number,
-  { explicit, dtype }: SaveOptions,
+  { explicit, dtype, border }: SaveOptions,
 ): Promise<Record<string, unknown>> {
   const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
   config.vocab_size = spec.vocabSize + spec.addedTokens
+  recordTraining(config, border === undefined ? {} : { border })
   const [name] = Array.isArray(config.architectures) ? config.architectures : []
   const body = typeof name === 'string' ? name.replace(/(ForCausalLM|ForSequenceClassification|Model)$/, '') : ''
   if (body !== '') config.architectures = [body + (explicit ? 'ForSequenceClassification' : 'ForCausalLM')]

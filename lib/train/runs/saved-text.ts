@@ -11,15 +11,18 @@ const OTHERS = ['special_tokens_map.json', 'added_tokens.json'] as const
 export interface SavedText {
   /** By file name. */
   files: Record<string, string>
-  /** A padding token that no sequence ends with. */
+  /** A padding token that no sequence ends with, or the one that the head's place went by. */
   padTokenId: number
 }
 
 /**
  * transformers reads a classifier's reward at the last token that is not padding, so the padding token must not be the one that ends a
- * response (many tokenizers pad with the end-of-sequence token): it becomes another special token then.
+ * response (many tokenizers pad with the end-of-sequence token): it becomes another special token then. A head that was read at the last
+ * token that is not padding keeps its padding token instead.
+ *
+ * @param padTokenId the padding token that the head's place went by, if it did
  */
-export async function savedText(folder: string, encoder: RowEncoder): Promise<SavedText> {
+export async function savedText(folder: string, encoder: RowEncoder, padTokenId?: number): Promise<SavedText> {
   const tokenizer = await readJsonFile(join(folder, 'tokenizer.json'), 'ERR_TOKENIZER_INVALID', { maxBytes: MAX_BYTES })
   const settings = (await readJsonIfPresent(join(folder, 'tokenizer_config.json'), 'ERR_TOKENIZER_INVALID')) ?? {
     tokenizer_class: 'PreTrainedTokenizerFast',
@@ -44,7 +47,8 @@ export async function savedText(folder: string, encoder: RowEncoder): Promise<Sa
     const template = await readIfPresent(join(folder, 'chat_template.jinja'))
     if (template !== undefined) files['chat_template.jinja'] = template
   }
-  const pad = choosePad(settings, idsOf(tokenizer, added), encoder.terminator)
+  const ids = idsOf(tokenizer, added)
+  const pad = padTokenId === undefined ? choosePad(settings, ids, encoder.terminator) : padOf(padTokenId, ids)
   if (pad.token !== undefined) settings.pad_token = pad.token
 
   files['tokenizer.json'] = `${JSON.stringify(tokenizer)}\n`
@@ -77,6 +81,11 @@ function choosePad(
     if (id !== undefined && id !== terminator) return { id, token: token! }
   }
   return { id: terminator === 0 ? 1 : 0 }
+}
+
+function padOf(id: number, ids: ReadonlyMap<string, number>): { id: number; token?: string } {
+  const token = [...ids.keys()].find((one) => ids.get(one) === id)
+  return token === undefined ? { id } : { id, token }
 }
 
 function contentOf(token: unknown): string | undefined {

@@ -1,47 +1,74 @@
 /**
- * summary.json: what a complete run was and what came out. Its last step and evaluations are read back from metrics.jsonl, so that they are
+ * summary.json: what a complete run was and what came out; TrainSummary is the same in camelCase. Its last step and evaluations are read back from metrics.jsonl, so that they are
  * there also when the process that took the step did not live to tell.
  */
+import { isPlainObject } from '../../core/arguments.js'
 import { readText } from '../../core/files.js'
+import { camelKeys, snakeKeys } from '../../core/keys.js'
 import type { OnDevice } from '../../native/device.js'
 import { nativeInfo, type Trainer } from '../../native/handles.js'
 import type { TemplateSource } from '../../text/text-encoder.js'
+import type { Border } from '../../checkpoint/trained-with.js'
+import type { HeadPlace, HeadPlaceName } from '../../models/head-place.js'
 import type { MemoryEstimate } from '../memory.js'
-import type { TrainSettings } from '../options.js'
+import type { TrainEvaluation, TrainSettings, TrainStep } from '../options.js'
 import type { PairSet } from '../pairs.js'
 import type { RunPosition } from './checkpoints.js'
 import type { RunFolder } from './run-folder.js'
 
+/** As JSON has it: null where a number would be NaN. */
+export type Recorded<T> = { [K in keyof T]: T[K] | null }
+
+/** A complete run: what it was and what came out. */
 export interface TrainSummary {
+  /** A TrainKind. */
   kind: string
   /** The checkpoint that was trained. */
   model: string
+  /** A TemplateSource. */
   template: string
   /** Where the explicit head came from. */
   head: 'given' | 'checkpoint' | 'random' | null
+  /** Pairs of the training data. */
   pairs: number
+  /** Bad rows that were left out (`onError: 'skip'`). */
+  errors: number
+  /** Rows left out because they are beyond the context. */
   skipped: number
+  /** Rows whose prompt was shortened. */
   truncated: number
+  /** How prompt and response are parted; rows to which the other rule gives other ids, and whose prompt does not begin the conversation. */
+  border: Border | null
+  borderDiffers: number
+  promptParted: number
+  /** Where the head is read, and the padding token that this goes by. */
+  headAt: HeadPlaceName | null
+  padTokenId: number | null
   epochs: number
+  /** Optimizer steps of the whole run. */
   steps: number
-  /** Trained on, as if no prompt were shared. */
+  /** Tokens trained on, as if no prompt were shared. */
   tokens: number
-  /** Of the steps alone, over all processes of the run. */
+  /** Seconds of the steps alone, over all processes of the run. */
   seconds: number
-  pairs_per_second: number
-  tokens_per_second: number
-  /** The last step's line of metrics.jsonl. */
-  last_step: Record<string, unknown> | null
-  /** Each data set's last line. */
-  evaluation: Record<string, Record<string, unknown>>
-  /** Estimated before the run, in bytes; peak_rss is what the process that ended it took at most. */
-  memory: Record<keyof MemoryEstimate | 'peak_rss', number>
-  cache_hits: number
-  cache_misses: number
+  pairsPerSecond: number
+  tokensPerSecond: number
+  /** From its line of metrics.jsonl. */
+  lastStep: Recorded<Omit<TrainStep, 'steps' | 'epochs'>> | null
+  /** By data set, from its last line. */
+  evaluation: Record<string, Recorded<Omit<TrainEvaluation, 'name'>>>
+  /** Estimated before the run, in bytes; `peakRss` is what the process that ended it took at most. */
+  memory: Record<keyof MemoryEstimate | 'peakRss', number>
+  /** Reference log-probabilities found on disk, and not found there. */
+  cacheHits: number
+  cacheMisses: number
   device: string
-  fallback_reason: string | null
+  /** Why `device: 'auto'` is not the GPU. */
+  fallbackReason: string | null
   dtype: string
+  /** Kernel set of the engine: results are bit-identical under one of these. */
   kernels: string
+  /** Version of implex. */
   version: string
 }
 
@@ -54,46 +81,80 @@ export async function summarize(parts: {
   templateSource: TemplateSource
   opened: OnDevice<Trainer>
   memory: MemoryEstimate
+  place?: HeadPlace
   head?: 'given' | 'checkpoint' | 'random'
   cacheHits: number
   cacheMisses: number
 }): Promise<TrainSummary> {
   const { folder, settings, position, data, opened, memory } = parts
-  const { pairs, skipped, truncated } = data
+  const { pairs, errors, skipped, truncated, borderDiffers, promptParted } = data
   return {
     kind: settings.kind,
     model: parts.model,
     template: parts.templateSource,
     head: parts.head ?? null,
     pairs: pairs.length,
+    errors,
     skipped,
     truncated,
+    border: settings.kind === 'generative' ? null : settings.border,
+    borderDiffers,
+    promptParted,
+    headAt: parts.place?.headAt ?? null,
+    padTokenId: parts.place?.padTokenId ?? null,
     epochs: settings.epochs,
     steps: position.step,
     tokens: position.tokens,
     seconds: position.seconds,
-    pairs_per_second: (pairs.length * settings.epochs) / position.seconds,
-    tokens_per_second: position.tokens / position.seconds,
+    pairsPerSecond: (pairs.length * settings.epochs) / position.seconds,
+    tokensPerSecond: position.tokens / position.seconds,
     ...(await lastLines(folder.metricsPath)),
-    memory: { ...memory, peak_rss: process.resourceUsage().maxRSS * 1024 },
-    cache_hits: parts.cacheHits,
-    cache_misses: parts.cacheMisses,
+    memory: { ...memory, peakRss: process.resourceUsage().maxRSS * 1024 },
+    cacheHits: parts.cacheHits,
+    cacheMisses: parts.cacheMisses,
     device: opened.device,
-    fallback_reason: opened.fallbackReason ?? null,
+    fallbackReason: opened.fallbackReason ?? null,
     dtype: settings.dtype,
     kernels: opened.model.kernels,
     version: nativeInfo().version,
   }
 }
 
-async function lastLines(path: string): Promise<Pick<TrainSummary, 'last_step' | 'evaluation'>> {
+/** A summary as summary.json holds it. */
+export function summaryToJson(summary: TrainSummary): Record<string, unknown> {
+  const { lastStep, evaluation, memory } = summary
+  return snakeKeys({
+    ...summary,
+    lastStep: lastStep && snakeKeys(lastStep),
+    evaluation: mapValues(evaluation, snakeKeys),
+    memory: snakeKeys(memory),
+  })
+}
+
+/** What summary.json holds; the caller has seen that it is an object. */
+export function summaryFromJson(json: Record<string, unknown>): TrainSummary {
+  const { lastStep, evaluation, memory, ...rest } = camelKeys(json)
+  const renamed = (value: unknown) => (isPlainObject(value) ? camelKeys(value) : null)
+  return {
+    ...rest,
+    lastStep: renamed(lastStep),
+    evaluation: isPlainObject(evaluation) ? mapValues(evaluation, renamed) : {},
+    memory: renamed(memory),
+  } as unknown as TrainSummary
+}
+
+function mapValues<T, U>(value: Record<string, T>, change: (item: T) => U): Record<string, U> {
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, change(item)]))
+}
+
+async function lastLines(path: string): Promise<Pick<TrainSummary, 'lastStep' | 'evaluation'>> {
   let lastStep: Record<string, unknown> | null = null
   const evaluation: Record<string, Record<string, unknown>> = {}
   for (const line of (await readText(path)).split('\n')) {
     if (line === '') continue
-    const { evaluation: name, ...rest } = JSON.parse(line) as Record<string, unknown>
+    const { evaluation: name, ...rest } = camelKeys(JSON.parse(line) as Record<string, unknown>)
     if (typeof name === 'string') evaluation[name] = rest
     else lastStep = rest
   }
-  return { last_step: lastStep, evaluation }
+  return { lastStep, evaluation } as unknown as Pick<TrainSummary, 'lastStep' | 'evaluation'>
 }

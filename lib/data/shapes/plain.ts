@@ -1,0 +1,55 @@
+/**
+ * The shapes that implex and TRL have in common: pairs, conversations with an implicit prompt, groups, prompt and completion.
+ */
+import type { RowShape } from './shape.js'
+import { isListOf } from './shape.js'
+
+export const plainShapes: readonly RowShape[] = [
+  {
+    name: 'pair',
+    keys: ['prompt', 'chosen', 'rejected'],
+    fits: ({ chosen, rejected }) => !isList(chosen) && !isList(rejected),
+    // UltraFeedback binarized repeats the chosen conversation there.
+    leaves: ['messages'],
+    meaning: 'a preference pair',
+    source: 'TRL; RewardBench, ultrafeedback_binarized, Skywork-Reward-Preference and most others',
+    read: (fields) => ({
+      shape: 'pair',
+      prompt: fields.text('prompt'),
+      responses: [fields.text('chosen'), fields.text('rejected')],
+    }),
+  },
+  {
+    name: 'group',
+    keys: ['prompt', 'responses'],
+    meaning: 'one prompt with one or more responses',
+    source: 'implex',
+    read: (fields) => ({
+      shape: 'group',
+      prompt: fields.text('prompt'),
+      responses: fields.list('responses').map((response, i) => fields.textOf(response, `responses[${i}]`)),
+    }),
+  },
+  {
+    name: 'implicit',
+    keys: ['chosen', 'rejected'],
+    without: ['prompt'],
+    fits: ({ chosen, rejected }) => isListOf(chosen, 'object') && isListOf(rejected, 'object'),
+    meaning: 'a preference pair of two whole conversations; their common beginning is the prompt',
+    source: 'TRL; dpo-mix-7k',
+    read: (fields) => ({ shape: 'pair', responses: [fields.messages('chosen'), fields.messages('rejected')] }),
+  },
+  {
+    name: 'completion',
+    keys: ['prompt', 'completion'],
+    leaves: ['label'],
+    meaning: 'one prompt with one response',
+    source: 'TRL (prompt-completion and unpaired preference)',
+    read: (fields) => ({ shape: 'group', prompt: fields.text('prompt'), responses: [fields.text('completion')] }),
+  },
+]
+
+/** Of texts or of conversations, and not of messages. */
+function isList(value: unknown): boolean {
+  return Array.isArray(value) && (typeof value[0] === 'string' || Array.isArray(value[0]))
+}
