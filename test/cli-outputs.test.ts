@@ -299,7 +299,7 @@ streams('a reader of stderr that leaves ends no training', () => {
     '1',
   ]
   const { stdout } = shell(
-    `{ $IMPLEX ${args.join(' ')}; echo "status $?" >&3; } 3>&1 2>&1 >/dev/null | head -c 1 >/dev/null`,
+    `exec 3>&1; { $IMPLEX ${args.join(' ')} 2>&1 >/dev/null; echo "status $?" >&3; } | head -c 1 >/dev/null`,
   )
   assert.match(stdout, /status 0/)
   assert.ok(existsSync(join(out, 'summary.json')))
