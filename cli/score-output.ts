@@ -143,7 +143,7 @@ export class ScoreOutput implements AsyncDisposable {
   }
 }
 
-/** The run to continue; undefined to start anew. */
+/** The run to continue; undefined to start from the beginning. */
 async function unfinishedRun(out: string, { force, resume }: OutputOptions): Promise<ResumeFile | undefined> {
   if (force) return undefined
   const before = await readResumeFile(out)

@@ -381,7 +381,7 @@ resume(
     assert.match(foreign.stderr, /line 2 is not the line that this run wrote for row 1/)
     truncateSync(`${out}.resume.json`, 10)
     const damaged = await run([...IMPLICIT, '--data', big, '--out', out, '--resume'])
-    assert.match(damaged.stderr, /resume\.json: the file is not valid JSON: .*; start anew with --force/)
+    assert.match(damaged.stderr, /resume\.json: the file is not valid JSON: .*; start again with --force/)
   },
 )
 resume.run()
