@@ -113,15 +113,8 @@ lines('a file that is not there, and a folder, are ERR_IO naming the path', asyn
 })
 
 const OTHERS: [name: string, content: Buffer | string, message: RegExp][] = [
-  ['gzip', gzipSync('{"prompt":"p"}\n'), /compressed with gzip; unpack it first/],
   ['zstd', Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0]), /compressed with zstd/],
   ['Parquet', 'PAR1\u0015', /is Parquet; write it as JSON Lines/],
-  [
-    'a JSON array over several lines',
-    '[\n {"prompt": "p"}\n]',
-    /one JSON array, and JSON Lines has one object on each line/,
-  ],
-  ['a JSON array in one line', '\ufeff[{"prompt": "p"}]', /one JSON array/],
 ]
 for (const [name, content, message] of OTHERS) {
   lines(`${name} is refused with what to do`, async () => {
@@ -170,5 +163,78 @@ lines('the fingerprint sees a changed beginning, end and size, and a stream has 
   assert.is(await print(`a${body}b`), prints[0])
   assert.is(await readJsonl(Readable.from([])).fingerprint(), undefined)
   assert.is(await readJsonl('-').fingerprint(), undefined)
+})
+/** The same bytes in pieces of `size`. */
+const inPieces = (bytes: Buffer, size: number) =>
+  Readable.from(
+    Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size)),
+  )
+
+const ARRAY =
+  '\ufeff[\n  {"prompt": "a, [b] \\"{c}\\\\", "n": [1, [2, 3]]},\n\n  {"prompt": "\u00fc\ud83d\ude00"}, {}\n, 7 ]\n\n'
+const ELEMENTS: [text: string, line: number][] = [
+  ['{"prompt": "a, [b] \\"{c}\\\\", "n": [1, [2, 3]]}', 2],
+  ['{"prompt": "\u00fc\ud83d\ude00"}', 4],
+  ['{}', 4],
+  ['7', 5],
+]
+
+lines('one JSON array: its elements are rows, with the lines on which they begin, however it is read', async () => {
+  for (const size of [1, 2, 3, 7, 1000]) {
+    const rows = await collect(readJsonl(inPieces(Buffer.from(ARRAY), size)))
+    assert.equal(
+      rows.map(({ text, line, index }) => [text!.trim(), line, index]),
+      ELEMENTS.map(([text, line], i) => [text, line, i]),
+      `in pieces of ${size}`,
+    )
+  }
+  const some = await collect(readJsonl(inPieces(Buffer.from(ARRAY), 5), { skipRows: 1, limit: 3 }))
+  assert.equal(
+    some.map(({ index }) => index),
+    [1, 2],
+  )
+  assert.equal(await rowsOf('[]'), [])
+  assert.equal(await rowsOf('[\n]\n'), [])
+})
+
+lines('a JSON array that was cut off, or that is followed by something, is an error with its line', async () => {
+  for (const [text, message] of [
+    ['[{"a": 1},\n{"b": 2}', /line 2: the JSON array ends before its last bracket/],
+    ['[{"a": "]', /ends before its last bracket/],
+    ['[{"a": 1}]\n{"b": 2}\n', /line 2: the JSON array goes on behind its end/],
+  ] as const) {
+    const error = (await rejection(rowsOf(text))) as Error & { code?: string }
+    assert.is(error.code, 'ERR_ROW_INVALID')
+    assert.match(error.message, message)
+  }
+})
+
+lines('gzip is unpacked: lines and arrays, members one after another, in any pieces', async () => {
+  const packed = Buffer.concat([gzipSync('{"a": 1}\n{"b"'), gzipSync(': 2}\n')])
+  for (const size of [1, 3, 1000]) {
+    const rows = await collect(readJsonl(inPieces(packed, size)))
+    assert.equal(
+      rows.map(({ text }) => text),
+      ['{"a": 1}', '{"b": 2}'],
+    )
+  }
+  const file = join(folder, 'array.json.gz')
+  writeFileSync(file, gzipSync(ARRAY))
+  assert.is((await collect(readJsonl(file))).length, ELEMENTS.length)
+  assert.is((await collect(readJsonl(file, { limit: 2 }))).length, 2)
+})
+
+lines('gzip that was cut off or damaged is ERR_IO', async () => {
+  const packed = gzipSync(`${'{"a": 1}\n'.repeat(2000)}`)
+  const file = join(folder, 'cut.gz')
+  for (const bytes of [
+    packed.subarray(0, packed.length - 20),
+    Buffer.concat([packed.subarray(0, 30), Buffer.alloc(40, 7)]),
+  ]) {
+    writeFileSync(file, bytes)
+    const error = (await rejection(collect(readJsonl(file)))) as Error & { code?: string }
+    assert.is(error.code, 'ERR_IO')
+    assert.match(error.message, /cut\.gz/)
+  }
 })
 lines.run()

@@ -1,19 +1,19 @@
 /**
- * JSON Lines as a row source: streamed in bounded memory, with line numbers. Tolerates CRLF, a byte order mark, blank lines (not
- * counted as rows) and a last line without a newline. Lines are cut here and decoded; parsing is left to whoever wants the row.
+ * JSON Lines, or one JSON array of rows, as a row source: streamed in bounded memory, with line numbers, also from gzip. Tolerates CRLF, a
+ * byte order mark, blank lines (not counted as rows) and a last line without a newline. Parsing is left to whoever wants the row.
  */
-import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { ImplexError } from '../core/errors.js'
 import { checkInteger, checkOneOf } from '../core/arguments.js'
 import { type OpenStream, openStream } from '../core/open-stream.js'
+import { unpacked } from './gzip.js'
 import { notJsonl } from './not-jsonl.js'
-import { type RowSource, rowError, type SourceRow } from './rows.js'
+import { ArraySplitter, beginsArray, LineSplitter, type RowSplitter } from './row-splitter.js'
+import type { RowSource, SourceRow } from './rows.js'
 import { ROWS_OPTIONS, type RowShapeName, type RowsOption } from './shapes/names.js'
 
-const NEWLINE = 0x0a
 const READ_BYTES = 64 * 1024
 const FINGERPRINT_BYTES = 64 * 1024
 
@@ -99,14 +99,27 @@ export class JsonlSource implements RowSource {
   /** The rows that each read completed; never empty. */
   async *chunks(): AsyncGenerator<SourceRow[]> {
     if (this.#limit <= this.#skipRows) return
-    const splitter = new LineSplitter(this.#skipRows, this.#limit, this.#maxLineBytes, this.#shape)
+    const limits = {
+      skipRows: this.#skipRows,
+      limit: this.#limit,
+      maxRowBytes: this.#maxLineBytes,
+      shape: this.#shape,
+    }
     const { stream, checkUnchanged } = this.#open()
+    let splitter: RowSplitter | undefined
+    let start: Buffer | undefined
     try {
-      for await (const chunk of stream) {
-        const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk as string | Uint8Array)
-        if (this.bytesRead === 0) this.#checkStart(bytes)
-        this.bytesRead += bytes.length
-        const rows = splitter.push(bytes)
+      for await (const bytes of unpacked(this.#counted(stream))) {
+        let piece = bytes
+        if (splitter === undefined) {
+          piece = start === undefined ? bytes : Buffer.concat([start, bytes])
+          start = piece
+          const isArray = beginsArray(piece)
+          if (isArray === undefined && piece.length < READ_BYTES) continue
+          this.#checkStart(piece)
+          splitter = isArray ? new ArraySplitter(limits) : new LineSplitter(limits)
+        }
+        const rows = splitter.push(piece)
         if (rows.length > 0) yield rows
         if (splitter.done) return
       }
@@ -115,8 +128,21 @@ export class JsonlSource implements RowSource {
     }
     // Before the last line comes out: of a file that was cut it may be half of one.
     await checkUnchanged()
-    const rows = splitter.end()
+    if (splitter === undefined && start !== undefined) {
+      splitter = new LineSplitter(limits)
+      const rows = splitter.push(start)
+      if (rows.length > 0) yield rows
+    }
+    const rows = splitter?.end() ?? []
     if (rows.length > 0) yield rows
+  }
+
+  async *#counted(stream: Readable): AsyncGenerator<Buffer> {
+    for await (const chunk of stream) {
+      const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk as string | Uint8Array)
+      this.bytesRead += bytes.length
+      if (bytes.length > 0) yield bytes
+    }
   }
 
   #open(): OpenStream {
@@ -143,89 +169,4 @@ export class JsonlSource implements RowSource {
     const reason = code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'no permission' : message
     return new ImplexError('ERR_IO', `cannot read ${this.name}: ${reason}`, { cause: error, path: this.name })
   }
-}
-
-/** Cuts bytes into lines; holds at most one unfinished line of `maxLineBytes`. */
-class LineSplitter {
-  done = false
-  readonly #skipRows: number
-  readonly #limit: number
-  readonly #maxLineBytes: number
-  readonly #shape: RowShapeName | undefined
-  #parts: Buffer[] = []
-  #partBytes = 0
-  #tooLong = false
-  #line = 0
-  #index = 0
-
-  constructor(skipRows: number, limit: number, maxLineBytes: number, shape: RowShapeName | undefined) {
-    this.#shape = shape
-    this.#skipRows = skipRows
-    this.#limit = limit
-    this.#maxLineBytes = maxLineBytes
-  }
-
-  push(bytes: Buffer): SourceRow[] {
-    const rows: SourceRow[] = []
-    let start = 0
-    while (!this.done) {
-      const newline = bytes.indexOf(NEWLINE, start)
-      if (newline < 0) {
-        if (start < bytes.length) this.#keep(bytes.subarray(start))
-        break
-      }
-      this.#keep(bytes.subarray(start, newline))
-      this.#finishLine(rows)
-      start = newline + 1
-    }
-    // Kept parts are views of the read buffer, which the stream hands over to us for good; a copy frees the rest of it.
-    if (this.#parts.length > 0) this.#parts[this.#parts.length - 1] = Buffer.from(this.#parts[this.#parts.length - 1]!)
-    return rows
-  }
-
-  end(): SourceRow[] {
-    const rows: SourceRow[] = []
-    if (!this.done && (this.#partBytes > 0 || this.#tooLong)) this.#finishLine(rows)
-    return rows
-  }
-
-  #keep(bytes: Buffer): void {
-    if (this.#tooLong) return
-    if (this.#partBytes + bytes.length > this.#maxLineBytes) {
-      this.#tooLong = true
-      this.#parts = []
-      this.#partBytes = 0
-      return
-    }
-    this.#parts.push(bytes)
-    this.#partBytes += bytes.length
-  }
-
-  #finishLine(rows: SourceRow[]): void {
-    let bytes = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.#partBytes)
-    const tooLong = this.#tooLong
-    this.#parts = []
-    this.#partBytes = 0
-    this.#tooLong = false
-    this.#line++
-    if (this.#line === 1 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) bytes = bytes.subarray(3)
-    if (!tooLong && isBlank(bytes)) return
-    const index = this.#index++
-    if (this.#index >= this.#limit) this.done = true
-    if (index < this.#skipRows) return
-    const place = { index, line: this.#line }
-    if (tooLong) {
-      rows.push({ ...place, error: rowError('ERR_ROW_INVALID', `longer than ${this.#maxLineBytes} bytes`, place) })
-    } else if (!isUtf8(bytes)) {
-      rows.push({ ...place, error: rowError('ERR_ROW_INVALID', 'not valid UTF-8', place) })
-    } else {
-      const text = bytes.toString('utf8')
-      rows.push(this.#shape === undefined ? { ...place, text } : { ...place, text, shape: this.#shape })
-    }
-  }
-}
-
-function isBlank(bytes: Buffer): boolean {
-  for (const byte of bytes) if (byte !== 0x20 && byte !== 0x0d && byte !== 0x09) return false
-  return true
 }

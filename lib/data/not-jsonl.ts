@@ -3,7 +3,6 @@
  */
 
 const MAGIC: readonly [bytes: readonly number[], what: string, advice: string][] = [
-  [[0x1f, 0x8b], 'compressed with gzip', 'unpack it first: gzip -dc FILE | … --data -'],
   [[0x28, 0xb5, 0x2f, 0xfd], 'compressed with zstd', 'unpack it first: zstd -dc FILE | … --data -'],
   [[0x42, 0x5a, 0x68], 'compressed with bzip2', 'unpack it first: bzip2 -dc FILE | … --data -'],
   [[0xfd, 0x37, 0x7a, 0x58, 0x5a], 'compressed with xz', 'unpack it first: xz -dc FILE | … --data -'],
@@ -16,14 +15,10 @@ const MAGIC: readonly [bytes: readonly number[], what: string, advice: string][]
   ],
 ]
 
-const ARRAY = 'one JSON array, and JSON Lines has one object on each line; write it so: jq -c ".[]" FILE'
-
 /** What a file that begins with these bytes is; undefined when it may be JSON Lines. */
 export function notJsonl(start: Buffer): string | undefined {
   for (const [bytes, what, advice] of MAGIC) {
     if (bytes.every((byte, i) => start[i] === byte)) return `it is ${what}; ${advice}`
   }
-  const text = start.subarray(0, 256).toString('latin1')
-  const array = /^(?:\u00ef\u00bb\u00bf)?\s*\[\s*(?:\{|$)/.test(text)
-  return array ? `it is ${ARRAY}` : undefined
+  return undefined
 }
