@@ -67,7 +67,7 @@ reading('what is wrong in a JSON file has the code, the file and the advice', as
   const file = join(temporaryFolder(), 'a.json')
   writeFileSync(file, '{"a": 1}')
   assert.equal(await readJsonFile(file, 'ERR_RESUME_MISMATCH'), { a: 1 })
-  assert.match((await failure(() => readJsonFile(file, 'ERR_IO', { maxBytes: 7 }))).message, 'too many')
+  assert.match((await failure(() => readJsonFile(file, 'ERR_IO', { maxBytes: 7 }))).message, 'too large')
   for (const [text, problem] of [
     ['{"a": ', /a\.json: the file is not valid JSON: .*; start anew$/],
     ['', /not valid JSON/],
@@ -98,6 +98,6 @@ same('every difference is named; what is null, undefined or not there is the sam
   checkSameRun('out', { a: 1 }, { a: 1 }, 'go')
   const error = await failure(async () => checkSameRun('out', { a: 1 }, { a: 2 }, 'go elsewhere'))
   assert.is(error.code, 'ERR_RESUME_MISMATCH')
-  assert.match(error.message, /^out was begun by another run, .*: a was 1, now 2\. .* or go elsewhere$/)
+  assert.match(error.message, /^out belongs to a different run, .*: a was 1, now 2\. .* or go elsewhere$/)
 })
 same.run()

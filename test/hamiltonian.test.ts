@@ -131,7 +131,7 @@ task('the rate counts what the verifier accepts', async () => {
   assert.equal([rate.correct, rate.total, seen], [1, 3, [true, false, false]])
   assert.equal(asked, [
     test.map(({ row }) => row.prompt),
-    { maxNewTokens: 300, seed: 4, batchSize: 64, temperature: 1, topP: 1, topK: 0, samples: 1 },
+    { maxNewTokens: 300, seed: 4, batchSize: 64, temperature: 1, topP: 1, topK: 0, samples: 1, signal: undefined },
   ])
   const tiny = join(folder, 'separators')
   await writeTinyCheckpoint(join(folder, 'plain'), { maxPositions: 512 })

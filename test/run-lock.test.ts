@@ -157,7 +157,10 @@ runs('a training, an experiment and an output in use are refused and stay as the
     child.kill('SIGKILL')
     await once(child, 'exit')
   }
-  for (const args of [[...training, '--epochs', '1', '--batch-pairs', '4'], scoring]) {
+  for (const args of [
+    [...training, '--epochs', '1', '--batch-pairs', '4'],
+    [...scoring, '--force'],
+  ]) {
     const { status, stderr } = await implex([...args, '--device', 'cpu', '--quiet'], { env })
     assert.is(status, 0, stderr)
   }

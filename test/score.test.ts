@@ -282,7 +282,7 @@ refusals('open: a reference with another tokenizer', async () => {
   await writeTinyCheckpoint(path, { vocabSize: 400 })
   const error = await rejection(open({ kind: 'implicit', reference: path }))
   assert.is(error.code, 'ERR_TOKENIZER_INVALID')
-  assert.match(error.message, /differs from the policy's .* in its merges/)
+  assert.match(error.message, /differs from the model's .* in its merges/)
 })
 
 refusals('open: cuda that is not there is an error; auto falls back and says why', async () => {

@@ -25,7 +25,7 @@ export interface EncodedText {
 }
 
 export interface Conversation {
-  /** Of prompt and response. */
+  /** Ids of prompt and response. */
   ids: Int32Array
   /** So many of `ids` are the prompt's: they begin the prompt's own ids. */
   border: number
