@@ -12,6 +12,7 @@ import { rewritesExperiment } from '../lab/experiments/rewrites/rewrites.js'
 import type { ExperimentOutcome } from '../lab/experiments/outcome.js'
 import { theoryExperiment } from '../lab/experiments/theory/theory.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
+import { ON_LONG } from '../lib/data/encode.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { experimentTable } from '../lab/report/experiment-table.js'
 import { Interrupt } from './interrupt.js'
@@ -106,7 +107,7 @@ function trainingOptions(command: Command): void {
     .addOption(trainFlag('beta'))
     .addOption(trainFlag('pool'))
     .addOption(trainFlag('evaluateEpochs', 'epochs between evaluations (default: a quarter)'))
-    .addOption(trainFlag('onLong'))
+    .addOption(choice('--on-long <what>', 'too long rows: error, skip or truncate-prompt (default: error)', ON_LONG))
     .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
     .option('--attributions <n>', 'number of pairs per set whose tokens are explained (default: 4)', integer(0, 1000))
     .option('--keep-models', 'keep every trained model')

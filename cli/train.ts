@@ -53,7 +53,7 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
     .addHelpText(
       'after',
       `
-The defaults are those of arXiv 2507.07981. RUN_DIR gets config.json,
+The defaults are those of arXiv 2507.07981, unless --recipe names others. RUN_DIR gets config.json,
 metrics.jsonl, checkpoints/, the trained model/ and summary.json. An interrupted
 or killed run goes on as if nothing had been:
 
@@ -130,11 +130,13 @@ function hasConfig(out: string): boolean {
 }
 
 function sayResult({ summary, model }: TrainResult, out: string): void {
-  const { steps, seconds, errors, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
+  const { steps, seconds, errors, skipped, truncated, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); loss of the last step ${shown(last?.loss)}`,
   ]
   if (errors > 0) lines.push(`${count(errors)} bad ${errors === 1 ? 'row was' : 'rows were'} left out`)
+  if (skipped > 0) lines.push(`${count(skipped)} too long ${skipped === 1 ? 'row was' : 'rows were'} left out`)
+  if (truncated > 0) lines.push(`${count(truncated)} too long ${truncated === 1 ? 'row was' : 'rows were'} shortened`)
   for (const [name, set] of Object.entries(evaluation))
     lines.push(
       `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,

@@ -2,7 +2,7 @@
  * The public API of implex, and nothing else.
  */
 export { type JsonlOptions, type JsonlSource, readJsonl } from './data/jsonl.js'
-export type { OnLong, RewardKind } from './data/encode.js'
+export type { OnLong, RewardKind, TrainOnLong } from './data/encode.js'
 export type { GroupRow, PairRow, Prompt, Row, RowExtras, RowGroup, RowSource, SourceRow, Text } from './data/rows.js'
 export { parseRow } from './data/parse-row.js'
 export type { RowShapeName, RowsOption } from './data/shapes/names.js'
@@ -28,6 +28,7 @@ export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
 export { RewardModel } from './models/reward-model.js'
 export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
+export type { RecipeName } from './train/recipes.js'
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'

@@ -198,7 +198,15 @@ wrong('options: each field missing, of a wrong type, out of range', async () => 
   for (const [field, value] of Object.entries(outside)) {
     await fails(open({ [field]: value }), 'RangeError', new RegExp(`"train\\.${field}" must be`))
   }
-  const optimizer = { kind: 'lion', beta1: 1, beta2: -0.1, epsilon: 0, weightDecay: -1, momentum: 1.1 }
+  const optimizer = {
+    kind: 'lion',
+    beta1: 1,
+    beta2: -0.1,
+    epsilon: 0,
+    weightDecay: -1,
+    weightDecayOn: 'norms',
+    momentum: 1.1,
+  }
   for (const [field, value] of Object.entries(optimizer)) {
     const change = { optimizer: { ...options.optimizer, [field]: value } }
     await fails(open(change), 'RangeError', new RegExp(`"train\\.optimizer\\.${field}" must be`))

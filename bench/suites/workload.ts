@@ -109,7 +109,15 @@ export class ScoringWorkload implements Disposable {
   }
 }
 
-const OPTIMIZER = { kind: 'adamw', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, momentum: 0 } as const
+const OPTIMIZER = {
+  kind: 'adamw',
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  weightDecay: 0,
+  weightDecayOn: 'all',
+  momentum: 0,
+} as const
 const TRAIN_NOTHING_FROZEN = { embedding: false, unembedding: false, blocks: false, norms: false, head: false }
 
 export class TrainingWorkload implements Disposable {

@@ -22,15 +22,26 @@ export type RewardKind = (typeof REWARD_KINDS)[number]
 export const ON_LONG = ['error', 'skip', 'truncate-prompt'] as const
 export type OnLong = (typeof ON_LONG)[number]
 
+/** In training also `truncate-end`: sequences end early, and rows whose prompt alone is that long are left out. */
+export const TRAIN_ON_LONG = [...ON_LONG, 'truncate-end'] as const
+export type TrainOnLong = (typeof TRAIN_ON_LONG)[number]
+
+/** Whether rows beyond the limit may be left out, which is no error of theirs. */
+export function leavesOut(onLong: TrainOnLong): boolean {
+  return onLong === 'skip' || onLong === 'truncate-end'
+}
+
 export interface EncodeSettings {
   kind: RewardKind
   /** How prompt and response are parted; the generative kind has no border. */
   border: Border
   /** explicit: the head is read at the last token that is not this one. Absent: at the last token. */
   padTokenId?: number
-  onLong: OnLong
-  /** Most tokens that prompt and response may have together. */
+  onLong: TrainOnLong
+  /** Most tokens of prompt and response that the model can take. */
   contextLength: number
+  /** A lower limit in training, which counts the tokens after the head's place too. Absent: none. */
+  maxLength?: number
   /** Token ids must be below this: the rows of the model's embedding. */
   vocabularySize: number
   /** Also give the responses' tokens as texts. Default false. */
@@ -112,24 +123,27 @@ function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSetti
   })
   const sequences =
     settings.kind === 'generative' ? verificationSequences(encoder, group) : responseSequences(encoder, group, settings)
-  const excess = longestOf(sequences) - settings.contextLength
-  const truncated = excess > 0
-  if (truncated) shorten(encoder, group, sequences, excess, settings)
-  for (const ids of [sequences.prompt, ...sequences.responses]) checkIds(ids, group, settings.vocabularySize)
+  const truncated = fit(encoder, group, sequences, settings)
+  const { wholeLength: _, ...rest } = sequences
+  for (const ids of [rest.prompt, ...rest.responses]) checkIds(ids, group, settings.vocabularySize)
   return {
     index: group.index,
     ...(group.line === undefined ? {} : { line: group.line }),
     ...idOf(group),
     shape: group.shape,
     ...(group.margin === undefined ? {} : { margin: group.margin }),
-    ...sequences,
+    ...rest,
     ...(truncated ? { truncated } : {}),
     ...(group.unread === undefined ? {} : { unread: group.unread }),
-    ...(settings.tokenTexts ? { texts: sequences.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
+    ...(settings.tokenTexts ? { texts: rest.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
   }
 }
 
-type Sequences = Pick<EncodedRow, 'prompt' | 'promptLengths' | 'responses' | 'borderDiffers' | 'promptParted'>
+interface Sequences
+  extends Pick<EncodedRow, 'prompt' | 'promptLengths' | 'responses' | 'borderDiffers' | 'promptParted'> {
+  /** Tokens of the longest conversation, those after the head's place too. */
+  wholeLength?: number
+}
 
 function responseSequences(
   encoder: RowEncoder,
@@ -162,6 +176,7 @@ function responseSequences(
   return {
     ...sharedPrompt(prompt, conversations),
     responses,
+    wholeLength: Math.max(...conversations.map(({ ids }) => ids.length)),
     ...(conversations.some(({ differs }) => differs) ? { borderDiffers: true } : {}),
     ...(conversations.some(({ parted }) => parted) ? { promptParted: true } : {}),
   }
@@ -203,20 +218,41 @@ function commonPrefix(sequences: Int32Array[]): number {
   return Math.max(0, limit)
 }
 
+/** Brings a row within the limits, as `onLong` says. @returns whether it lost tokens @throws ImplexError ERR_ROW_TOO_LONG */
+function fit(encoder: RowEncoder, group: RowGroup, sequences: Sequences, settings: EncodeSettings): boolean {
+  const { contextLength, maxLength = Number.POSITIVE_INFINITY, onLong } = settings
+  const length = longestOf(sequences)
+  const { wholeLength = length } = sequences
+  const excess = Math.max(length - contextLength, wholeLength - maxLength)
+  if (excess <= 0) return false
+  const tooLong =
+    wholeLength - maxLength === excess
+      ? `${wholeLength} tokens, but maxLength (--max-length) allows ${maxLength}`
+      : `${length} tokens, but the model's context has ${contextLength}`
+  switch (onLong) {
+    case 'truncate-prompt':
+      shorten(encoder, group, sequences, excess, settings.kind, tooLong)
+      return true
+    case 'truncate-end':
+      cutEnds(group, sequences, Math.min(contextLength, maxLength), tooLong)
+      return true
+    default: {
+      const advice = 'onLong (--on-long) "skip" leaves such rows out, "truncate-prompt" shortens them'
+      throw rowError('ERR_ROW_TOO_LONG', `${tooLong}; ${advice}`, group)
+    }
+  }
+}
+
 /** Drops the prompt's oldest `excess` tokens; all responses of a group keep the same ones. Throws ERR_ROW_TOO_LONG. */
 function shorten(
   encoder: RowEncoder,
   group: RowGroup,
   sequences: Sequences,
   excess: number,
-  { kind, onLong, contextLength }: EncodeSettings,
+  kind: RewardKind,
+  tooLong: string,
 ): void {
   const { prompt, promptLengths, responses } = sequences
-  const tooLong = `${excess + contextLength} tokens, but the model's context has ${contextLength}`
-  if (onLong !== 'truncate-prompt') {
-    const advice = 'onLong (--on-long) "skip" leaves such rows out, "truncate-prompt" shortens them'
-    throw rowError('ERR_ROW_TOO_LONG', `${tooLong}; ${advice}`, group)
-  }
   // In a verification prompt the answer follows the question, and what the group has in common may reach into the answers. Two
   // other answers show where they begin. Elsewhere one token must stay, to predict the response's first.
   const droppable =
@@ -231,6 +267,15 @@ function shorten(
   }
   sequences.prompt = prompt.slice(excess)
   if (promptLengths !== undefined) sequences.promptLengths = promptLengths.map((length) => length - excess)
+}
+
+/** Ends each sequence after `limit` tokens. Throws ERR_ROW_TOO_LONG where that leaves nothing of a response. */
+function cutEnds(group: RowGroup, sequences: Sequences, limit: number, tooLong: string): void {
+  sequences.responses = sequences.responses.map((ids, k) => {
+    const room = limit - promptOf(sequences, k).length
+    if (room > 0) return ids.subarray(0, room)
+    throw rowError('ERR_ROW_TOO_LONG', `${tooLong}, and the prompt alone has as many`, group)
+  })
 }
 
 /** Tokens of the longest sequence. */

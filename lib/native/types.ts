@@ -135,13 +135,17 @@ export interface NativeTrainOptions {
   /** `generative` only, and required there. */
   yesToken?: number
   noToken?: number
-  /** PyTorch's rules. Weight decay goes to every parameter; rmsprop: beta2 is its `alpha`; momentum: rmsprop and sgd. */
+  /**
+   * PyTorch's rules. rmsprop: beta2 is its `alpha`; momentum: rmsprop and sgd. `weightDecayOn`: every parameter, or, as in transformers, all
+   * but biases and norms.
+   */
   optimizer: {
     kind: 'adamw' | 'rmsprop' | 'sgd'
     beta1: number
     beta2: number
     epsilon: number
     weightDecay: number
+    weightDecayOn: 'all' | 'matrices'
     momentum: number
   }
   /** Parts that stay as they are. `blocks`: projections and their biases. With tied embeddings either name freezes the one matrix. */

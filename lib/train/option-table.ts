@@ -4,11 +4,11 @@
  * plain copies for the engine and the table of docs/api.md come from here; the sentence for TypeScript's users stands with the interface
  * in options.ts, and the compiler proves that the two agree.
  *
- * Rows are in the order of --help. A default stands in its row alone, so that a named set of others is one object with the same names, which
- * resolveTrainOptions() would ask first.
+ * Rows are in the order of --help. A default stands in its row alone; recipes.ts has named sets of others, which resolveTrainOptions() asks
+ * first.
  */
 import { defaultCacheDir } from '../data/reference-cache.js'
-import { ON_LONG } from '../data/encode.js'
+import { TRAIN_ON_LONG } from '../data/encode.js'
 import { POOLS } from '../data/rewards.js'
 import { ON_ERROR } from '../data/score-rows.js'
 import { ROWS_OPTIONS } from '../data/shapes/names.js'
@@ -32,6 +32,7 @@ import type { Value } from './option-values.js'
 import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainConduct, type TrainKind, type TrainSettings } from './options.js'
 import { BORDERS } from '../checkpoint/trained-with.js'
 import { HEAD_PLACES } from '../models/head-place.js'
+import { RECIPE_NAMES } from './recipes.js'
 import { SCHEDULES } from './schedule.js'
 
 export interface OptionRow<T = unknown> {
@@ -62,6 +63,12 @@ type Rows = { [K in keyof TrainSettings]: OptionRow<TrainSettings[K]> & { decide
 
 const GENERAL = {
   kind: { decides: true, value: one(TRAIN_KINDS), flag: ['<kind>', 'explicit, implicit, generative or sft'] },
+  recipe: {
+    decides: true,
+    value: one(RECIPE_NAMES),
+    default: 'paper',
+    flag: ['<name>', 'set of defaults: paper, trl-reward or trl-dpo'],
+  },
   out: { value: folder, flag: ['<dir>', 'folder of the run; made if it is not there'] },
   evaluation: { value: sets, make: () => ({}), flag: ['<name=file...>', 'data sets to evaluate during training'] },
   rows: { value: one(ROWS_OPTIONS), default: 'auto', flag: ['<shape>', 'shape of the rows, see docs/formats.md'] },
@@ -165,6 +172,13 @@ const OPTIMIZATION = {
     flag: ['<number>', 'adamw, rmsprop'],
   },
   weightDecay: { decides: true, value: number(0), default: 0, engine: 'optimizer', flag: ['<number>', ''] },
+  weightDecayOn: {
+    decides: true,
+    value: one(['all', 'matrices']),
+    default: 'all',
+    engine: 'optimizer',
+    flag: ['<what>', 'all parameters, or matrices: not norms, biases'],
+  },
   momentum: {
     decides: true,
     value: number(0, 0.9999999),
@@ -211,11 +225,18 @@ const RUNNING = {
     flag: ['<rule>', 'tokenize prompt and response whole or separate'],
     shown: 'as trained, else whole',
   },
+  maxLength: {
+    decides: true,
+    value: integer(0),
+    default: 0,
+    flag: ['<n>', 'most tokens of prompt and response'],
+    shown: "the model's context",
+  },
   onLong: {
     decides: true,
-    value: one(ON_LONG),
+    value: one(TRAIN_ON_LONG),
     default: 'error',
-    flag: ['<what>', 'too long rows: error, skip or truncate-prompt'],
+    flag: ['<what>', 'too long rows: error, skip, truncate-prompt or truncate-end'],
   },
   checkpointSteps: {
     value: integer(0),

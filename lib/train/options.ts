@@ -1,9 +1,10 @@
 /**
- * The types of a training's options and of what it tells. The defaults are the paper's (arXiv 2507.07981); they stand in option-table.ts.
+ * The types of a training's options and of what it tells. The defaults are the paper's (arXiv 2507.07981); they stand in option-table.ts, others in recipes.ts.
  */
-import type { OnLong } from '../data/encode.js'
+import type { TrainOnLong } from '../data/encode.js'
 import type { TrainData } from '../data/sources.js'
 import type { DeviceName, DType } from '../native/device.js'
+import type { RecipeName } from './recipes.js'
 import type { Schedule } from './schedule.js'
 import type { Border } from '../checkpoint/trained-with.js'
 import type { HeadPlaceName } from '../models/head-place.js'
@@ -22,6 +23,11 @@ export interface TrainSettings {
    * -ln p(No) on rejected, averaged. `sft`: -ln π(chosen), or of the one response of a row with `responses`.
    */
   kind: TrainKind
+  /**
+   * The set of defaults: 'paper', those named here, or with 'trl-reward' (explicit) and 'trl-dpo' (implicit) those of TRL 1.13's RewardTrainer
+   * and DPOTrainer, docs/trl.md. Options that are given override it. Defaults to 'paper'.
+   */
+  recipe: RecipeName
   /**
    * implicit: 'initial', the untrained model; 'none', the reward is β ln π; or the folder of another checkpoint with the same tokenizer.
    * Its log-probabilities are computed before the training. Defaults to 'initial'.
@@ -64,6 +70,8 @@ export interface TrainSettings {
   epsilon: number
   /** adamw: decoupled; rmsprop, sgd: added to the gradient. Defaults to 0. */
   weightDecay: number
+  /** 'all' parameters, or as in transformers' Trainer the 'matrices': not norms and biases. Defaults to 'all'. */
+  weightDecayOn: 'all' | 'matrices'
   /** rmsprop, sgd: share of the step before that is kept. Defaults to 0. */
   momentum: number
   /** Clip the gradient to this norm. Defaults to 0: no clipping. */
@@ -80,8 +88,13 @@ export interface TrainSettings {
   border: Border
   /** explicit, pool 'last': see RewardModelOptions. Defaults to what a head's checkpoint says, and for a new head to 'last'. */
   headAt: HeadPlaceName
-  /** Rows beyond the model's context; see RewardModelOptions. Defaults to 'error'. */
-  onLong: OnLong
+  /** Most tokens of prompt and response, those after the head's place too. Defaults to 0: as many as the model's context has. */
+  maxLength: number
+  /**
+   * Rows beyond `maxLength` or the model's context; see RewardModelOptions. Also, for implicit and sft, 'truncate-end': sequences end early, and
+   * rows with too long a prompt are left out. Defaults to 'error'.
+   */
+  onLong: TrainOnLong
   /** Evaluate after every so many epochs, and before the first; the last epoch always. Defaults to 1. */
   evaluateEpochs: number
 }

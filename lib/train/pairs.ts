@@ -3,7 +3,7 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import { checkBeginning, rowPlace, type SequenceEnds } from '../data/beginning.js'
-import type { EncodedRow, EncodeSettings } from '../data/encode.js'
+import { type EncodedRow, type EncodeSettings, leavesOut, promptOf } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import { rowError } from '../data/rows.js'
 import type { RowSource } from '../data/rows.js'
@@ -24,9 +24,9 @@ export interface PairSet {
   pairs: TrainPair[]
   /** Bad rows that were left out (`onError: 'skip'`). */
   errors: number
-  /** Rows left out because they are beyond the context (`onLong: 'skip'`). */
+  /** Rows left out because they are too long (`onLong: 'skip'`, or 'truncate-end' for prompts). */
   skipped: number
-  /** Rows whose prompt was shortened. */
+  /** Rows that were shortened. */
   truncated: number
   /** Rows to which the other rule for the border gives other ids. */
   borderDiffers: number
@@ -79,7 +79,7 @@ export async function loadPairs(
       for (const row of rows) {
         const error = row.error ?? (row.shape === 'pair' ? undefined : singleError(row, checks))
         if (error !== undefined) {
-          if (settings.onLong === 'skip' && error.code === 'ERR_ROW_TOO_LONG') set.skipped++
+          if (leavesOut(settings.onLong) && error.code === 'ERR_ROW_TOO_LONG') set.skipped++
           else if (checks.onError !== 'skip') throw error
           else {
             set.errors++
@@ -88,7 +88,7 @@ export async function loadPairs(
           continue
         }
         checkBeginning(row, checks)
-        if (settings.kind !== 'generative') checkEnds(row, checks)
+        if (settings.kind !== 'generative') checkEnds(row, settings, checks)
         if (row.truncated) set.truncated++
         if (row.borderDiffers) set.borderDiffers++
         if (row.promptParted) set.promptParted++
@@ -105,7 +105,7 @@ export async function loadPairs(
       set.errors > 0
         ? `no row is left; ${leftOut(set.errors, firstError!)}`
         : set.skipped > 0
-          ? `all ${set.skipped} rows are beyond the model's context`
+          ? `all ${set.skipped} rows are too long`
           : 'it has no rows'
     throw new ImplexError('ERR_ROW_INVALID', `${source.name}: nothing to train on or evaluate: ${why}`)
   }
@@ -131,9 +131,18 @@ function singleError(row: EncodedRow, { single }: PairChecks): ImplexError | und
 }
 
 /** A reward is read at the token that ends a response: never at one that was cut off. Verification prompts end in no such token. */
-function checkEnds(row: EncodedRow, { terminator }: PairChecks): void {
+function checkEnds(
+  row: EncodedRow,
+  { contextLength, maxLength = contextLength, onLong }: EncodeSettings,
+  { terminator }: PairChecks,
+): void {
   if (terminator === undefined) return
-  const other = row.responses.find((response) => response.at(-1) !== terminator)
+  // Log-probabilities are read up to where a sequence was ended.
+  const cut = (k: number) =>
+    onLong === 'truncate-end' &&
+    row.truncated === true &&
+    promptOf(row, k).length + row.responses[k]!.length === Math.min(contextLength, maxLength)
+  const other = row.responses.find((response, k) => response.at(-1) !== terminator && !cut(k))
   if (other !== undefined) {
     throw new ImplexError(
       'ERR_SELF_CHECK',

@@ -2,7 +2,7 @@
  * Fills in and checks the options of a training, by the table.
  */
 import { resolve } from 'node:path'
-import { checkObject, outOfRange } from '../core/arguments.js'
+import { checkObject, checkOneOf, outOfRange } from '../core/arguments.js'
 import {
   applies,
   type OptionRow,
@@ -11,6 +11,7 @@ import {
   type TrainOptionName,
   whose,
 } from './option-table.js'
+import { RECIPE_NAMES, RECIPES } from './recipes.js'
 import type { TrainConduct, TrainOptions, TrainSettings } from './options.js'
 
 type Later = 'microBatchTokens' | 'border' | 'headAt'
@@ -25,9 +26,12 @@ export interface ResolvedOptions {
 export function resolveTrainOptions(options: TrainOptions): ResolvedOptions {
   checkObject('options', options)
   const given = options as Partial<Record<TrainOptionName, unknown>>
+  const { recipe: named = TRAIN_OPTIONS.recipe.default } = options
+  checkOneOf('recipe', named, RECIPE_NAMES)
+  const recipe: Partial<Record<TrainOptionName, unknown>> = RECIPES[named].defaults
   const all: Partial<Record<TrainOptionName, unknown>> = {}
   for (const [name, row] of TRAIN_OPTION_ROWS) {
-    const value = given[name] ?? row.default ?? row.make?.()
+    const value = given[name] ?? recipe[name] ?? row.default ?? row.make?.()
     const required = name === 'kind' || name === 'out'
     if (value !== undefined || required) (row.value.check as (name: string, value: unknown) => void)(name, value)
     if (value !== undefined) all[name] = value
@@ -47,7 +51,11 @@ export function resolveTrainOptions(options: TrainOptions): ResolvedOptions {
     if (given[name] !== undefined && !applies(row, settings))
       throw outOfRange(name, `left out: it is for ${whose(row)} only`, given[name])
   }
-  const { kind, freeze, headAt, pool } = settings
+  const { kind, freeze, headAt, pool, onLong } = settings
+  const { kind: trained = kind } = RECIPES[named]
+  if (kind !== trained) throw outOfRange('recipe', `one for the ${kind} kind: ${named} is for ${trained}`, named)
+  if (onLong === 'truncate-end' && kind !== 'implicit' && kind !== 'sft')
+    throw outOfRange('onLong', `another choice: the ${kind} kind reads the end of a sequence`, onLong)
   if (headAt !== undefined && pool !== 'last')
     throw outOfRange('headAt', 'left out: it is for the explicit kind with pool last only', headAt)
   if (freeze.includes('all-but-head') && kind !== 'explicit')

@@ -286,7 +286,7 @@ class Run {
           dtype: settings.dtype,
           border: encoding.border,
           onLong: encoding.onLong,
-          contextLength: encoding.contextLength,
+          contextLength: Math.min(encoding.contextLength, encoding.maxLength ?? encoding.contextLength),
         }
       : undefined
     const stop = () => this.#drained
@@ -377,7 +377,7 @@ function startOf({ seed }: TrainSettings): RunPosition {
 }
 
 function encodeSettings(
-  { kind, onLong }: ResolvedOptions['settings'],
+  { kind, onLong, maxLength }: ResolvedOptions['settings'],
   border: Border,
   place: HeadPlace | undefined,
   checkpoint: Checkpoint,
@@ -388,6 +388,7 @@ function encodeSettings(
     border,
     padTokenId: place?.padTokenId,
     onLong,
+    ...(maxLength > 0 && { maxLength }),
     ...limitsOf(checkpoint, reference),
   }
 }

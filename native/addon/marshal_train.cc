@@ -23,6 +23,8 @@ OptimizerOptions read_optimizer(const std::string& name, const Napi::Value& valu
   optimizer.beta2 = fields.number("beta2", 0, kMostDecay);
   optimizer.epsilon = fields.number("epsilon", kLeast, kMostFloat);
   optimizer.weight_decay = fields.number("weightDecay", 0, kMostFloat);
+  optimizer.weight_decay_on =
+      fields.choice<DecayOn>("weightDecayOn", {{"all", DecayOn::kAll}, {"matrices", DecayOn::kMatrices}});
   optimizer.momentum = fields.number("momentum", 0, 1);
   return optimizer;
 }

@@ -13,7 +13,8 @@ namespace implex {
 enum class TensorKind {
   kEmbedding,
   kUnembedding,
-  kProjection,  // a projection's matrix or its bias
+  kProjection,  // a projection's matrix
+  kBias,        // and its bias
   kNorm,        // a norm's gamma or beta
 };
 
@@ -51,7 +52,7 @@ void visit_layer(const ModelSpec& s, int64_t index, Layer& l, const F& f) {
   const std::string at = "layers." + std::to_string(index) + ".";
   const auto linear = [&](const char* name, auto& part, int64_t rows, int64_t cols) {
     f(TensorPlace{at + name, TensorKind::kProjection, rows, cols, index, true}, part.weight);
-    f(TensorPlace{at + name + "_bias", TensorKind::kProjection, 1, rows, index, false}, part.bias);
+    f(TensorPlace{at + name + "_bias", TensorKind::kBias, 1, rows, index, false}, part.bias);
   };
   const auto norm = [&](const char* name, auto& part, int64_t size) {
     f(TensorPlace{at + name, TensorKind::kNorm, 1, size, index, true}, part.gamma);

@@ -141,15 +141,23 @@ TEST(trainer_steps_reach_the_model) {
   }
 }
 
+// As names say: what transformers' Trainer decays.
+bool is_matrix(const std::string& role) {
+  return role.find("norm") == std::string::npos && role.find("_bias") == std::string::npos;
+}
+
 // One step per optimiser, against the rule applied to the gradient by hand; the norm and its clipping.
-TEST(trainer_step_is_the_optimisers_rule) {
-  const Setup s(tiny_shapes()[0], 1010);
+void check_steps(const TinyOptions& shape) {
+  const Setup s(shape, 1010);
   const TrainRequest request = for_objective(s.batch, Objective::kExplicit);
+  const std::pair<double, DecayOn> kCases[] = {
+      {0.0, DecayOn::kAll}, {0.01, DecayOn::kAll}, {1e6, DecayOn::kAll}, {0.01, DecayOn::kMatrices}};
   for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kRmsProp, OptimizerKind::kSgd}) {
-    for (const double max_norm : {0.0, 0.01, 1e6}) {
+    for (const auto& [max_norm, on] : kCases) {
       TrainOptions options = s.all[0].options;
       options.optimizer.kind = kind;
       options.optimizer.weight_decay = 0.1;
+      options.optimizer.weight_decay_on = on;
       if (kind == OptimizerKind::kRmsProp) options.optimizer.beta2 = 0.99;
       if (kind != OptimizerKind::kAdamW) options.optimizer.momentum = 0.9;
       const std::unique_ptr<Trainer> trainer = make_trainer(s.tiny.spec, options);
@@ -162,13 +170,14 @@ TEST(trainer_step_is_the_optimisers_rule) {
       const double scale = max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1;
       CHECK(max_norm != 0.01 || scale < 1, "clipping is tried");
       for (const auto& [role, values] : parameters_of(*trainer)) {
+        const double decay = on == DecayOn::kAll || is_matrix(role) ? 0.1 : 0;
         for (size_t i = 0; i < values.size(); ++i) {
           const double p = static_cast<double>(before.at(role)[i]),
                        g = static_cast<double>(gradients.at(role)[i]) * scale;
-          const double decayed = g + 0.1 * p;
+          const double decayed = g + decay * p;
           double want = p - lr * decayed;
           double sensitivity = lr;
-          if (kind == OptimizerKind::kAdamW) want = p * (1 - lr * 0.1) - lr * g / (std::fabs(g) + 1e-8);
+          if (kind == OptimizerKind::kAdamW) want = p * (1 - lr * decay) - lr * g / (std::fabs(g) + 1e-8);
           if (kind == OptimizerKind::kRmsProp) {
             const double root = 0.1 * std::fabs(decayed) + 1e-8;
             want = p - lr * decayed / root;
@@ -182,6 +191,11 @@ TEST(trainer_step_is_the_optimisers_rule) {
       }
     }
   }
+}
+
+TEST(trainer_step_is_the_optimisers_rule) {
+  check_steps(tiny_shapes()[0]);
+  check_steps(tiny_shapes()[4]);  // the one with biases everywhere
 }
 
 TEST(trainer_refuses_bad_requests) {

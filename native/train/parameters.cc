@@ -17,6 +17,7 @@ bool trained(TensorKind kind, const ModelSpec& spec, const ParameterChoice& choi
     case TensorKind::kUnembedding:
       return choice.uses_unembedding && !frozen.unembedding;
     case TensorKind::kProjection:
+    case TensorKind::kBias:
       return !frozen.blocks;
     case TensorKind::kNorm:
       break;
@@ -27,9 +28,9 @@ bool trained(TensorKind kind, const ModelSpec& spec, const ParameterChoice& choi
 }  // namespace
 
 Parameters::Parameters(const ModelSpec& spec, const ParameterChoice& choice) {
-  const auto add = [&](const std::string& role, int64_t rows, int64_t cols) {
+  const auto add = [&](const std::string& role, int64_t rows, int64_t cols, bool vector) {
     index_[role] = entries_.size();
-    entries_.push_back({role, rows, cols, size_});
+    entries_.push_back({role, rows, cols, size_, vector});
     size_ += (rows * cols + kAlignment - 1) / kAlignment * kAlignment;
   };
   std::unordered_map<std::string, TensorPlace> places;
@@ -42,9 +43,10 @@ Parameters::Parameters(const ModelSpec& spec, const ParameterChoice& choice) {
       throw Error(ErrorCode::kConfigInvalid, "weight role " + source.role + " has no place in this model",
                   {.parameter = source.role, .tensor = source.tensor});
     const TensorPlace& place = found->second;
-    if (trained(place.kind, spec, choice)) add(place.role, place.rows, place.cols);
+    const bool vector = place.kind == TensorKind::kBias || place.kind == TensorKind::kNorm;
+    if (trained(place.kind, spec, choice)) add(place.role, place.rows, place.cols, vector);
   }
-  if (choice.uses_head && !choice.frozen.head) add("head", 1, spec.hidden_size);
+  if (choice.uses_head && !choice.frozen.head) add("head", 1, spec.hidden_size, false);
   if (entries_.empty()) throw Error(ErrorCode::kConfigInvalid, "every parameter is frozen: there is nothing to train");
 }
 
@@ -65,6 +67,18 @@ void Parameters::allocate(Device& device, int moments) {
 const ParameterEntry* Parameters::find(const std::string& role) const {
   const auto found = index_.find(role);
   return found == index_.end() ? nullptr : &entries_[found->second];
+}
+
+std::vector<DecayRange> Parameters::decay_ranges(DecayOn on) const {
+  if (on == DecayOn::kAll) return {{0, size_, true}};
+  std::vector<DecayRange> ranges;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int64_t end = i + 1 < entries_.size() ? entries_[i + 1].offset : size_;
+    const bool decays = !entries_[i].vector;
+    if (ranges.empty() || ranges.back().decays != decays) ranges.push_back({entries_[i].offset, 0, decays});
+    ranges.back().count = end - ranges.back().offset;
+  }
+  return ranges;
 }
 
 std::vector<float> Parameters::download(const ParameterEntry& entry, const float* array) const {

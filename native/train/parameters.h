@@ -17,7 +17,18 @@ struct ParameterEntry {
   std::string role;  // as in WeightSource
   int64_t rows = 0, cols = 0;
   int64_t offset = 0;  // floats into the flat arrays
+  bool vector = false;  // a bias, or a norm's gamma or beta
   int64_t count() const { return rows * cols; }
+};
+
+// Which parameters weight decay goes to. Matrices are what transformers' Trainer chooses: all but biases and norms, so
+// embeddings and the head too.
+enum class DecayOn { kAll, kMatrices };
+
+// Neighbors in the flat arrays that a step treats alike.
+struct DecayRange {
+  int64_t offset = 0, count = 0;  // floats, padding included
+  bool decays = true;
 };
 
 // Parts that can be frozen.
@@ -49,6 +60,8 @@ class Parameters {
 
   const std::vector<ParameterEntry>& entries() const { return entries_; }
   const ParameterEntry* find(const std::string& role) const;
+  // The flat arrays from first to last float, in as few ranges as the rule allows.
+  std::vector<DecayRange> decay_ranges(DecayOn on) const;
   int64_t size() const { return size_; }  // floats, padding between entries included
   float* values() const { return values_.as<float>(); }
   float* gradients() const { return gradients_.as<float>(); }

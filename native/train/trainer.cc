@@ -263,15 +263,21 @@ double Trainer::step(double learning_rate, double max_norm) {
   ix_optimizer table = {};
   table.kind = o.kind == OptimizerKind::kAdamW ? IX_ADAMW : o.kind == OptimizerKind::kRmsProp ? IX_RMSPROP : IX_SGD;
   table.learning_rate = static_cast<float>(learning_rate);
-  table.weight_decay = static_cast<float>(o.weight_decay);
   table.epsilon = static_cast<float>(o.epsilon);
   table.beta1 = static_cast<float>(o.beta1);
   table.beta2 = static_cast<float>(o.beta2);
   table.momentum = static_cast<float>(o.momentum);
   table.gradient_scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
   table.step = ++steps_;
-  device_->call(&ix_backend::optimizer_step, &table, parameters_.size(), parameters_.values(), parameters_.gradients(),
-                parameters_.first(), parameters_.second());
+  // Without decay no parameter is treated differently.
+  const DecayOn on = o.weight_decay > 0 ? o.weight_decay_on : DecayOn::kAll;
+  const auto from = [](float* array, int64_t offset) { return array == nullptr ? nullptr : array + offset; };
+  for (const DecayRange& range : parameters_.decay_ranges(on)) {
+    table.weight_decay = range.decays ? static_cast<float>(o.weight_decay) : 0.0f;
+    device_->call(&ix_backend::optimizer_step, &table, range.count, parameters_.values() + range.offset,
+                  parameters_.gradients() + range.offset, from(parameters_.first(), range.offset),
+                  from(parameters_.second(), range.offset));
+  }
   parameters_.refresh(model_.transformer().spec(), model_.transformer().mutable_weights(), model_.head());
   zero_gradients();
   return norm;

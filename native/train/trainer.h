@@ -29,8 +29,9 @@ struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::kAdamW;
   double beta1 = 0.9, beta2 = 0.999;  // rmsprop: beta2 is its smoothing constant alpha
   double epsilon = 1e-8;
-  double weight_decay = 0;  // on every parameter, as PyTorch does for one group
-  double momentum = 0;      // rmsprop, sgd
+  double weight_decay = 0;
+  DecayOn weight_decay_on = DecayOn::kAll;
+  double momentum = 0;  // rmsprop, sgd
 };
 
 struct TrainOptions {

@@ -33,6 +33,7 @@ export function trainOptions(change: Change = {}): NativeTrainOptions {
       beta2: 0.999,
       epsilon: 1e-8,
       weightDecay: 0,
+      weightDecayOn: 'all',
       momentum: 0,
       ...change.optimizer,
     },

@@ -67,7 +67,7 @@ export function readoutDescent(
     lengthNormalized: false,
     labelSmoothing: 0,
     centering: 0,
-    optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, momentum: 0 },
+    optimizer: { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 1e-8, weightDecay: 0, weightDecayOn: 'all', momentum: 0 },
     frozen: { embedding: true, blocks: true, norms: true, unembedding: explicit, head: !explicit },
     recompute: false,
     head,

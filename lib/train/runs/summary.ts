@@ -33,9 +33,9 @@ export interface TrainSummary {
   pairs: number
   /** Bad rows that were left out (`onError: 'skip'`). */
   errors: number
-  /** Rows left out because they are beyond the context. */
+  /** Rows left out because they are too long. */
   skipped: number
-  /** Rows whose prompt was shortened. */
+  /** Rows that were shortened. */
   truncated: number
   /** How prompt and response are parted; rows to which the other rule gives other ids, and whose prompt does not begin the conversation. */
   border: Border | null
