@@ -158,6 +158,50 @@ pooled('rows beyond the context: error, or the prompt loses its oldest tokens an
   assert.match(none.error!.message, /the response alone does not fit/)
 })
 
+pooled('truncate-end: each sequence has its first tokens, at least one of a response', async () => {
+  const rows: Row[] = [{ prompt: text(20), chosen: text(30), rejected: text(3) }]
+  const pool = await start()
+  const encode = async (change: Partial<EncodeSettings>) =>
+    (await collect(pool.encode(rowSource(rows).chunks(), { ...SETTINGS, contextLength: 4096, ...change })))[0]!
+  const whole = await encode({})
+  const prompt = whole.prompt.length
+  // The model's context and a limit below it act alike.
+  for (const limit of ['contextLength', 'maxLength'] as const) {
+    for (const room of [10, 1]) {
+      const cut = await encode({ onLong: 'truncate-end', [limit]: prompt + room })
+      assert.ok(cut.truncated)
+      assert.equal(cut.prompt, whole.prompt)
+      assert.equal(
+        cut.responses,
+        whole.responses.map((ids) => ids.slice(0, room)),
+      )
+    }
+    const none = await encode({ onLong: 'truncate-end', [limit]: prompt })
+    assert.is(none.error?.code, 'ERR_ROW_TOO_LONG')
+    assert.match(none.error!.message, /the prompt alone has as many/)
+  }
+  const fitting = await encode({ onLong: 'truncate-end', maxLength: prompt + whole.responses[0]!.length })
+  assert.is(fitting.truncated, undefined)
+  assert.equal(fitting.responses, whole.responses)
+})
+
+pooled('maxLength: the lower limit holds, and the tokens after the head are counted', async () => {
+  const rows: Row[] = [{ prompt: text(20), chosen: text(30), rejected: text(3) }]
+  const pool = await start()
+  const encode = async (change: Partial<EncodeSettings>) =>
+    (await collect(pool.encode(rowSource(rows).chunks(), { ...SETTINGS, contextLength: 4096, ...change })))[0]!
+  const whole = await encode({ kind: 'explicit' })
+  const length = whole.prompt.length + whole.responses[0]!.length
+  const padTokenId = whole.responses[0]!.at(-1)!
+  assert.is((await encode({ kind: 'explicit', maxLength: length, padTokenId })).error, undefined)
+  const { error } = await encode({ kind: 'explicit', maxLength: length - 1, padTokenId })
+  assert.is(error?.code, 'ERR_ROW_TOO_LONG')
+  assert.match(error!.message, new RegExp(`${length} tokens, but maxLength \\(--max-length\\) allows ${length - 1};`))
+  assert.is((await encode({ kind: 'explicit', contextLength: length - 1, padTokenId })).error, undefined)
+  const context = await encode({ maxLength: length, contextLength: length - 1 })
+  assert.match(context.error!.message, /the model's context has/)
+})
+
 pooled('generative: verification prompts, cut where they part, each with a token of its own', async () => {
   const rows: Row[] = [
     { prompt: text(5), responses: [text(3), text(4), text(5)] },

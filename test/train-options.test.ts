@@ -8,10 +8,12 @@ import {
   engineOptions,
   type OptionRow,
   TRAIN_OPTION_ROWS,
+  TRAIN_OPTIONS,
   type TrainOptionName,
   whose,
 } from '../lib/train/option-table.js'
 import { OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
+import { RECIPE_NAMES, RECIPES } from '../lib/train/recipes.js'
 import { applicableSettings, resolveTrainOptions } from '../lib/train/resolve-options.js'
 import { membersOf } from './support/api-doc.js'
 import { implex } from './support/cli.js'
@@ -109,7 +111,8 @@ table('a run has the settings of its kind and optimizer, with their defaults; ot
     for (const optimizer of OPTIMIZERS) {
       const found = applicableSettings(resolveTrainOptions({ ...BASE, kind, optimizer }).settings)
       for (const [name, row] of TRAIN_OPTION_ROWS) {
-        if (!row.decides || name === 'microBatchTokens') continue // its default depends on the device
+        // Some defaults depend on the device or the checkpoint.
+        if (!row.decides || ['microBatchTokens', 'border', 'headAt'].includes(name)) continue
         const has = applies(row, { kind, optimizer })
         assert.is(name in found, has, `${kind}, ${optimizer}, ${name}`)
         const value = found[name as keyof typeof found]
@@ -120,6 +123,68 @@ table('a run has the settings of its kind and optimizer, with their defaults; ot
           new RegExp(`"${name}" must be left out: it is for ${whose(row)} only`),
         )
       }
+    }
+  }
+})
+
+table('a recipe: its defaults, then the options that are given; for its kind alone', () => {
+  const kinds = { 'trl-reward': 'explicit', 'trl-dpo': 'implicit' } as const
+  for (const recipe of RECIPE_NAMES) {
+    const { kind, defaults } = RECIPES[recipe]
+    assert.is(kind, recipe === 'paper' ? undefined : kinds[recipe])
+    for (const one of kind === undefined ? TRAIN_KINDS : [kind]) {
+      const paper = resolveTrainOptions({ ...BASE, kind: one }).settings
+      assert.equal(resolveTrainOptions({ ...BASE, kind: one, recipe }).settings, { ...paper, ...defaults, recipe })
+      const given = { learningRate: 0.5, maxLength: 7, seed: 1, onLong: 'error' } as const
+      const all = { ...paper, ...defaults, recipe, ...given }
+      assert.equal(resolveTrainOptions({ ...BASE, kind: one, recipe, ...given }).settings, all)
+    }
+    for (const other of kind === undefined ? [] : TRAIN_KINDS.filter((one) => one !== kind)) {
+      assert.throws(
+        () => resolveTrainOptions({ ...BASE, kind: other, recipe }),
+        /"recipe" must be one for the \w+ kind/,
+      )
+    }
+  }
+})
+
+table('the end of a sequence is not cut where a reward is read there', () => {
+  for (const kind of TRAIN_KINDS) {
+    const resolve = () => resolveTrainOptions({ ...BASE, kind, onLong: 'truncate-end' })
+    if (kind === 'implicit' || kind === 'sft') assert.is(resolve().settings.onLong, 'truncate-end')
+    else assert.throws(resolve, /"onLong" must be another choice/)
+  }
+})
+
+table('docs/trl.md names the options of each recipe', () => {
+  const doc = readDoc('docs/trl.md').split('## What the recipes set')[1]!.split('\n\n')[1]!
+  const [header, , ...lines] = doc
+    .trim()
+    .split('\n')
+    .map((line) =>
+      line
+        .split('|')
+        .map((cell) => cell.trim())
+        .slice(1, -1),
+    )
+  assert.equal(
+    header!.slice(1),
+    ['trl-reward', 'trl-dpo', 'paper'].map((name) => `\`${name}\``),
+  )
+  const named = new Set(Object.values(RECIPES).flatMap(({ defaults }) => Object.keys(defaults)))
+  assert.equal(
+    lines.map(([flag]) => flag),
+    TRAIN_OPTION_ROWS.filter(([name]) => named.has(name)).map(([name]) => `\`${trainFlag(name).long}\``),
+  )
+  for (const [flag, ...cells] of lines) {
+    const [name] = TRAIN_OPTION_ROWS.find(([one]) => named.has(one) && `\`${trainFlag(one).long}\`` === flag)!
+    for (const [i, recipe] of (['trl-reward', 'trl-dpo', 'paper'] as const).entries()) {
+      const kind = RECIPES[recipe].kind ?? 'implicit'
+      const value = resolveTrainOptions({ ...BASE, kind, recipe }).settings[name as 'seed']
+      const shown = applies(TRAIN_OPTIONS[name] as OptionRow, { kind, optimizer: 'adamw' })
+        ? quoted(value).replaceAll("'", '')
+        : 'none'
+      assert.is(cells[i]!.split(',')[0], shown, `${flag} of ${recipe}`)
     }
   }
 })

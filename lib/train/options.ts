@@ -86,7 +86,7 @@ export interface TrainSettings {
   template: string
   /** explicit, implicit, sft: see RewardModelOptions. Defaults to what implex trained the checkpoint with, if it did, else to 'whole'. */
   border: Border
-  /** explicit, pool 'last': see RewardModelOptions. Defaults to what a head's checkpoint says, and for a new head to 'last'. */
+  /** explicit: with pool 'last', see RewardModelOptions. Defaults to what a head's checkpoint says, and for a new head to 'last'. */
   headAt: HeadPlaceName
   /** Most tokens of prompt and response, those after the head's place too. Defaults to 0: as many as the model's context has. */
   maxLength: number
