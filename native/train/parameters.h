@@ -16,7 +16,7 @@ namespace implex {
 struct ParameterEntry {
   std::string role;  // as in WeightSource
   int64_t rows = 0, cols = 0;
-  int64_t offset = 0;  // floats into the flat arrays
+  int64_t offset = 0;   // floats into the flat arrays
   bool vector = false;  // a bias, or a norm's gamma or beta
   int64_t count() const { return rows * cols; }
 };

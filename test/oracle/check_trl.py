@@ -92,7 +92,7 @@ def learned(entry, before, after):
     """The largest difference of what a tensor learned, relative to that."""
     model_class = KINDS[entry["recipe"]][0]
     ours = model_class.from_pretrained(entry["trained"], dtype=torch.float32).state_dict()
-    worst = 0, None
+    worst = 0, ""
     for name, start in before.items():
         theirs = (after[name] - start).norm().item()
         if theirs > 0:
