@@ -28,7 +28,6 @@ export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
 export { RewardModel } from './models/reward-model.js'
 export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
-export type { RecipeName } from './train/recipes.js'
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'
@@ -45,6 +44,7 @@ export type { Recorded, TrainSummary } from './train/runs/summary.js'
 export type { MemoryEstimate } from './train/memory.js'
 export type {
   Freezable,
+  RecipeName,
   TrainConduct,
   TrainEvaluation,
   TrainKind,

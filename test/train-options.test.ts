@@ -12,8 +12,8 @@ import {
   type TrainOptionName,
   whose,
 } from '../lib/train/option-table.js'
-import { OPTIMIZERS, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
-import { RECIPE_NAMES, RECIPES } from '../lib/train/recipes.js'
+import { OPTIMIZERS, RECIPE_NAMES, TRAIN_KINDS, type TrainOptions } from '../lib/train/options.js'
+import { RECIPES } from '../lib/train/recipes.js'
 import { applicableSettings, resolveTrainOptions } from '../lib/train/resolve-options.js'
 import { membersOf } from './support/api-doc.js'
 import { implex } from './support/cli.js'

@@ -29,10 +29,17 @@ import {
   text,
 } from './option-values.js'
 import type { Value } from './option-values.js'
-import { FREEZABLE, OPTIMIZERS, TRAIN_KINDS, type TrainConduct, type TrainKind, type TrainSettings } from './options.js'
+import {
+  FREEZABLE,
+  OPTIMIZERS,
+  RECIPE_NAMES,
+  TRAIN_KINDS,
+  type TrainConduct,
+  type TrainKind,
+  type TrainSettings,
+} from './options.js'
 import { BORDERS } from '../checkpoint/trained-with.js'
 import { HEAD_PLACES } from '../models/head-place.js'
-import { RECIPE_NAMES } from './recipes.js'
 import { SCHEDULES } from './schedule.js'
 
 export interface OptionRow<T = unknown> {

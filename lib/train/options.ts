@@ -4,7 +4,6 @@
 import type { TrainOnLong } from '../data/encode.js'
 import type { TrainData } from '../data/sources.js'
 import type { DeviceName, DType } from '../native/device.js'
-import type { RecipeName } from './recipes.js'
 import type { Schedule } from './schedule.js'
 import type { Border } from '../checkpoint/trained-with.js'
 import type { HeadPlaceName } from '../models/head-place.js'
@@ -12,6 +11,9 @@ import type { RowsOption } from '../data/shapes/names.js'
 
 export const TRAIN_KINDS = ['explicit', 'implicit', 'generative', 'sft'] as const
 export type TrainKind = (typeof TRAIN_KINDS)[number]
+/** Named sets of defaults: recipes.ts. */
+export const RECIPE_NAMES = ['paper', 'trl-reward', 'trl-dpo'] as const
+export type RecipeName = (typeof RECIPE_NAMES)[number]
 export const OPTIMIZERS = ['adamw', 'rmsprop', 'sgd'] as const
 export const FREEZABLE = ['embedding', 'unembedding', 'blocks', 'norms', 'head', 'all-but-head'] as const
 export type Freezable = (typeof FREEZABLE)[number]

@@ -1,10 +1,7 @@
 /**
  * Named sets of defaults, which come before those of option-table.ts and after the options that are given. docs/trl.md compares them.
  */
-import type { TrainKind, TrainSettings } from './options.js'
-
-export const RECIPE_NAMES = ['paper', 'trl-reward', 'trl-dpo'] as const
-export type RecipeName = (typeof RECIPE_NAMES)[number]
+import type { RecipeName, TrainKind, TrainSettings } from './options.js'
 
 interface Recipe {
   /** The one kind that it is for. */

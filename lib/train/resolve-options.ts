@@ -11,8 +11,8 @@ import {
   type TrainOptionName,
   whose,
 } from './option-table.js'
-import { RECIPE_NAMES, RECIPES } from './recipes.js'
-import type { TrainConduct, TrainOptions, TrainSettings } from './options.js'
+import { RECIPES } from './recipes.js'
+import { RECIPE_NAMES, type TrainConduct, type TrainOptions, type TrainSettings } from './options.js'
 
 type Later = 'microBatchTokens' | 'border' | 'headAt'
 
