@@ -12,7 +12,7 @@ import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
 import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
-import type { RowEncoder } from '../../text/text-encoder.js'
+import type { EncoderDescription } from '../../data/encode-worker.js'
 import { savedText } from './saved-text.js'
 
 export interface SaveOptions {
@@ -35,7 +35,7 @@ export async function saveModel(
   folder: string,
   trainer: Pick<Trainer, 'parameters' | 'parameter'>,
   checkpoint: Checkpoint,
-  encoder: RowEncoder,
+  encoder: EncoderDescription,
   options: SaveOptions,
 ): Promise<void> {
   const text = await savedText(checkpoint.path, encoder, options.padTokenId)
