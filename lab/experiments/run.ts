@@ -51,8 +51,8 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   const config = await configOf(plan, resolved, checkpoint, encoders, texts, now)
   if (folder.config === undefined) await folder.writeConfig(config)
   else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
-  if (complete !== undefined) return { out: folder.path, interrupted: false, result: complete }
   await folder.clean()
+  if (complete !== undefined) return { out: folder.path, interrupted: false, result: complete }
 
   stage('writing the data')
   const dataOf = (name: string) => join(folder.path, 'data', `${name}.jsonl`)
@@ -211,7 +211,7 @@ async function beforeTables(plan: ExperimentPlan, base: string, now: Date, folde
 
 /** Back from the files, so that a resumed experiment compares what an undisturbed one does. */
 async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise<MemberRewards['rewards']> {
-  const rewards: MemberRewards['rewards'] = {}
+  const rewards: [name: string, MemberRewards['rewards'][string]][] = []
   for (const { name, rows } of sets) {
     const path = join(folder, `${name}.jsonl`)
     const prompts = new Map<string, number>()
@@ -226,9 +226,9 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
       if (!prompts.has(prompt)) prompts.set(prompt, prompts.size)
       one.prompts.push(prompts.get(prompt)!)
     }
-    rewards[name] = one
+    rewards.push([name, one])
   }
-  return rewards
+  return Object.fromEntries(rewards)
 }
 
 /** One sentence per set from which `onLong: 'skip'` left out pairs. */

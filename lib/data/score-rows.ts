@@ -265,7 +265,8 @@ async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: 
   const { row } = first.slot
   const tokens = promptOf(row, first.k).length + row.responses[first.k]!.length
   if (items.length === 1 || tokens > SELF_CHECK_TOKENS) return
-  const [alone] = (await score([first])) as [Scored]
+  const again = { ...first, slot: { ...first.slot, again: true } }
+  const [alone] = (await score([again])) as [Scored]
   if (Object.is(alone.reward, scored[0]!.reward)) return
   throw new ImplexError(
     'ERR_SELF_CHECK',

@@ -241,6 +241,7 @@ class Run {
     if (found === undefined) return undefined
     const summary = summaryFromJson(found)
     checkSettings(folder.path, before.run, this.#options.settings)
+    await folder.clean()
     return { out: folder.path, interrupted: false, steps: summary.steps, model: folder.modelPath, summary }
   }
 
