@@ -87,9 +87,7 @@ export class EncodeThread {
       const error = new ImplexError('ERR_INTERNAL', `the encoding thread failed: ${cause.message}`, { cause })
       current(() => this.#fail(error))
     })
-    worker.on('exit', () =>
-      current(() => this.#fail(new ImplexError('ERR_DISPOSED', 'the encoding thread has ended'))),
-    )
+    worker.on('exit', () => current(() => this.#fail(new ImplexError('ERR_DISPOSED', 'the encoding thread has ended'))))
   }
 
   #send(id: number, body: EncodeBody): void {
@@ -102,8 +100,12 @@ export class EncodeThread {
   }
 
   #receive(reply: EncodeReply): void {
-    if ('ready' in reply) return this.#begin(reply.ready)
-    if (!('id' in reply)) return this.#fail(unpackError(reply.failed))
+    if ('ready' in reply) this.#begin(reply.ready)
+    else if ('id' in reply) this.#settle(reply)
+    else this.#fail(unpackError(reply.failed))
+  }
+
+  #settle(reply: Extract<EncodeReply, { id: number }>): void {
     const waiting = this.#waiting.get(reply.id)
     this.#waiting.delete(reply.id)
     if (waiting !== undefined) {
@@ -119,7 +121,8 @@ export class EncodeThread {
     if (description.fingerprint !== this.#fingerprint) {
       const { path } = this.#options
       const message = `${path}: tokenizer or template changed while the model was open; open it again`
-      return this.#fail(new ImplexError('ERR_TOKENIZER_INVALID', message, { path }))
+      this.#fail(new ImplexError('ERR_TOKENIZER_INVALID', message, { path }))
+      return
     }
     this.#ready = true
     this.#opening?.resolve(description)
@@ -167,7 +170,8 @@ export class EncodeThread {
       waiting.body = { ...waiting.body, rows }
     } else if (waiting !== undefined) {
       this.#waiting.delete(id)
-      const where = 'prompts' in waiting.body ? `prompt ${waiting.body.first + at}: ${what}` : 'the tokenizer took too long'
+      const where =
+        'prompts' in waiting.body ? `prompt ${waiting.body.first + at}: ${what}` : 'the tokenizer took too long'
       waiting.reject(new ImplexError('ERR_ROW_INVALID', where))
     }
     if (this.#waiting.size > 0) this.#start()

@@ -325,7 +325,12 @@ class Run {
     }
   }
 
-  async #selfCheck(trainer: Trainer, settings: TrainSettings, data: PairSet, encoder: EncoderDescription): Promise<void> {
+  async #selfCheck(
+    trainer: Trainer,
+    settings: TrainSettings,
+    data: PairSet,
+    encoder: EncoderDescription,
+  ): Promise<void> {
     const [batch] = microBatches(settings.kind, data.pairs, settings.microBatchTokens) as [TrainPair[]]
     const yes = settings.kind === 'generative' ? encoder.yesTokenId : undefined
     await selfCheck(trainer, batch.slice(0, settings.batchPairs), {

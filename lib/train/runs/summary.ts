@@ -156,5 +156,8 @@ async function lastLines(path: string): Promise<Pick<TrainSummary, 'lastStep' | 
     if (typeof name === 'string') evaluation.set(name, rest)
     else lastStep = rest
   }
-  return { lastStep, evaluation: Object.fromEntries(evaluation) } as unknown as Pick<TrainSummary, 'lastStep' | 'evaluation'>
+  return { lastStep, evaluation: Object.fromEntries(evaluation) } as unknown as Pick<
+    TrainSummary,
+    'lastStep' | 'evaluation'
+  >
 }
