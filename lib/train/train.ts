@@ -10,7 +10,6 @@ import { checkString } from '../core/arguments.js'
 import { writeFileAtomic } from '../core/atomic.js'
 import { ImplexError } from '../core/errors.js'
 import { availableMemory } from '../core/memory.js'
-import { Random, STREAMS } from '../core/random.js'
 import type { Json } from '../core/same-run.js'
 import type { EncodeSettings } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
@@ -18,7 +17,7 @@ import type { EncoderDescription } from '../data/encode-worker.js'
 import { readoutOf } from '../data/rewards.js'
 import type { RowSource } from '../data/rows.js'
 import { sourceOf, type TrainData } from '../data/sources.js'
-import { limitsOf, type OpenText, openText, openToScore, weightsFor } from '../models/open.js'
+import { type OpenText, openText, openToScore, weightsFor } from '../models/open.js'
 import {
   CUDA_VERIFIED,
   cudaModulePath,
@@ -35,16 +34,15 @@ import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.
 import { nativeOptions } from './native-options.js'
 import type { TrainOptions, TrainSettings } from './options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
+import { allBatches, encodeSettings, type Sets, startOf } from './plan.js'
 import { RunReferences } from './reference.js'
 import { checkSettings, describeRun } from './run-config.js'
-import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
 import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
 import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
-import type { Border } from '../checkpoint/trained-with.js'
 import { type HeadPlace, headPlace } from '../models/head-place.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
 
@@ -387,45 +385,4 @@ class Run {
     await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
     return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
-}
-
-/** The training data and the sets that are evaluated, by name. */
-interface Sets {
-  data: PairSet
-  evaluation: Map<string, PairSet>
-}
-
-function startOf({ seed }: TrainSettings): RunPosition {
-  const random = Random.seeded(seed, STREAMS.order).state
-  return { step: 0, epoch: 0, pair: 0, random, metricsBytes: 0, seconds: 0, tokens: 0 }
-}
-
-function encodeSettings(
-  { kind, onLong }: ResolvedOptions['settings'],
-  border: Border,
-  place: HeadPlace | undefined,
-  checkpoint: Checkpoint,
-  reference: Checkpoint | undefined,
-): EncodeSettings {
-  return {
-    kind: kind === 'sft' ? 'implicit' : kind,
-    border,
-    padTokenId: place?.padTokenId,
-    onLong,
-    ...limitsOf(checkpoint, reference),
-  }
-}
-
-/** Every micro-batch of the run and of its evaluations: the order of the data is known before the first step. */
-function* allBatches(settings: TrainSettings, { data, evaluation }: Sets): Generator<readonly TrainPair[]> {
-  const { kind, epochs, batchPairs, microBatchTokens, seed } = settings
-  const random = Random.seeded(seed, STREAMS.order)
-  for (let epoch = 0; epoch < epochs; epoch++) {
-    const order = random.permutation(data.pairs.length)
-    for (let at = 0; at < order.length; at += batchPairs) {
-      const pairs = Array.from(order.subarray(at, at + batchPairs), (i) => data.pairs[i]!)
-      yield* microBatches(kind, pairs, microBatchTokens)
-    }
-  }
-  for (const { pairs } of evaluation.values()) yield* microBatches(kind, pairs, microBatchTokens)
 }
