@@ -146,7 +146,7 @@ generation('what a prompt gives its template is seen, or refused by one that sho
   const template = join(folder, 'tools.jinja')
   writeFileSync(
     template,
-    '{{ bos_token }}{% if tools %}[{{ tools[0].name }}] {% endif %}{% for m in messages %}{{ m.content }}{% endfor %}',
+    '{% if tools %}[{{ tools[0].name }}] {% endif %}{% for m in messages %}{{ m.content }}{% endfor %}',
   )
   const options = { temperature: 0, maxNewTokens: 5 }
   const prompt = { prompt: PROMPTS[0]!, inputs: { tools: [{ name: 'depth' }] } }

@@ -21,8 +21,8 @@ open('rows for added tokens are a matter of what is open: the files are not aske
   await writeTinyCheckpoint(at('gone'))
   const checkpoint = await openCheckpoint(at('gone'))
   rmSync(at('gone'), { recursive: true })
-  const rows = (addedTokens: number, vocabularySize: number) =>
-    widened(checkpoint, { addedTokens, vocabularySize }).spec.addedTokens
+  const rows = (added: number, vocabularySize: number) =>
+    widened(checkpoint, { addedTokens: Array(added).fill('<x>'), vocabularySize }).spec.addedTokens
   assert.is(rows(2, 514), 2)
   assert.is(rows(2, 513), 1) // the embedding has a row for one of them
   assert.is(rows(2, 400), 0)
@@ -32,10 +32,10 @@ open('rows for added tokens are a matter of what is open: the files are not aske
 
 open('a text that adds tokens gives each of the models its rows', async () => {
   const text = { path: at('model'), template: 'default' }
-  const { checkpoint, reference, pool } = await openText(text, 1, at('short'))
+  const { checkpoint, reference, pool } = await openText(text, 1, { reference: at('short') })
   pool.close()
   const { vocabularySize, addedTokens } = pool.description
-  assert.ok(addedTokens > 0)
+  assert.ok(addedTokens.length > 0)
   assert.is(checkpoint.spec.addedTokens, Math.max(0, vocabularySize - 512))
   assert.is(reference!.spec.addedTokens, Math.max(0, vocabularySize - 520))
   const limits = limitsOf(checkpoint, reference)

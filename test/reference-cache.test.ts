@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFi
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { hashTokens, ReferenceCache, type ReferenceKey } from '../lib/data/reference-cache.js'
+import { FLUSH_MS, hashTokens, ReferenceCache, type ReferenceKey } from '../lib/data/reference-cache.js'
 import { seededRandom } from './fixtures/random.js'
+import { sleep } from './support/engine.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const KEY: ReferenceKey = {
@@ -59,6 +60,20 @@ cache('gives back every value to the bit, over more blocks than it holds', async
   assert.is(reopened.hits, RECORDS)
   await reopened.close()
   assert.equal(warnings, [])
+})
+
+cache('what was computed a while ago is on disk, whatever becomes of the process', async () => {
+  const folder = newFolder()
+  const running = await openCache(folder)
+  await running.put(0, hashOf(0), logprobOf(0))
+  await running.put(5000, hashOf(1), logprobOf(1))
+  await sleep(FLUSH_MS + 100)
+  await running.put(1, hashOf(2), logprobOf(2))
+  const other = await openCache(folder) // the first one is neither closed nor asked
+  assert.is(await other.get(0, hashOf(0)), logprobOf(0))
+  assert.is(await other.get(5000, hashOf(1)), logprobOf(1))
+  await other.close()
+  await running.close()
 })
 
 cache('is sparse: what was never put is missing', async () => {

@@ -31,7 +31,7 @@ export async function hiddenStates(
     const settings = { kind: 'explicit', border, onLong: 'error', ...limitsOf(checkpoint) } as const
     const opened = await openToScore(checkpoint, { use: 'hidden', who: 'hidden states' }, { device, dtype }, signal)
     using engine = opened.model
-    const found: Record<string, HiddenPair[]> = {}
+    const found: [name: string, HiddenPair[]][] = []
     for (const [name, rows] of Object.entries(sets)) {
       const batches = new BatchBuilder<{ row: EncodedRow }>(defaultBatchTokens(opened.device))
       for await (const encoded of pool.encode(rowSource(rows).chunks(), settings)) {
@@ -46,9 +46,9 @@ export async function hiddenStates(
         const { values } = await engine.score(nativeBatch(items, { readout: 'hidden_last' }), signal)
         for (let i = 0; i < items.length; i++) states.push(values.slice(i * hiddenSize, (i + 1) * hiddenSize))
       }
-      found[name] = rows.map((_, i) => ({ chosen: states[2 * i]!, rejected: states[2 * i + 1]! }))
+      found.push([name, rows.map((_, i) => ({ chosen: states[2 * i]!, rejected: states[2 * i + 1]! }))])
     }
-    return found
+    return Object.fromEntries(found)
   } finally {
     pool.close()
   }

@@ -8,6 +8,7 @@ import { basename, join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { modelFingerprint } from '../../lib/checkpoint/fingerprint.js'
 import { EncodePool } from '../../lib/data/encode-pool.js'
+import type { EncoderDescription } from '../../lib/data/encode-worker.js'
 import { readJsonl } from '../../lib/data/jsonl.js'
 import { NUMERICS_VERSION } from '../../lib/data/reference-cache.js'
 import type { PairRow } from '../../lib/data/rows.js'
@@ -17,7 +18,6 @@ import { makeFolder, writeFileAtomic } from '../../lib/core/atomic.js'
 import type { Json } from '../../lib/core/same-run.js'
 import { checkRun, type RunConfig, RunFolder } from '../../lib/train/runs/run-folder.js'
 import { DEFAULT_BORDER } from '../../lib/text/conversation.js'
-import { RowEncoder } from '../../lib/text/text-encoder.js'
 import { loadPairs } from '../../lib/train/pairs.js'
 import { withTokens } from './base.js'
 import { compare, type MemberRewards } from './comparison.js'
@@ -51,8 +51,8 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
   const config = await configOf(plan, resolved, checkpoint, encoders, texts, now)
   if (folder.config === undefined) await folder.writeConfig(config)
   else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
-  if (complete !== undefined) return { out: folder.path, interrupted: false, result: complete }
   await folder.clean()
+  if (complete !== undefined) return { out: folder.path, interrupted: false, result: complete }
 
   stage('writing the data')
   const dataOf = (name: string) => join(folder.path, 'data', `${name}.jsonl`)
@@ -123,11 +123,14 @@ export async function runExperiment(plan: ExperimentPlan, resolved: ResolvedExpe
 }
 
 /** One for each kind: what the tokenizer lacks shows here. */
-async function encodersOf({ model, settings }: ResolvedExperiment, now: Date): Promise<RowEncoder[]> {
-  const encoders: RowEncoder[] = []
+async function encodersOf({ model, settings, conduct }: ResolvedExperiment, now: Date): Promise<EncoderDescription[]> {
+  const encoders: EncoderDescription[] = []
   for (const kind of settings.kinds) {
     try {
-      encoders.push(await RowEncoder.load({ path: model, template: settings.template, kind, now }))
+      const { signal } = conduct
+      const pool = await EncodePool.start({ path: model, template: settings.template, kind, now }, 1, { signal })
+      pool.close()
+      encoders.push(pool.description)
     } catch (error) {
       if (!(error instanceof ImplexError) || kind !== 'generative' || encoders.length === 0) throw error
       throw new ImplexError(
@@ -170,7 +173,7 @@ async function configOf(
   plan: ExperimentPlan,
   { model, settings, conduct }: ResolvedExperiment,
   checkpoint: Checkpoint,
-  encoders: readonly RowEncoder[],
+  encoders: readonly EncoderDescription[],
   texts: ReadonlyMap<string, PairRow[]>,
   now: Date,
 ): Promise<RunConfig> {
@@ -208,7 +211,7 @@ async function beforeTables(plan: ExperimentPlan, base: string, now: Date, folde
 
 /** Back from the files, so that a resumed experiment compares what an undisturbed one does. */
 async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise<MemberRewards['rewards']> {
-  const rewards: MemberRewards['rewards'] = {}
+  const rewards: [name: string, MemberRewards['rewards'][string]][] = []
   for (const { name, rows } of sets) {
     const path = join(folder, `${name}.jsonl`)
     const prompts = new Map<string, number>()
@@ -223,9 +226,9 @@ async function readRewards(folder: string, sets: readonly PlannedSet[]): Promise
       if (!prompts.has(prompt)) prompts.set(prompt, prompts.size)
       one.prompts.push(prompts.get(prompt)!)
     }
-    rewards[name] = one
+    rewards.push([name, one])
   }
-  return rewards
+  return Object.fromEntries(rewards)
 }
 
 /** One sentence per set from which `onLong: 'skip'` left out pairs. */

@@ -59,11 +59,11 @@ function fromF16(bits: number): number {
 
 /** Little-endian bytes of `values[start, end)` in `dtype`. */
 export function encode(values: Float32Array, start: number, end: number, dtype: StoredDtype): Buffer {
+  if (dtype === 'f32') return Buffer.from(values.slice(start, end).buffer)
   const bytes = Buffer.allocUnsafe((end - start) * bytesPerElement(dtype))
   for (let i = start; i < end; i++) {
     const value = values[i] as number
-    if (dtype === 'f32') bytes.writeFloatLE(value, (i - start) * 4)
-    else bytes.writeUInt16LE(dtype === 'bf16' ? toBf16(value) : toF16(value), (i - start) * 2)
+    bytes.writeUInt16LE(dtype === 'bf16' ? toBf16(value) : toF16(value), (i - start) * 2)
   }
   return bytes
 }

@@ -62,6 +62,11 @@ function readRotaryDim(config: Config, parameters: Config | undefined, { headDim
   const fraction = source.positive(name, 1, partial === 'whole' ? 1 : partial)
   if (partial === 'whole' && fraction !== 1) throw source.unexpected(name, '1 in this family')
   const rotaryDim = Math.trunc(headDim * fraction)
+  if (partial === 'whole' && (headDim < 2 || headDim % 2 !== 0)) {
+    const key = config.has('head_dim') ? 'head_dim' : 'hidden_size'
+    const what = key === 'head_dim' ? `is ${headDim}` : `and "num_attention_heads" give heads of ${headDim} dimensions`
+    throw config.error(key, `${what}, but a rotary embedding turns pairs of dimensions: the number must be even`)
+  }
   if (rotaryDim < 2 || rotaryDim % 2 !== 0) {
     throw source.error(
       name,

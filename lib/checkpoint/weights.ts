@@ -175,6 +175,8 @@ export function storedDtype(entry: TensorEntry): StoredDtype {
   throw new ImplexError('ERR_TENSOR_DTYPE', `${problem}; ${advice}`, { path: entry.file })
 }
 
+const DECODED_AT_ONCE = 1 << 17
+
 /** The values of a whole tensor of a file. @throws ImplexError ERR_SAFETENSORS_INVALID, ERR_IO */
 export async function readWeight({
   file,
@@ -183,8 +185,20 @@ export async function readWeight({
   dtype,
   tensor,
 }: Pick<WeightSource, 'file' | 'offset' | 'bytes' | 'dtype' | 'tensor'>): Promise<Float32Array> {
-  const data = await withRegularFile(file, (handle) => readAt(handle, offset, bytes))
-  if (data.length === bytes) return decode(data, dtype)
+  const size = bytesPerElement(dtype)
+  const values = new Float32Array(bytes / size)
+  // Piece by piece, each decoded in a few milliseconds: the event loop has its turn between them.
+  const whole = await withRegularFile(file, async (handle) => {
+    for (let done = 0; done < bytes; ) {
+      const piece = Math.min(bytes - done, DECODED_AT_ONCE * size)
+      const data = await readAt(handle, offset + done, piece)
+      if (data.length < piece) return false
+      values.set(decode(data, dtype), done / size)
+      done += piece
+    }
+    return true
+  })
+  if (whole) return values
   const message = `${file}: tensor ${quoted(tensor)} ends early: the file was cut while being read`
   throw new ImplexError('ERR_SAFETENSORS_INVALID', message, { path: file })
 }

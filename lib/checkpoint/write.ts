@@ -19,21 +19,30 @@ export interface NamedTensor {
   dtype?: StoredDtype
 }
 
+/** A tensor whose values may be made when it is their turn to be written, so that they need not all be in memory. */
+export interface StreamedTensor extends Omit<NamedTensor, 'data'> {
+  data: Float32Array | (() => Promise<Float32Array>)
+}
+
 export interface WriteSafetensorsOptions {
   /** Type of the tensors in the file. Defaults to 'f32'. */
   dtype?: StoredDtype
   /** Defaults to `{ format: 'pt' }`, which transformers requires. */
   metadata?: Record<string, string>
+  /** As in CheckpointContent. */
+  checkValues?: CheckpointContent['checkValues']
 }
 
-export interface CheckpointContent {
+export interface CheckpointContent<T extends StreamedTensor = NamedTensor> {
   /** Written as config.json. */
   config: Record<string, unknown>
-  tensors: NamedTensor[]
+  tensors: T[]
   /** Further files by plain name, such as tokenizer.json. */
   files?: Record<string, string>
   /** Type of the stored weights. Defaults to 'f32'. */
   dtype?: StoredDtype
+  /** Told of all values, piece by piece, before they are written; what it throws ends the writing. `start`: the first one's element. */
+  checkValues?: (tensor: string, values: Float32Array, start: number) => void
   /** Maximum size of a file in bytes. Larger models are split into several files, each with at least one tensor. Defaults to one file. */
   shardBytes?: number
 }
@@ -44,7 +53,8 @@ export interface WriteCheckpointOptions {
 }
 
 const SAFETENSORS_DTYPE = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const
-const CHUNK_ELEMENTS = 1 << 18
+/** Encoded and written at once, in a few milliseconds: between two pieces the event loop has its turn. */
+const CHUNK_ELEMENTS = 1 << 17
 
 /**
  * Writes one safetensors file; an existing one is replaced.
@@ -53,7 +63,7 @@ const CHUNK_ELEMENTS = 1 << 18
  */
 export async function writeSafetensors(
   file: string,
-  tensors: readonly NamedTensor[],
+  tensors: readonly StreamedTensor[],
   options: WriteSafetensorsOptions = {},
 ): Promise<void> {
   await appear(resolve(file), (temporary) => writeTensors(temporary, tensors, options))
@@ -66,7 +76,7 @@ export async function writeSafetensors(
  */
 export async function writeCheckpoint(
   folder: string,
-  content: CheckpointContent,
+  content: CheckpointContent<StreamedTensor>,
   options: WriteCheckpointOptions = {},
 ): Promise<void> {
   const fill = async (temporary: string) => {
@@ -117,16 +127,19 @@ async function moveIntoPlace(temporary: string, target: string): Promise<void> {
   await rm(aside, { recursive: true, force: true })
 }
 
-async function writeWeights(folder: string, { tensors, dtype = 'f32', shardBytes }: CheckpointContent): Promise<void> {
+async function writeWeights(
+  folder: string,
+  { tensors, dtype = 'f32', shardBytes, checkValues }: CheckpointContent<StreamedTensor>,
+): Promise<void> {
   checkTensors(tensors)
   const shards = shardBytes === undefined ? [[...tensors]] : splitBySize(tensors, dtype, shardBytes)
-  if (shards.length <= 1) return writeTensors(join(folder, SINGLE_FILE), shards[0] ?? [], { dtype })
+  if (shards.length <= 1) return writeTensors(join(folder, SINGLE_FILE), shards[0] ?? [], { dtype, checkValues })
   const placed = new Map<string, string>()
   let total = 0
   for (const [i, shard] of shards.entries()) {
     const number = (n: number) => String(n).padStart(5, '0')
     const name = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`
-    await writeTensors(join(folder, name), shard, { dtype })
+    await writeTensors(join(folder, name), shard, { dtype, checkValues })
     for (const tensor of shard) {
       placed.set(tensor.name, name)
       total += tensorBytes(tensor, dtype)
@@ -136,8 +149,8 @@ async function writeWeights(folder: string, { tensors, dtype = 'f32', shardBytes
   await writeText(join(folder, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`)
 }
 
-function splitBySize(tensors: readonly NamedTensor[], dtype: StoredDtype, limit: number): NamedTensor[][] {
-  const shards: NamedTensor[][] = []
+function splitBySize(tensors: readonly StreamedTensor[], dtype: StoredDtype, limit: number): StreamedTensor[][] {
+  const shards: StreamedTensor[][] = []
   let room = 0
   for (const tensor of tensors) {
     const bytes = tensorBytes(tensor, dtype)
@@ -151,27 +164,34 @@ function splitBySize(tensors: readonly NamedTensor[], dtype: StoredDtype, limit:
   return shards
 }
 
-function tensorBytes(tensor: NamedTensor, dtype: StoredDtype): number {
-  return tensor.data.length * bytesPerElement(tensor.dtype ?? dtype)
+function tensorBytes(tensor: StreamedTensor, dtype: StoredDtype): number {
+  return elementsOf(tensor) * bytesPerElement(tensor.dtype ?? dtype)
 }
 
-function checkTensors(tensors: readonly NamedTensor[]): void {
+function elementsOf({ shape }: StreamedTensor): number {
+  return shape.reduce((product, size) => product * size, 1)
+}
+
+function checkTensors(tensors: readonly StreamedTensor[]): void {
   const names = new Set(['__metadata__'])
-  for (const { name, shape, data } of tensors) {
+  for (const tensor of tensors) {
+    const { name, data } = tensor
     if (names.has(name)) throw new RangeError(`tensor ${quoted(name)} appears twice, or its name is reserved`)
     names.add(name)
-    const elements = shape.reduce((product, size) => product * size, 1)
-    if (elements !== data.length) {
-      throw new RangeError(`tensor ${quoted(name)} of shape [${shape.join(', ')}] has ${data.length} elements`)
-    }
+    if (typeof data !== 'function') checkElements(tensor, data)
   }
+}
+
+function checkElements(tensor: StreamedTensor, { length }: Float32Array): void {
+  if (elementsOf(tensor) === length) return
+  throw new RangeError(`tensor ${quoted(tensor.name)} of shape [${tensor.shape.join(', ')}] has ${length} elements`)
 }
 
 /** Wider types come first and the header is padded to 8 bytes, so that every tensor is aligned to its own type. */
 async function writeTensors(
   file: string,
-  tensors: readonly NamedTensor[],
-  { dtype = 'f32', metadata = { format: 'pt' } }: WriteSafetensorsOptions,
+  tensors: readonly StreamedTensor[],
+  { dtype = 'f32', metadata = { format: 'pt' }, checkValues }: WriteSafetensorsOptions,
 ): Promise<void> {
   checkTensors(tensors)
   const typed = tensors.map((tensor) => ({ ...tensor, dtype: tensor.dtype ?? dtype }))
@@ -189,9 +209,13 @@ async function writeTensors(
   length.writeBigUInt64LE(BigInt(padded.length))
   await writeFlushed(file, async (handle) => {
     await handle.writeFile(Buffer.concat([length, padded]))
-    for (const { data, dtype: stored } of typed) {
+    for (const tensor of typed) {
+      const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data
+      checkElements(tensor, data)
       for (let start = 0; start < data.length; start += CHUNK_ELEMENTS) {
-        await handle.writeFile(encode(data, start, Math.min(start + CHUNK_ELEMENTS, data.length), stored))
+        const end = Math.min(start + CHUNK_ELEMENTS, data.length)
+        checkValues?.(tensor.name, data.subarray(start, end), start)
+        await handle.writeFile(encode(data, start, end, tensor.dtype))
       }
     }
   })

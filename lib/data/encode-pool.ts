@@ -2,31 +2,44 @@
  * Encoding worker threads behind an ordered stream: chunks of rows go out as text, token ids come back in input order. A few chunks
  * are under way at a time and no more, so that a slow engine slows the reading down.
  */
-import { Worker } from 'node:worker_threads'
+import { untilAborted } from '../core/abort.js'
 import { ImplexError } from '../core/errors.js'
 import { contentText } from '../text/messages.js'
 import type { TextEncoderOptions } from '../text/text-encoder.js'
 import type { EncodedRow, EncodeSettings, PreparedRow } from './encode.js'
-import type { EncodeReply, EncoderDescription, EncodeRequest } from './encode-worker.js'
+import { type EncodeBody, EncodeThread } from './encode-thread.js'
+import type { EncodeReply, EncoderDescription } from './encode-worker.js'
 import { parseRow } from './parse-row.js'
-import type { RowGroup, SourceRow } from './rows.js'
+import type { Prompt, RowGroup, SourceRow } from './rows.js'
 import type { UnreadCounts } from './unread.js'
-import { packPrepared, unpackError, unpackRows, type WireChunk } from './wire.js'
+import { packExact, packPrepared, unpackRows, type WireChunk } from './wire.js'
 
 const CHUNK_ROWS = 256
 const CHUNK_CHARACTERS = 64 * 1024
 const CHUNKS_IN_FLIGHT = 4 // per worker: one being encoded, the others hide the way there and back
+
+export interface EncodePoolOptions {
+  signal?: AbortSignal
+  /** Longest that one text of a row may take. Defaults to TEXT_LIMIT_MS. */
+  limitMs?: number
+}
 
 export class EncodePool {
   readonly description: EncoderDescription
   readonly #workers: EncodeThread[]
   #next = 0
 
-  /** Starts `workers` threads, each with its own encoder. Rejects with the encoder's own error when that cannot be made. */
-  static async start(options: TextEncoderOptions, workers = 1): Promise<EncodePool> {
-    const threads = Array.from({ length: workers }, () => new EncodeThread(options))
+  /**
+   * Starts `workers` threads, each with its own encoder. Rejects with the encoder's own error when that cannot be made, and with ERR_ABORTED
+   * as soon as `signal` is aborted, whatever a thread is at.
+   */
+  static async start(options: TextEncoderOptions, workers = 1, start: EncodePoolOptions = {}): Promise<EncodePool> {
+    // One time for all threads, those too that take another's place.
+    const timed = { ...options, now: options.now ?? new Date() }
+    const threads = Array.from({ length: workers }, () => new EncodeThread(timed, start.limitMs))
     try {
-      const [description] = (await Promise.all(threads.map((thread) => thread.ready))) as [EncoderDescription]
+      const opened = Promise.all(threads.map((thread) => thread.open()))
+      const [description] = (await untilAborted(opened, start.signal, 'the opening')) as [EncoderDescription]
       return new EncodePool(threads, description)
     } catch (error) {
       for (const thread of threads) thread.close()
@@ -48,14 +61,43 @@ export class EncodePool {
     return reply !== undefined && 'difference' in reply ? reply.difference : undefined
   }
 
+  /** Prompts to continue, in order. @throws ImplexError of the first one that cannot be encoded, with its number */
+  async encodePrompts(prompts: readonly Prompt[]): Promise<Int32Array[]> {
+    const encoded: Int32Array[] = []
+    let first = 0
+    while (first < prompts.length) {
+      let end = first
+      for (let characters = 0; end < prompts.length && end - first < CHUNK_ROWS && characters < CHUNK_CHARACTERS; end++)
+        characters += groupCharacters({ prompt: prompts[end]!.prompt, responses: [] })
+      const chunk = prompts.slice(first, end).map((prompt) => packExact(prompt) as Prompt)
+      const reply = await this.#ask({ prompts: chunk, first })
+      if ('encoded' in reply) encoded.push(...reply.encoded)
+      first = end
+    }
+    return encoded
+  }
+
+  /** The id of each token; undefined for one that the vocabulary lacks. */
+  async tokenIds(tokens: string[]): Promise<(number | undefined)[]> {
+    const reply = await this.#ask({ tokens })
+    return 'ids' in reply ? reply.ids : []
+  }
+
+  /** The text of each token of each sequence: see Tokenizer.texts. */
+  async tokenTexts(sequences: Int32Array[]): Promise<string[][]> {
+    const reply = await this.#ask({ sequences })
+    return 'texts' in reply ? reply.texts : []
+  }
+
   /**
    * Encoded rows in input order. Ending the iteration early stops the reading; an error of the source comes after its last rows.
-   * `unread` is told of what nobody reads of the rows that were handed out.
+   * `unread` is told of what nobody reads of the rows that were handed out. `signal` ends it with ERR_ABORTED, whatever a thread is at.
    */
   async *encode(
     source: AsyncIterable<SourceRow[]>,
     settings: EncodeSettings,
     unread?: UnreadCounts,
+    signal?: AbortSignal,
   ): AsyncGenerator<EncodedRow[]> {
     const iterator = source[Symbol.asyncIterator]()
     const results: Promise<WireChunk | undefined>[] = []
@@ -90,7 +132,7 @@ export class EncodePool {
     try {
       for (;;) {
         if (results.length > 0) {
-          const chunk = await results[0]!
+          const chunk = await untilAborted(results[0]!, signal, 'the reading of the data')
           results.shift()
           room.signal()
           if (chunk === undefined) continue
@@ -100,7 +142,7 @@ export class EncodePool {
           if (failure !== undefined) throw failure.error
           return
         } else {
-          await changed.wait()
+          await untilAborted(changed.wait(), signal, 'the reading of the data')
         }
       }
     } finally {
@@ -117,65 +159,12 @@ export class EncodePool {
   }
 
   async #encodeChunk(rows: PreparedRow[], settings: EncodeSettings): Promise<WireChunk | undefined> {
-    const worker = this.#workers[this.#next++ % this.#workers.length]!
-    const reply = await worker.request({ rows: rows.map(packPrepared), settings })
+    const reply = await this.#ask({ rows: rows.map(packPrepared), settings })
     return 'chunk' in reply ? reply.chunk : undefined
   }
-}
 
-type Body<T> = T extends unknown ? Omit<T, 'id'> : never
-
-/** One worker thread and the requests that wait for it. It keeps the process alive only while some do. */
-class EncodeThread {
-  readonly ready: Promise<EncoderDescription>
-  readonly #worker: Worker
-  readonly #waiting = new Map<number, { resolve(reply: EncodeReply): void; reject(error: Error): void }>()
-  #id = 0
-  #failure: Error | undefined
-
-  constructor(options: TextEncoderOptions) {
-    // execArgv: flags such as --input-type, meant for the main script, would keep the worker from starting.
-    this.#worker = new Worker(new URL('./encode-worker.js', import.meta.url), { workerData: options, execArgv: [] })
-    this.ready = new Promise((resolve, reject) => {
-      this.#waiting.set(this.#id++, { resolve: (reply) => 'ready' in reply && resolve(reply.ready), reject })
-    })
-    this.#worker.on('message', (reply: EncodeReply) => this.#receive(reply))
-    this.#worker.on('error', (error) =>
-      this.#fail(new ImplexError('ERR_INTERNAL', `the encoding thread failed: ${error.message}`, { cause: error })),
-    )
-    this.#worker.on('exit', () => this.#fail(new ImplexError('ERR_DISPOSED', 'the encoding thread has ended')))
-  }
-
-  request(body: Body<EncodeRequest>): Promise<EncodeReply> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    return new Promise((resolve, reject) => {
-      const id = this.#id++
-      if (this.#waiting.size === 0) this.#worker.ref()
-      this.#waiting.set(id, { resolve, reject })
-      this.#worker.postMessage({ id, ...body })
-    })
-  }
-
-  close(): void {
-    this.#fail(new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of'))
-    void this.#worker.terminate()
-  }
-
-  #receive(reply: EncodeReply): void {
-    const id = 'id' in reply ? reply.id : 0
-    const waiting = this.#waiting.get(id)
-    this.#waiting.delete(id)
-    if (this.#waiting.size === 0) this.#worker.unref()
-    if ('failed' in reply) waiting?.reject(unpackError(reply.failed))
-    else waiting?.resolve(reply)
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error
-    const waiting = [...this.#waiting.values()]
-    this.#waiting.clear()
-    this.#worker.unref()
-    for (const { reject } of waiting) reject(this.#failure)
+  #ask(body: EncodeBody): Promise<EncodeReply> {
+    return this.#workers[this.#next++ % this.#workers.length]!.request(body)
   }
 }
 
@@ -223,7 +212,7 @@ function prepare({ value, ...row }: SourceRow): PreparedRow {
   }
 }
 
-function groupCharacters({ prompt, responses }: RowGroup): number {
+function groupCharacters({ prompt, responses }: Pick<RowGroup, 'prompt' | 'responses'>): number {
   let characters = 0
   for (const text of [prompt, ...responses]) {
     if (typeof text === 'string') characters += text.length

@@ -25,6 +25,8 @@ const RECORD_BYTES = 16
 const BLOCK_RECORDS = 4096
 const BLOCK_BYTES = BLOCK_RECORDS * RECORD_BYTES
 const BLOCKS_IN_MEMORY = 8
+/** What is in memory is written so often: most work that a killed process loses. */
+export const FLUSH_MS = 1000
 
 /** To be raised by whoever changes an engine's results in their last bits on purpose. */
 export const NUMERICS_VERSION = 1
@@ -69,6 +71,7 @@ export class ReferenceCache {
   /** In order of last use. */
   readonly #blocks = new Map<number, Promise<Block>>()
   #failed = false
+  #flushed = performance.now()
 
   /** Undefined, after a warning, when the directory cannot be used. A file that is not what its name says is started anew. */
   static async open(
@@ -119,8 +122,8 @@ export class ReferenceCache {
     return this.#lock !== undefined
   }
 
-  /** The log-probability of the response with this ordinal and these tokens, if it is known. */
-  async get(ordinal: number, hash: TokenHash): Promise<number | undefined> {
+  /** The log-probability of the response with this ordinal and these tokens, if it is known. `counts`: among hits and misses. */
+  async get(ordinal: number, hash: TokenHash, counts = true): Promise<number | undefined> {
     const block = await this.#block(ordinal)
     if (block !== undefined) {
       const at = (ordinal % BLOCK_RECORDS) * RECORD_BYTES
@@ -129,11 +132,11 @@ export class ReferenceCache {
       const logprob = block.data.readDoubleLE(at + 8)
       const check = checkOf(hash, logprob)
       if ((low !== 0 || high !== 0) && low === check.low && high === check.high && Number.isFinite(logprob)) {
-        this.hits++
+        if (counts) this.hits++
         return logprob
       }
     }
-    this.misses++
+    if (counts) this.misses++
     return undefined
   }
 
@@ -147,15 +150,21 @@ export class ReferenceCache {
     block.data.writeUInt32LE(check.high, at + 4)
     block.data.writeDoubleLE(logprob, at + 8)
     block.dirty = true
+    if (performance.now() - this.#flushed >= FLUSH_MS) await this.#flushAll()
+  }
+
+  async #flushAll(): Promise<void> {
+    this.#flushed = performance.now()
+    try {
+      for (const [index, block] of [...this.#blocks]) await this.#flush(index, await block)
+    } catch (error) {
+      this.#fail(error)
+    }
   }
 
   /** Writes what is still in memory and lets go of the file and its lock. */
   async close(): Promise<void> {
-    try {
-      for (const [index, block] of this.#blocks) await this.#flush(index, await block)
-    } catch (error) {
-      this.#fail(error)
-    }
+    await this.#flushAll()
     this.#blocks.clear()
     this.#failed = true
     await this.#file.close().catch(() => {})

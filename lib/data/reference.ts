@@ -21,6 +21,8 @@ export interface Slot {
   row: EncodedRow
   /** The ordinal of its first response among all responses of the source: where the cache keeps it. */
   ordinal: number
+  /** Scored once more, to be compared: the cache does not count it. */
+  again?: boolean
 }
 
 export interface ReferenceLogprob {
@@ -48,7 +50,7 @@ export async function referenceLogprobs(
   const known = new Array<ReferenceLogprob>(items.length)
   const missing: number[] = []
   for (const [i, { slot, k }] of items.entries()) {
-    const logprob = tokenLogprobs ? undefined : await cache?.get(slot.ordinal + k, hashes[i]!)
+    const logprob = tokenLogprobs ? undefined : await cache?.get(slot.ordinal + k, hashes[i]!, slot.again !== true)
     if (logprob === undefined) missing.push(i)
     else known[i] = { referenceLogprob: logprob }
   }

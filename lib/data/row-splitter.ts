@@ -95,8 +95,8 @@ export class LineSplitter extends RowSplitter {
     let start = 0
     while (!this.done) {
       const newline = bytes.indexOf(NEWLINE, start)
-      if (newline < 0) return this.keep(bytes.subarray(start))
-      this.keep(bytes.subarray(start, newline))
+      this.keep(bytes.subarray(start, newline < 0 ? bytes.length : newline))
+      if (newline < 0) return
       this.finish(rows, this.line++)
       start = newline + 1
     }

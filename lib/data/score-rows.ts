@@ -2,6 +2,7 @@
  * The way of rows through the scoring: encoded rows in, batches to the engine, scored rows out in input order. Two batches are under
  * way at a time, so that the engine has the next one when it finishes the first; nothing else is read ahead than fills two more.
  */
+import { onAbort } from '../core/abort.js'
 import { ImplexError } from '../core/errors.js'
 import { BatchBuilder, type BatchItem } from './pack.js'
 import { checkBeginning, type SequenceEnds } from './beginning.js'
@@ -180,11 +181,9 @@ export async function* scoreRows(
     fail(new ImplexError('ERR_ABORTED', 'the scoring was aborted', { cause: signal?.reason }))
     changed.signal()
   }
-  signal?.addEventListener('abort', abort, { once: true })
-  drain?.addEventListener('abort', wake, { once: true })
+  const offs = [onAbort(signal, abort), onAbort(drain, wake)]
 
   try {
-    if (signal?.aborted) abort()
     for (;;) {
       advance()
       while (order[0]?.open === 0 && !signal?.aborted) {
@@ -205,8 +204,7 @@ export async function* scoreRows(
   } finally {
     clearTimeout(patience)
     ended = true
-    signal?.removeEventListener('abort', abort)
-    drain?.removeEventListener('abort', wake)
+    for (const off of offs) off()
     void encoded.return(undefined).catch(() => {})
   }
 }
@@ -267,7 +265,8 @@ async function selfCheck(items: BatchItem<OpenSlot>[], scored: Scored[], score: 
   const { row } = first.slot
   const tokens = promptOf(row, first.k).length + row.responses[first.k]!.length
   if (items.length === 1 || tokens > SELF_CHECK_TOKENS) return
-  const [alone] = (await score([first])) as [Scored]
+  const again = { ...first, slot: { ...first.slot, again: true } }
+  const [alone] = (await score([again])) as [Scored]
   if (Object.is(alone.reward, scored[0]!.reward)) return
   throw new ImplexError(
     'ERR_SELF_CHECK',

@@ -3,6 +3,7 @@
  * data. Errors lose their class in a structured clone, so they travel as their fields.
  */
 import { ImplexError, type ImplexErrorCode } from '../core/errors.js'
+import { Float } from '../core/parse-json.js'
 import type { EncodedRow, PreparedRow } from './encode.js'
 import { UnreadCounts } from './unread.js'
 
@@ -91,4 +92,22 @@ export function packError(error: unknown): WireError {
 
 export function unpackError({ code, message, ...options }: WireError): ImplexError {
   return new ImplexError(code, message, options)
+}
+
+/** A value of JSON so that its Floats cross: a clone loses their class, but keeps that of a Number. */
+export function packExact(value: unknown): unknown {
+  return mapExact(value, (one) => (one instanceof Float ? Object(one.value) : undefined))
+}
+
+export function unpackExact(value: unknown): unknown {
+  return mapExact(value, (one) => (one instanceof Number ? new Float(one.valueOf()) : undefined))
+}
+
+function mapExact(value: unknown, change: (one: object) => unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  const changed = change(value)
+  if (changed !== undefined) return changed
+  if (Array.isArray(value)) return value.map((one) => mapExact(one, change))
+  if (value instanceof Map) return new Map([...value].map(([key, one]) => [key, mapExact(one, change)]))
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, mapExact(one, change)]))
 }

@@ -70,15 +70,16 @@ export async function evaluate(
   for (const name of Object.keys(data)) checkSetName(name)
   const sources = Object.entries(data).map(([name, rows]) => [name, sourceOf(rows, shape)] as const)
 
-  const report: Record<string, Evaluation> = {}
+  const report: [name: string, Evaluation][] = []
   for (const [name, source] of sources) {
     try {
-      report[name] = await evaluateSet(model, source, options, (row) => onRow?.(name, row))
+      report.push([name, await evaluateSet(model, source, options, (row) => onRow?.(name, row))])
     } catch (error) {
       throw inSet(error, name, source)
     }
   }
-  return report
+  // Not by assignment: that would set the prototype where a set is named "__proto__".
+  return Object.fromEntries(report)
 }
 
 async function evaluateSet(

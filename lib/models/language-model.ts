@@ -3,13 +3,16 @@
  * sequence gets depends on the seed, its prompt and the options alone, never on the sequences beside it.
  */
 import { join } from 'node:path'
-import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { readJsonIfPresent } from '../core/files.js'
+import type { EncodePool } from '../data/encode-pool.js'
+import type { EncoderDescription } from '../data/encode-worker.js'
 import { hashTokens } from '../data/reference-cache.js'
 import type { Prompt, Text } from '../data/rows.js'
 import { shown } from '../data/unread.js'
 import { DEVICES, type DeviceName, DTYPES, type DType } from '../native/device.js'
 import type { Model } from '../native/handles.js'
+import { throwIfAborted, untilAborted } from '../core/abort.js'
 import { ImplexError } from '../core/errors.js'
 import {
   checkInteger,
@@ -20,8 +23,9 @@ import {
   invalidArgument,
   outOfRange,
 } from '../core/arguments.js'
-import { openToScore, widened } from './open.js'
-import { RowEncoder, type TemplateSource } from '../text/text-encoder.js'
+import { openText, openToScore } from './open.js'
+import { givenPrompt, promptError } from './given-prompt.js'
+import type { TemplateSource } from '../text/text-encoder.js'
 import { availableMemory } from '../core/memory.js'
 
 export interface LanguageModelOptions {
@@ -94,7 +98,8 @@ export class LanguageModel implements Disposable {
   /** Most tokens of prompt and continuation together. */
   readonly contextLength: number
   readonly #checkpoint: Checkpoint
-  readonly #encoder: RowEncoder
+  /** Templates and tokenizer: in a thread, so that no text holds up the event loop. */
+  readonly #pool: EncodePool
   readonly #model: Model
   readonly #stop: readonly number[]
 
@@ -111,18 +116,22 @@ export class LanguageModel implements Disposable {
     checkOneOf('dtype', dtype, DTYPES)
     checkString('template', template)
     checkSignal(signal)
-    const plain = await openCheckpoint(path)
-    const encoder = await RowEncoder.load({ path, template, now: now as Date | undefined })
-    const { vocabularySize } = encoder
-    const checkpoint = widened(plain, { addedTokens: encoder.addedTokens.length, vocabularySize })
-    const stop = await defaultStop(checkpoint, encoder)
-    const opened = await openToScore(checkpoint, { use: 'sft', who: 'generation' }, { device, dtype }, signal)
-    return new LanguageModel(checkpoint, encoder, stop, dtype, opened)
+    if (now !== undefined && !(now instanceof Date && !Number.isNaN(now.getTime())))
+      throw invalidArgument('now', 'a valid Date', now)
+    const { checkpoint, pool } = await openText({ path, template, now }, 1, { signal })
+    try {
+      const stop = await defaultStop(checkpoint, pool.description)
+      const opened = await openToScore(checkpoint, { use: 'sft', who: 'generation' }, { device, dtype }, signal)
+      return new LanguageModel(checkpoint, pool, stop, dtype, opened)
+    } catch (error) {
+      pool.close()
+      throw error
+    }
   }
 
   private constructor(
     checkpoint: Checkpoint,
-    encoder: RowEncoder,
+    pool: EncodePool,
     stop: readonly number[],
     dtype: DType,
     { model, device, fallbackReason }: { model: Model; device: DeviceName; fallbackReason?: string },
@@ -132,10 +141,10 @@ export class LanguageModel implements Disposable {
     this.fallbackReason = fallbackReason
     this.dtype = dtype
     this.kernels = model.kernels
-    this.templateSource = encoder.templateSource
+    this.templateSource = pool.description.templateSource
     this.contextLength = checkpoint.contextLength
     this.#checkpoint = checkpoint
-    this.#encoder = encoder
+    this.#pool = pool
     this.#model = model
     this.#stop = stop
   }
@@ -157,12 +166,14 @@ export class LanguageModel implements Disposable {
 
   /** The same, prompt by prompt as their batches end. */
   async *stream(prompts: readonly (Text | Prompt)[], options: GenerateOptions = {}): AsyncGenerator<Generation[]> {
-    const resolved = resolveOptions(options, this.#stopIds(options))
-    const sequences = this.#sequences(prompts, resolved)
+    checkObject('options', options)
+    const resolved = resolveOptions(options, await this.#stopIds(options))
     const { samples, batchSize, signal } = resolved
+    throwIfAborted(signal, 'the generation')
+    const sequences = await this.#sequences(prompts, resolved)
     let finished: Generation[] = []
     for (let first = 0; first < sequences.length; first += batchSize) {
-      if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the generation was aborted', { cause: signal.reason })
+      throwIfAborted(signal, 'the generation')
       finished.push(...(await this.#batch(sequences.slice(first, first + batchSize), resolved)))
       while (finished.length >= samples) {
         yield finished.slice(0, samples)
@@ -173,6 +184,7 @@ export class LanguageModel implements Disposable {
 
   /** Frees the weights. What is under way is rejected. Idempotent. */
   dispose(): void {
+    this.#pool.close()
     this.#model.dispose()
   }
 
@@ -180,27 +192,30 @@ export class LanguageModel implements Disposable {
     this.dispose()
   }
 
-  #stopIds(options: GenerateOptions): Int32Array {
-    checkObject('options', options)
-    const { stop = this.#stop } = options
+  async #stopIds({ stop = this.#stop }: GenerateOptions): Promise<Int32Array> {
     if (!Array.isArray(stop)) throw invalidArgument('stop', 'a list of tokens', stop)
+    const tokens = (stop as readonly unknown[]).filter((token) => typeof token === 'string')
+    const found = tokens.length === 0 ? [] : await this.#pool.tokenIds(tokens)
+    let next = 0
     return Int32Array.from(stop as readonly unknown[], (token, i) => {
       const name = `stop[${i}]`
       if (typeof token !== 'string') {
         checkInteger(name, token, 0, 2 ** 31 - 1)
         return token as number
       }
-      const id = this.#encoder.tokenId(token)
+      const id = found[next++]
       if (id === undefined) throw outOfRange(name, 'a token of the vocabulary', token)
       return id
     })
   }
 
-  #sequences(prompts: readonly (Text | Prompt)[], { seed, samples }: Resolved): Sequence[] {
+  async #sequences(prompts: readonly (Text | Prompt)[], { seed, samples, signal }: Resolved): Promise<Sequence[]> {
     if (!Array.isArray(prompts)) throw invalidArgument('prompts', 'a list of prompts', prompts)
+    const asked = Array.from(prompts as readonly unknown[], (given, at) => this.#asked(given, at))
+    const encoded = await untilAborted(this.#pool.encodePrompts(asked), signal, 'the generation')
     const seen = new Map<string, number>()
-    return (prompts as readonly (Text | Prompt)[]).flatMap((text, at) => {
-      const prompt = this.#encode(text, at)
+    return encoded.flatMap((prompt, at) => {
+      this.#check(prompt, at)
       const key = Buffer.from(prompt.buffer, prompt.byteOffset, prompt.byteLength).toString('latin1')
       const before = seen.get(key) ?? 0
       seen.set(key, before + samples)
@@ -211,29 +226,32 @@ export class LanguageModel implements Disposable {
     })
   }
 
-  #encode(given: Text | Prompt, at: number): Int32Array {
-    const error = (
-      code: 'ERR_ROW_INVALID' | 'ERR_ROW_TOO_LONG' | 'ERR_TOKEN_RANGE' | 'ERR_TEMPLATE_INVALID',
-      what: string,
-    ) => new ImplexError(code, `prompt ${at}: ${what}`)
-    const whole = typeof given === 'string' || Array.isArray(given) ? { prompt: given } : (given as Prompt)
+  /** A prompt as its template shows it. */
+  #asked(given: unknown, at: number): Prompt {
+    const whole = givenPrompt(given, at)
     const reader = { templateSource: this.templateSource, kind: 'implicit' } as const
     const asked = shown({ index: at, shape: 'group', responses: [], ...whole }, reader)
     if (asked.unread !== undefined) {
       const what = `the template "${this.templateSource}" does not show ${asked.unread.join(', ')}; give a chat template that does`
-      throw error('ERR_TEMPLATE_INVALID', what)
+      throw promptError('ERR_TEMPLATE_INVALID', at, what)
     }
-    const prompt = this.#encoder.encodePrompt(asked.prompt, asked.inputs)
-    if (prompt.length === 0) throw error('ERR_ROW_INVALID', 'it is empty, so nothing predicts the first token')
+    return { prompt: asked.prompt, ...(asked.inputs === undefined ? {} : { inputs: asked.inputs }) }
+  }
+
+  #check(prompt: Int32Array, at: number): void {
+    if (prompt.length === 0) {
+      throw promptError('ERR_ROW_INVALID', at, 'it is empty, so nothing predicts the first token')
+    }
     if (prompt.length >= this.contextLength) {
       const context = `the model's context has ${this.contextLength}, so there is no room for another token`
-      throw error('ERR_ROW_TOO_LONG', `it has ${prompt.length} tokens, and ${context}`)
+      throw promptError('ERR_ROW_TOO_LONG', at, `it has ${prompt.length} tokens, and ${context}`)
     }
     const rows = this.#checkpoint.spec.vocabSize + this.#checkpoint.spec.addedTokens
     const bad = prompt.find((id) => id >= rows)
-    if (bad === undefined) return prompt
-    throw error(
+    if (bad === undefined) return
+    throw promptError(
       'ERR_TOKEN_RANGE',
+      at,
       `token id ${bad} is outside the model's vocabulary of ${rows}; tokenizer.json and the weights do not belong together`,
     )
   }
@@ -264,17 +282,15 @@ export class LanguageModel implements Disposable {
       signal,
     )
     let end = 0
-    return Array.from(result.lengths, (length): Generation => {
+    const found = Array.from(result.lengths, (length) => {
       end += length
       const ids = result.tokens.slice(end - length, end)
-      const stopped = stop.includes(ids.at(-1)!)
-      return {
-        text: this.#encoder.tokenTexts(stopped ? ids.subarray(0, -1) : ids).join(''),
-        ids,
-        logprobs: result.logprobs.slice(end - length, end),
-        finish: stopped ? 'stop' : 'length',
-      }
+      const finish: Generation['finish'] = stop.includes(ids.at(-1)!) ? 'stop' : 'length'
+      return { ids, logprobs: result.logprobs.slice(end - length, end), finish }
     })
+    const said = found.map(({ ids, finish }) => (finish === 'stop' ? ids.slice(0, -1) : ids))
+    const texts = await untilAborted(this.#pool.tokenTexts(said), signal, 'the generation')
+    return found.map((one, i) => ({ text: texts[i]!.join(''), ...one }))
   }
 
   /** The system may promise memory that it does not have, and end a process that takes the promise at its word. */
@@ -315,7 +331,7 @@ function checkSignal(signal: unknown): asserts signal is AbortSignal | undefined
 }
 
 /** Ids that end what a model says: all that the checkpoint names, and the end of a turn. */
-async function defaultStop(checkpoint: Checkpoint, encoder: RowEncoder): Promise<number[]> {
+async function defaultStop(checkpoint: Checkpoint, encoder: EncoderDescription): Promise<number[]> {
   const ids = new Set<number>()
   for (const id of [encoder.terminator, encoder.eosTokenId, checkpoint.eosTokenId]) if (id !== undefined) ids.add(id)
   for (const name of ['config.json', 'generation_config.json']) {

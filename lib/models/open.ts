@@ -5,6 +5,7 @@
 import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
 import { checkPlain, onlyHead } from '../checkpoint/heads.js'
 import { readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
+import { throwIfAborted, untilAborted } from '../core/abort.js'
 import { outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
 import { quoted } from '../core/files.js'
@@ -25,14 +26,19 @@ export interface OpenText {
 
 /**
  * Opens the checkpoint of `text`, that of the reference if there is one, and the threads that encode for both.
- * @throws ImplexError as openCheckpoint and the encoder do; ERR_TOKENIZER_INVALID when the two have different tokenizers
+ * @throws ImplexError as openCheckpoint and the encoder do; ERR_TOKENIZER_INVALID when the two have different tokenizers; ERR_ABORTED
  */
-export async function openText(text: TextEncoderOptions, threads: number, reference?: string): Promise<OpenText> {
+export async function openText(
+  text: TextEncoderOptions,
+  threads: number,
+  { reference, signal }: { reference?: string; signal?: AbortSignal } = {},
+): Promise<OpenText> {
+  throwIfAborted(signal, 'the opening')
   const checkpoint = await openCheckpoint(text.path)
   const other = reference === undefined ? undefined : await openCheckpoint(reference)
-  const pool = await EncodePool.start(text, threads)
+  const pool = await EncodePool.start(text, threads, { signal })
   try {
-    if (other !== undefined) await checkTokenizers(pool, checkpoint, other)
+    if (other !== undefined) await untilAborted(checkTokenizers(pool, checkpoint, other), signal, 'the opening')
     const { description } = pool
     return { checkpoint: widened(checkpoint, description), reference: other && widened(other, description), pool }
   } catch (error) {
@@ -55,9 +61,9 @@ async function checkTokenizers(pool: EncodePool, { path: model }: Checkpoint, { 
 /** With rows for tokens that a template adds and the model has none for. */
 export function widened(
   checkpoint: Checkpoint,
-  { addedTokens, vocabularySize }: { addedTokens: number; vocabularySize: number },
+  { addedTokens, vocabularySize }: { addedTokens: readonly string[]; vocabularySize: number },
 ): Checkpoint {
-  const missing = addedTokens === 0 ? 0 : Math.max(0, vocabularySize - checkpoint.spec.vocabSize)
+  const missing = addedTokens.length === 0 ? 0 : Math.max(0, vocabularySize - checkpoint.spec.vocabSize)
   return missing === 0 ? checkpoint : withAddedTokens(checkpoint, missing)
 }
 

@@ -4,6 +4,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
 import type { RewardHead } from '../checkpoint/reward-head.js'
+import { onAbort } from '../core/abort.js'
 import { checkString, invalidArgument, outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
 import type { Border } from '../checkpoint/trained-with.js'
@@ -95,8 +96,7 @@ export class RewardModel implements Disposable {
     checkString('path', path)
     const resolved = resolveOptions(options)
     const { kind, template, now, encodeThreads, signal } = resolved
-    if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the opening was aborted', { cause: signal.reason })
-    const text = await openText({ path, template, kind, now }, encodeThreads, resolved.reference)
+    const text = await openText({ path, template, kind, now }, encodeThreads, { reference: resolved.reference, signal })
     try {
       const { checkpoint } = text
       for (const one of [checkpoint, text.reference]) one?.notes.forEach(resolved.onWarning)
@@ -217,8 +217,7 @@ export class RewardModel implements Disposable {
     const source = rowSource(rows, options.rows)
     if (this.#disposed) throw new ImplexError('ERR_DISPOSED', 'the reward model has been disposed of')
     const cancel = createCancel(signal)
-    const abort = () => cancel.cancel()
-    signal?.addEventListener('abort', abort, { once: true })
+    const off = onAbort(signal, () => cancel.cancel())
     const cache = await this.#openCache(source, signal)
     const scorer = this.#scorer(cancel, cache, resolved)
     const settings: EncodeSettings = {
@@ -249,7 +248,7 @@ export class RewardModel implements Disposable {
       // A program may score rows in memory one at a time: it is told of each key once. A stream is a run of its own.
       const message = unread.message(source.name, selfCheck ? undefined : this.#told)
       if (message !== undefined) this.#options.onWarning(message)
-      signal?.removeEventListener('abort', abort)
+      off()
       cancel.cancel() // an early end leaves batches in the engine's queue
       if (cache !== undefined) {
         this.cacheStatistics.hits += cache.hits

@@ -4,6 +4,7 @@
  * They turn native errors into ImplexError with the stack of whoever called; wrong arguments stay TypeError and RangeError. Every call
  * copies its typed arrays before it returns, so the caller may reuse them at once, and computes off the event loop.
  */
+import { onAbort } from '../core/abort.js'
 import { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from '../core/errors.js'
 import { loadBinding } from './load.js'
 import type { ModelSpec, WeightSource } from './spec.js'
@@ -193,15 +194,13 @@ export async function awaitNative<T>(
   const site = callSite(caller)
   const signal = cancel instanceof AbortSignal ? cancel : undefined
   const flag = signal === undefined ? (cancel as NativeCancel | undefined) : createCancel()
-  const abort = () => flag?.cancel()
-  if (signal?.aborted) abort()
-  else signal?.addEventListener('abort', abort, { once: true })
+  const off = onAbort(signal, () => flag?.cancel())
   try {
     return await run(flag)
   } catch (error) {
     throw asImplexError(error, site, signal ?? (flag && SIGNALS.get(flag)))
   } finally {
-    signal?.removeEventListener('abort', abort)
+    off()
   }
 }
 

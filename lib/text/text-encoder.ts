@@ -123,6 +123,9 @@ export class RowEncoder {
   /** sha256 (hex) of all that decides ids: tokenizer.json, template, special and added tokens, and the date if the template tells it. */
   readonly fingerprint: string
 
+  /** Called before each text of a row is made: a sign that the encoder gets on. */
+  beforeText: (() => void) | undefined
+
   private readonly specialTokens: Readonly<Record<string, string>>
   /** Ids that the tokenizer itself puts around a plain text; none with a template. */
   private readonly surroundings: Surroundings
@@ -192,6 +195,7 @@ export class RowEncoder {
 
   /** The text of the whole conversation. Errors: ERR_RESPONSE_EMPTY (nothing but white space), ERR_TEMPLATE_INVALID (refused). */
   renderConversation(prompt: Text, response: Text, inputs?: TemplateInputs): string {
+    this.beforeText?.()
     if (isBlank(response))
       throw new ImplexError('ERR_RESPONSE_EMPTY', 'the response is empty: there is nothing to score')
     if (this.template === undefined) {
@@ -224,6 +228,7 @@ export class RowEncoder {
 
   /** int32[tokens] of the user turn that asks whether `response` is a correct answer to `prompt`, up to where "Yes" or "No" follows. */
   encodeVerification(prompt: Text, response: Text): Int32Array {
+    this.beforeText?.()
     const question = `Question: ${transcript(prompt)}\nAnswer: ${transcript(response)}\nVerification: Is the answer correct (Yes/No)?`
     const text =
       this.template === undefined

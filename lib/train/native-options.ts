@@ -2,14 +2,14 @@
  * The options of a training in the engine's terms.
  */
 import type { NativeTrainOptions } from '../native/types.js'
-import type { RowEncoder } from '../text/text-encoder.js'
+import type { EncoderDescription } from '../data/encode-worker.js'
 import type { InitialHead } from './head.js'
 import { engineOptions } from './option-table.js'
 import type { ResolvedOptions } from './resolve-options.js'
 
 export function nativeOptions(
   { settings, conduct }: ResolvedOptions,
-  encoder: RowEncoder,
+  encoder: EncoderDescription,
   head: InitialHead | undefined,
 ): NativeTrainOptions {
   const { kind, optimizer } = settings

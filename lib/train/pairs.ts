@@ -2,6 +2,7 @@
  * The data of a training in memory: every row read, checked and tokenized before the first step, so that a bad row costs no hours.
  */
 import { createHash, type Hash } from 'node:crypto'
+import { throwIfAborted } from '../core/abort.js'
 import { checkBeginning, rowPlace, type SequenceEnds } from '../data/beginning.js'
 import { type EncodedRow, type EncodeSettings, leavesOut, promptOf } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
@@ -73,9 +74,8 @@ export async function loadPairs(
   let firstError: ImplexError | undefined
   let ordinal = 0
   try {
-    for await (const rows of pool.encode(source.chunks(), settings, unread)) {
-      if (checks.signal?.aborted)
-        throw new ImplexError('ERR_ABORTED', 'the reading of the data was aborted', { cause: checks.signal.reason })
+    for await (const rows of pool.encode(source.chunks(), settings, unread, checks.signal)) {
+      throwIfAborted(checks.signal, 'the reading of the data')
       for (const row of rows) {
         const error = row.error ?? (row.shape === 'pair' ? undefined : singleError(row, checks))
         if (error !== undefined) {

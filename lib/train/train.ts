@@ -5,18 +5,19 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Checkpoint, readHead } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
+import { onAbort } from '../core/abort.js'
 import { checkString } from '../core/arguments.js'
 import { writeFileAtomic } from '../core/atomic.js'
 import { ImplexError } from '../core/errors.js'
 import { availableMemory } from '../core/memory.js'
-import { Random, STREAMS } from '../core/random.js'
 import type { Json } from '../core/same-run.js'
 import type { EncodeSettings } from '../data/encode.js'
 import type { EncodePool } from '../data/encode-pool.js'
+import type { EncoderDescription } from '../data/encode-worker.js'
 import { readoutOf } from '../data/rewards.js'
 import type { RowSource } from '../data/rows.js'
 import { sourceOf, type TrainData } from '../data/sources.js'
-import { limitsOf, openText, openToScore, weightsFor } from '../models/open.js'
+import { type OpenText, openText, openToScore, weightsFor } from '../models/open.js'
 import {
   CUDA_VERIFIED,
   cudaModulePath,
@@ -26,7 +27,6 @@ import {
 } from '../native/device.js'
 import { createCancel, type Trainer } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
-import { RowEncoder } from '../text/text-encoder.js'
 import { largestBatch, microBatches } from './batches.js'
 import { type InitialHead, initialHead } from './head.js'
 import { TrainLoop } from './loop.js'
@@ -34,16 +34,15 @@ import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.
 import { nativeOptions } from './native-options.js'
 import type { TrainOptions, TrainSettings } from './options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
+import { allBatches, encodeSettings, type Sets, startOf } from './plan.js'
 import { RunReferences } from './reference.js'
 import { checkSettings, describeRun } from './run-config.js'
-import type { RunPosition } from './runs/checkpoints.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
 import { saveModel } from './runs/save-model.js'
 import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
 import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
-import type { Border } from '../checkpoint/trained-with.js'
 import { type HeadPlace, headPlace } from '../models/head-place.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
 
@@ -88,6 +87,8 @@ class Run {
   readonly #options: ResolvedOptions
   readonly #cancel: NativeCancel
   readonly #closing: (() => unknown)[] = []
+  /** Aborted by either signal: ends the reading. */
+  readonly #stop: AbortSignal | undefined
 
   constructor(model: string, data: TrainData, options: ResolvedOptions) {
     const { conduct } = options
@@ -107,9 +108,9 @@ class Run {
     const { signal } = conduct
     this.#cancel = createCancel(signal)
     if (signal?.aborted) throw new ImplexError('ERR_ABORTED', 'the training was aborted', { cause: signal.reason })
-    const abort = () => this.#cancel.cancel()
-    signal?.addEventListener('abort', abort, { once: true })
-    this.#closing.push(() => signal?.removeEventListener('abort', abort))
+    this.#closing.push(onAbort(signal, () => this.#cancel.cancel()))
+    const stops = [signal, conduct.drain].filter((one) => one !== undefined)
+    if (stops.length > 0) this.#stop = AbortSignal.any(stops)
   }
 
   async close(): Promise<void> {
@@ -128,16 +129,19 @@ class Run {
     const available = conduct.memoryLimit ?? availableMemory()
 
     this.#stage('opening the checkpoint')
-    const { checkpoint, reference, encoder, pool } = await this.#openText(now)
+    const early: TrainResult = { out: folder.path, interrupted: true, steps: 0 }
+    const opened = await this.#unlessDrained(this.#openText(now))
+    if (opened === undefined) return early
+    const { checkpoint, reference, pool } = opened
+    const encoder = pool.description
     const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const place = await this.#headPlace(checkpoint, encoder, head)
     const border = settings.border ?? checkpoint.border ?? DEFAULT_BORDER
     const encoding = encodeSettings(settings, border, place, checkpoint, reference)
     this.#stage('reading the data')
-    const sets = await this.#loadSets(pool, encoder, encoding)
+    const sets = await this.#unlessDrained(this.#loadSets(pool, encoding))
     pool.close()
-    const early: TrainResult = { out: folder.path, interrupted: true, steps: 0 }
-    if (this.#drained) return early
+    if (sets === undefined || this.#drained) return early
 
     const spec = weightsFor(checkpoint.spec, settings.kind, head?.weight !== undefined)
     const native = nativeOptions(this.#options, encoder, head)
@@ -152,25 +156,25 @@ class Run {
     }
     if (this.#drained) return early
     this.#stage('loading the model')
-    const opened = await openTrainerOnDevice(
+    const onDevice = await openTrainerOnDevice(
       spec,
       { device: conduct.device, dtype: settings.dtype },
       native,
       this.#cancel,
     )
-    const { model: trainer } = opened
+    const { model: trainer } = onDevice
     this.#closing.push(() => trainer.dispose())
-    const microBatchTokens = settings.microBatchTokens ?? defaultBatchTokens(opened.device)
+    const microBatchTokens = settings.microBatchTokens ?? defaultBatchTokens(onDevice.device)
     const complete: TrainSettings = { ...settings, border, headAt: place?.headAt ?? 'last', microBatchTokens }
     const largest = largestBatch(complete, allBatches(complete, sets))
     const memory = checkRunMemory(
       trainer,
       settings.dtype,
       largest,
-      opened.device === 'cpu' ? available : Number.MAX_VALUE,
+      onDevice.device === 'cpu' ? available : Number.MAX_VALUE,
     )
 
-    const parts = { checkpoint, reference, text: encoder.fingerprint, ...sets, head, opened, now }
+    const parts = { checkpoint, reference, text: encoder.fingerprint, ...sets, head, opened: onDevice, now }
     const config = await describeRun(this.#paths, complete, conduct, parts)
     if (folder.config === undefined) await folder.writeConfig(config)
     else checkRun(folder.path, folder.config.run, config.run, conduct.onWarning)
@@ -178,7 +182,7 @@ class Run {
 
     if (settings.kind === 'implicit' && settings.reference === 'initial') {
       this.#stage('computing reference log-probabilities')
-      await references.fill(trainer, opened.device, complete.microBatchTokens)
+      await references.fill(trainer, onDevice.device, complete.microBatchTokens)
     }
     if (this.#drained) return early
     this.#stage('checking')
@@ -202,7 +206,7 @@ class Run {
       settings: complete,
       head,
       place,
-      opened,
+      opened: onDevice,
       sets,
       references,
       loop,
@@ -212,6 +216,17 @@ class Run {
 
   get #drained(): boolean {
     return this.#options.conduct.drain?.aborted === true
+  }
+
+  /** undefined when the drain signal came first: before there is a step to be finished, it ends what it meets. */
+  async #unlessDrained<T>(work: Promise<T>): Promise<T | undefined> {
+    try {
+      return await work
+    } catch (error) {
+      const aborted = error instanceof ImplexError && error.code === 'ERR_ABORTED'
+      if (aborted && this.#drained && this.#options.conduct.signal?.aborted !== true) return undefined
+      throw error
+    }
   }
 
   #stage(stage: string): void {
@@ -224,24 +239,25 @@ class Run {
     if (found === undefined) return undefined
     const summary = summaryFromJson(found)
     checkSettings(folder.path, before.run, this.#options.settings)
+    await folder.clean()
     return { out: folder.path, interrupted: false, steps: summary.steps, model: folder.modelPath, summary }
   }
 
-  /** Checkpoints with rows for every token, and the encoders: one here for what it knows, one in threads for the rows. */
-  async #openText(now: Date) {
+  /** Checkpoints with rows for every token, and the threads that encode. */
+  async #openText(now: Date): Promise<OpenText> {
     const { settings, conduct } = this.#options
     const { kind, template, reference } = settings
     const text = { path: this.#model, template, kind: kind === 'sft' ? 'implicit' : kind, now } as const
     const other = kind === 'implicit' && !['initial', 'none'].includes(reference) ? reference : undefined
-    const opened = await openText(text, conduct.encodeThreads, other)
+    const opened = await openText(text, conduct.encodeThreads, { reference: other, signal: this.#stop })
     this.#closing.push(() => opened.pool.close())
-    return { ...opened, encoder: await RowEncoder.load(text) }
+    return opened
   }
 
   /** Where the head is read; undefined without one that is read at a single token. */
   async #headPlace(
     checkpoint: Checkpoint,
-    encoder: RowEncoder,
+    encoder: EncoderDescription,
     head: InitialHead | undefined,
   ): Promise<HeadPlace | undefined> {
     const { settings, conduct } = this.#options
@@ -251,13 +267,14 @@ class Run {
     return headPlace(settings.headAt, checkpoint, encoder, from[head.origin])
   }
 
-  async #loadSets(pool: EncodePool, encoder: RowEncoder, encoding: EncodeSettings): Promise<Sets> {
+  async #loadSets(pool: EncodePool, encoding: EncodeSettings): Promise<Sets> {
     const { settings, conduct } = this.#options
-    const { bosTokenId, eosTokenId } = encoder
+    const { bosTokenId, eosTokenId, terminator: end } = pool.description
     // A head that is read before the terminator makes its row end there.
-    const terminator = encoder.terminator === encoding.padTokenId ? undefined : encoder.terminator
+    const terminator = end === encoding.padTokenId ? undefined : end
     const single = settings.kind === 'sft'
-    const { onError, onWarning, signal } = conduct
+    const { onError, onWarning } = conduct
+    const signal = this.#stop
     const checks = { single, bosTokenId, eosTokenId, terminator, onError, onWarning, signal }
     const data = await loadPairs(this.#source, pool, encoding, checks)
     const evaluation = new Map<string, PairSet>()
@@ -269,7 +286,7 @@ class Run {
   async #references(
     sets: Sets,
     encoding: EncodeSettings,
-    encoder: RowEncoder,
+    encoder: EncoderDescription,
     checkpoint: Checkpoint,
   ): Promise<RunReferences> {
     const { settings, conduct } = this.#options
@@ -306,7 +323,12 @@ class Run {
     }
   }
 
-  async #selfCheck(trainer: Trainer, settings: TrainSettings, data: PairSet, encoder: RowEncoder): Promise<void> {
+  async #selfCheck(
+    trainer: Trainer,
+    settings: TrainSettings,
+    data: PairSet,
+    encoder: EncoderDescription,
+  ): Promise<void> {
     const [batch] = microBatches(settings.kind, data.pairs, settings.microBatchTokens) as [TrainPair[]]
     const yes = settings.kind === 'generative' ? encoder.yesTokenId : undefined
     await selfCheck(trainer, batch.slice(0, settings.batchPairs), {
@@ -323,7 +345,7 @@ class Run {
     folder: RunFolder
     trainer: Trainer
     checkpoint: Checkpoint
-    encoder: RowEncoder
+    encoder: EncoderDescription
     settings: TrainSettings
     head: InitialHead | undefined
     place: HeadPlace | undefined
@@ -363,46 +385,4 @@ class Run {
     await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
     return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
-}
-
-/** The training data and the sets that are evaluated, by name. */
-interface Sets {
-  data: PairSet
-  evaluation: Map<string, PairSet>
-}
-
-function startOf({ seed }: TrainSettings): RunPosition {
-  const random = Random.seeded(seed, STREAMS.order).state
-  return { step: 0, epoch: 0, pair: 0, random, metricsBytes: 0, seconds: 0, tokens: 0 }
-}
-
-function encodeSettings(
-  { kind, onLong, maxLength }: ResolvedOptions['settings'],
-  border: Border,
-  place: HeadPlace | undefined,
-  checkpoint: Checkpoint,
-  reference: Checkpoint | undefined,
-): EncodeSettings {
-  return {
-    kind: kind === 'sft' ? 'implicit' : kind,
-    border,
-    padTokenId: place?.padTokenId,
-    onLong,
-    ...(maxLength > 0 && { maxLength }),
-    ...limitsOf(checkpoint, reference),
-  }
-}
-
-/** Every micro-batch of the run and of its evaluations: the order of the data is known before the first step. */
-function* allBatches(settings: TrainSettings, { data, evaluation }: Sets): Generator<readonly TrainPair[]> {
-  const { kind, epochs, batchPairs, microBatchTokens, seed } = settings
-  const random = Random.seeded(seed, STREAMS.order)
-  for (let epoch = 0; epoch < epochs; epoch++) {
-    const order = random.permutation(data.pairs.length)
-    for (let at = 0; at < order.length; at += batchPairs) {
-      const pairs = Array.from(order.subarray(at, at + batchPairs), (i) => data.pairs[i]!)
-      yield* microBatches(kind, pairs, microBatchTokens)
-    }
-  }
-  for (const { pairs } of evaluation.values()) yield* microBatches(kind, pairs, microBatchTokens)
 }

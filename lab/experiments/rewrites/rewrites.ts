@@ -98,7 +98,10 @@ export async function rewritesExperiment(options: RewritesOptions): Promise<Expe
     tokens: [],
     train: rows,
     shifts: names.map(
-      (name): Shift => ({ name, ...(SHIFTS[name] ?? { label: name, description: `The set ${name}.` }) }),
+      (name): Shift => ({
+        name,
+        ...(Object.hasOwn(SHIFTS, name) ? SHIFTS[name]! : { label: name, description: `The set ${name}.` }),
+      }),
     ),
     sets,
     explain: sets.slice(0, 2).map(({ name }) => name),

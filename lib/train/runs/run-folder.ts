@@ -104,18 +104,23 @@ export class RunFolder implements AsyncDisposable {
     await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify({ ...options, run }, null, 2)}\n`)
   }
 
-  /** Removes what a killed process left half written. */
-  async clean(): Promise<void> {
-    for (const folder of [this.path, this.checkpoints.path]) {
-      const names = await readdir(folder).catch(() => [])
-      for (const name of names.filter(isTemporary))
-        await rm(join(folder, name), { recursive: true, force: true }).catch(() => {})
-    }
+  /** Removes what a killed process left half written, in the folders inside too. */
+  clean(): Promise<void> {
+    return removeTemporary(this.path)
   }
 
   /** The summary of a complete run. */
   readSummary(): Promise<Record<string, unknown> | undefined> {
     return readJsonIfPresent(this.summaryPath, 'ERR_IO')
+  }
+}
+
+async function removeTemporary(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  for (const entry of entries) {
+    const path = join(folder, entry.name)
+    if (isTemporary(entry.name)) await rm(path, { recursive: true, force: true }).catch(() => {})
+    else if (entry.isDirectory()) await removeTemporary(path)
   }
 }
 

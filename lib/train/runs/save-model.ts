@@ -3,17 +3,26 @@
  * `…ForCausalLM` for the others.
  */
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { FAMILIES } from '../../checkpoint/families.js'
 import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
 import { type Border, recordTraining } from '../../checkpoint/trained-with.js'
 import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
-import { type NamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
+import { type StreamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
-import type { RowEncoder } from '../../text/text-encoder.js'
+import type { EncoderDescription } from '../../data/encode-worker.js'
 import { savedText } from './saved-text.js'
+
+/** Elements that are copied before the event loop has its turn. */
+const PIECE = 1 << 20
+
+async function pause(): Promise<0> {
+  await setImmediate()
+  return 0
+}
 
 export interface SaveOptions {
   explicit: boolean
@@ -35,19 +44,11 @@ export async function saveModel(
   folder: string,
   trainer: Pick<Trainer, 'parameters' | 'parameter'>,
   checkpoint: Checkpoint,
-  encoder: RowEncoder,
+  encoder: EncoderDescription,
   options: SaveOptions,
 ): Promise<void> {
   const text = await savedText(checkpoint.path, encoder, options.padTokenId)
-  const tensors = await gatherTensors(trainer, checkpoint, options)
-  for (const { name, data } of tensors) {
-    const bad = data.findIndex((value) => !Number.isFinite(value))
-    if (bad >= 0)
-      throw new ImplexError(
-        'ERR_NOT_FINITE',
-        `tensor "${name}" ended up with ${data[bad]} at element ${bad}: the run diverged`,
-      )
-  }
+  const tensors = listTensors(trainer, checkpoint, options)
   const generation = options.explicit ? {} : await generationConfig(checkpoint.path)
   await writeCheckpoint(
     folder,
@@ -56,9 +57,19 @@ export async function saveModel(
       tensors,
       files: { ...text.files, ...generation },
       dtype: 'f32',
+      checkValues: checkFinite,
     },
     { replace: true },
   )
+}
+
+function checkFinite(name: string, values: Float32Array, start: number): void {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!
+    if (Number.isFinite(value)) continue
+    const message = `tensor "${name}" ended up with ${value} at element ${start + i}: the run diverged`
+    throw new ImplexError('ERR_NOT_FINITE', message)
+  }
 }
 
 async function savedConfig(
@@ -96,12 +107,15 @@ async function generationConfig(path: string): Promise<Record<string, string>> {
   }
 }
 
-/** All tensors of the saved model under the names that transformers gives them, whatever those of the checkpoint were. */
-async function gatherTensors(
+/**
+ * All tensors of the saved model under the names that transformers gives them, whatever those of the checkpoint were. Each is made when it
+ * is its turn to be written, so that one is in memory at a time.
+ */
+function listTensors(
   trainer: Pick<Trainer, 'parameters' | 'parameter'>,
   { family: name, spec }: Checkpoint,
   { explicit, dtype, head }: SaveOptions,
-): Promise<NamedTensor[]> {
+): StreamedTensor[] {
   const family = FAMILIES.get(name)!
   const trained = new Set(trainer.parameters.map(({ role }) => role))
   const byTensor = new Map<string, WeightSource[]>()
@@ -109,21 +123,20 @@ async function gatherTensors(
     if (weight.role === 'head' || (explicit && weight.role === 'unembedding')) continue
     byTensor.set(weight.tensor, [...(byTensor.get(weight.tensor) ?? []), weight])
   }
-  const tensors: NamedTensor[] = []
+  const tensors: StreamedTensor[] = []
   for (const [tensor, parts] of byTensor) {
-    const data = await wholeTensor(trainer, trained, spec, parts)
     const { role, shape } = parts[0]!
     const [rows, ...columns] = shape as [number, ...number[]]
     const added = role === 'embedding' || role === 'unembedding' ? spec.addedTokens : 0
     tensors.push({
       name: savedName(tensor, role, family.prefix, family.embedding),
       shape: [rows + added, ...columns],
-      data,
+      data: () => wholeTensor(trainer, trained, spec, parts),
       dtype: dtype === 'bf16' && shape.length === 2 ? 'bf16' : undefined,
     })
   }
   if (explicit) {
-    const data = trained.has('head') ? await trainer.parameter('head') : head
+    const data = trained.has('head') ? () => trainer.parameter('head') : head
     if (data === undefined) throw new ImplexError('ERR_INTERNAL', 'the head of the trained model is not known')
     tensors.push({ name: HEAD_TENSOR, shape: [1, spec.hiddenSize], data })
   }
@@ -155,8 +168,11 @@ async function wholeTensor(
     if (!trained.has(role) || rows === undefined) continue
     const values = await trainer.parameter(role)
     const block = rows.block * columns
-    for (let i = 0; i * block < values.length; i++)
+    for (let i = 0, since = 0; i * block < values.length; i++) {
       stored.set(values.subarray(i * block, (i + 1) * block), (rows.start + i * rows.stride) * columns)
+      since += block
+      if (since >= PIECE) since = await pause()
+    }
   }
   return stored
 }
@@ -165,7 +181,10 @@ async function wholeTensor(
 async function withAddedRows(table: Float32Array, source: WeightSource, count: number): Promise<Float32Array> {
   const row = await meanRow(source)
   const grown = new Float32Array(table.length + count * row.length)
-  grown.set(table)
+  for (let at = 0; at < table.length; at += PIECE) {
+    grown.set(table.subarray(at, at + PIECE), at)
+    await pause()
+  }
   for (let i = 0; i < count; i++) grown.set(row, table.length + i * row.length)
   return grown
 }

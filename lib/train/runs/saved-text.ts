@@ -3,7 +3,7 @@
  */
 import { join } from 'node:path'
 import { readIfPresent, readJsonFile, readJsonIfPresent } from '../../core/files.js'
-import type { RowEncoder } from '../../text/text-encoder.js'
+import type { EncoderDescription } from '../../data/encode-worker.js'
 
 const MAX_BYTES = 512 * 1024 * 1024
 const OTHERS = ['special_tokens_map.json', 'added_tokens.json'] as const
@@ -22,7 +22,7 @@ export interface SavedText {
  *
  * @param padTokenId the padding token that the head's place went by, if it did
  */
-export async function savedText(folder: string, encoder: RowEncoder, padTokenId?: number): Promise<SavedText> {
+export async function savedText(folder: string, encoder: EncoderDescription, padTokenId?: number): Promise<SavedText> {
   const tokenizer = await readJsonFile(join(folder, 'tokenizer.json'), 'ERR_TOKENIZER_INVALID', { maxBytes: MAX_BYTES })
   const settings = (await readJsonIfPresent(join(folder, 'tokenizer_config.json'), 'ERR_TOKENIZER_INVALID')) ?? {
     tokenizer_class: 'PreTrainedTokenizerFast',

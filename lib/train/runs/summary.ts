@@ -149,12 +149,15 @@ function mapValues<T, U>(value: Record<string, T>, change: (item: T) => U): Reco
 
 async function lastLines(path: string): Promise<Pick<TrainSummary, 'lastStep' | 'evaluation'>> {
   let lastStep: Record<string, unknown> | null = null
-  const evaluation: Record<string, Record<string, unknown>> = {}
+  const evaluation = new Map<string, Record<string, unknown>>()
   for (const line of (await readText(path)).split('\n')) {
     if (line === '') continue
     const { evaluation: name, ...rest } = camelKeys(JSON.parse(line) as Record<string, unknown>)
-    if (typeof name === 'string') evaluation[name] = rest
+    if (typeof name === 'string') evaluation.set(name, rest)
     else lastStep = rest
   }
-  return { lastStep, evaluation } as unknown as Pick<TrainSummary, 'lastStep' | 'evaluation'>
+  return { lastStep, evaluation: Object.fromEntries(evaluation) } as unknown as Pick<
+    TrainSummary,
+    'lastStep' | 'evaluation'
+  >
 }
