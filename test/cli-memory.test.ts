@@ -60,6 +60,7 @@ function peakOf(count: number): number {
     writeRows(count),
     '--out',
     join(folder, 'out'),
+    '--force',
   ]
   const { status, stderr } = spawnSync(process.execPath, ['--import', preload, main, ...args], { encoding: 'utf8' })
   assert.is(status, 0, stderr)

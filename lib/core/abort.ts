@@ -3,7 +3,13 @@
  */
 import { ImplexError } from './errors.js'
 
-const WAITERS = new WeakMap<AbortSignal, Set<() => void>>()
+interface Waiters {
+  calls: Set<() => void>
+  /** No longer listens; the next caller begins anew. */
+  stop: () => void
+}
+
+const WAITERS = new WeakMap<AbortSignal, Waiters>()
 
 /** Has `call` called when the signal is aborted; at once where it is already. @returns what takes it back */
 export function onAbort(signal: AbortSignal | undefined, call: () => void): () => void {
@@ -12,23 +18,29 @@ export function onAbort(signal: AbortSignal | undefined, call: () => void): () =
     call()
     return () => {}
   }
-  const waiters = WAITERS.get(signal) ?? listen(signal)
+  const { calls, stop } = WAITERS.get(signal) ?? listen(signal)
   const waiter = () => call() // the same function may be given twice
-  waiters.add(waiter)
+  calls.add(waiter)
   return () => {
-    waiters.delete(waiter)
+    if (calls.delete(waiter) && calls.size === 0) stop()
   }
 }
 
-function listen(signal: AbortSignal): Set<() => void> {
-  const waiters = new Set<() => void>()
-  WAITERS.set(signal, waiters)
+function listen(signal: AbortSignal): Waiters {
+  const calls = new Set<() => void>()
   const abort = () => {
-    const all = [...waiters]
-    waiters.clear()
+    stop()
+    const all = [...calls]
+    calls.clear()
     for (const call of all) call()
   }
+  const stop = () => {
+    signal.removeEventListener('abort', abort)
+    WAITERS.delete(signal)
+  }
   signal.addEventListener('abort', abort, { once: true })
+  const waiters = { calls, stop }
+  WAITERS.set(signal, waiters)
   return waiters
 }
 
