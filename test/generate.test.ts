@@ -153,7 +153,7 @@ generation('what a prompt gives its template is seen, or refused by one that sho
   using whole = await LanguageModel.open(MODEL, { device: 'cpu', template })
   using plain = await LanguageModel.open(MODEL, { device: 'cpu', template: 'none' })
   const [[seen]] = await whole.generate([prompt], options)
-  const [[same]] = await plain.generate([`<|begin|>[depth] ${PROMPTS[0]}`], options)
+  const [[same]] = await plain.generate([`[depth] ${PROMPTS[0]}`], options)
   assert.equal([...seen!.ids], [...same!.ids])
   assert.match((await rejection(plain.generate([prompt], options))).message, /template "none" does not show tools/)
 })
