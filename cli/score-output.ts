@@ -12,8 +12,7 @@ import { checkSameRun } from '../lib/core/same-run.js'
 import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { parseFacts } from '../lib/data/row-lines.js'
 import type { RowSource } from '../lib/data/rows.js'
-import { lockFile } from '../lib/native/handles.js'
-import { inUse, Lock } from '../lib/native/lock.js'
+import { inUse, isLocked, Lock } from '../lib/native/lock.js'
 import { refuseOverwriting } from './outputs.js'
 import { fileWrite, LineWriter, pipeWrite, stdoutWrite } from './line-writer.js'
 import {
@@ -105,8 +104,8 @@ export class ScoreOutput implements AsyncDisposable {
       this.#file = await create(this.#out)
     }
     this.#journal = await RowJournal.open(this.#out, tally.rows)
-    // A hard link is another name of the same file, with a lock of its own.
-    if (!lockFile(this.#file.fd)) throw await inUse(`${this.#out}.lock`, this.#out)
+    // A hard link is another name of the same file, with a lock of its own. That there are no locks here was told when the first was taken.
+    if (!isLocked(this.#file, this.#out, () => {})) throw await inUse(`${this.#out}.lock`, this.#out)
     const write = fileWrite(this.#file, this.#out)
     this.#writer = new LineWriter(async (text) => {
       await this.#journal!.flush()

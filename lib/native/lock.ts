@@ -51,7 +51,7 @@ export class Lock implements AsyncDisposable {
 }
 
 /** Some network file systems have no locks: a run must be possible there too. */
-function isLocked({ fd }: FileHandle, target: string, warn: (message: string) => void): boolean {
+export function isLocked({ fd }: FileHandle, target: string, warn: (message: string) => void): boolean {
   try {
     return lockFile(fd)
   } catch (error) {
