@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { countRows, type OutputRow } from '../bench/builds/bits.js'
 import { DOCUMENT, withTables } from '../bench/report.js'
 import { ceilings, roofline } from '../bench/suites/kernels.js'
 import { type BenchCase, beginResult, readResult, writeResult } from '../bench/suites/result.js'
@@ -135,6 +136,42 @@ test('docs/performance.md shows what bench/results holds', () => {
   const document = readFileSync(DOCUMENT, 'utf8')
   assert.ok(document.includes('<!-- bench:kernels -->') && document.includes('<!-- bench:peers -->'))
   assert.is(withTables(document), document, 'run `npm run bench:report`')
+})
+
+test('rows of two builds are counted by what they have in common', () => {
+  const pair = (chosen: number, rejected: number): OutputRow => ({ chosen_reward: chosen, rejected_reward: rejected })
+  const ids = (text: string, borders = '3,3') => ({ ids: text, borders })
+  const error: OutputRow = { error: { code: 'ERR_ROW_INVALID' } }
+  const rows: [string, OutputRow, OutputRow, ReturnType<typeof ids>, ReturnType<typeof ids>][] = [
+    ['equalRewards', pair(1, 2), pair(1, 2), ids('a'), ids('a')],
+    ['equalRewards', { rewards: [0.1] }, { rewards: [0.1] }, ids('a'), ids('a')],
+    ['otherRewards', pair(1, 2), pair(1, 2 + 2 ** -51), ids('a'), ids('a')],
+    ['otherRewards', pair(0, 2), pair(-0, 2), ids('a'), ids('a')],
+    ['otherRewards', { rewards: [1] }, { rewards: [1, 2] }, ids('a'), ids('a')],
+    ['otherIds', pair(1, 2), pair(1, 2), ids('a'), ids('b')],
+    ['otherIds', pair(1, 2), pair(1, 2), ids('a'), ids('a', '3,2')],
+    ['scoredByOne', error, pair(1, 2), ids(''), ids('a')],
+    ['scoredByNone', error, error, ids(''), ids('')],
+  ]
+  for (const [outcome, before, now, idsBefore, idsNow] of rows) {
+    const counts = countRows('implicit', [[idsBefore], [idsNow]], [[before], [now]])
+    assert.equal(
+      Object.entries(counts).filter(([, n]) => n > 0),
+      [
+        ['rows', 1],
+        [outcome, 1],
+      ],
+    )
+  }
+  const moved = countRows('explicit', [[ids('a')], [ids('a', '3,2')]], [[pair(1, 2)], [pair(1, 2)]])
+  assert.is(moved.equalRewards, 1)
+  assert.throws(() => countRows('explicit', [[ids('a')], [ids('a')]], [[{}], [{}]]), /neither/)
+})
+
+test('the record of rewards of two builds has none that changed', () => {
+  const record = JSON.parse(readFileSync(join(repositoryRoot, 'bench/results/reward_bits.json'), 'utf8'))
+  assert.ok(record.total.equalRewards > 0 && record.commits.before.commit !== record.commits.now.commit)
+  assert.is(record.total.otherRewards, 0)
 })
 
 test('tables of a document', async () => {
