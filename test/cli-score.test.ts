@@ -10,7 +10,7 @@ import { PreferenceMetrics } from '../lib/evaluate/metrics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { type CliOptions, type CliResult, implex } from './support/cli.js'
+import { type CliOptions, type CliResult, implex, implexHere } from './support/cli.js'
 import { sleep } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { skip } from './support/skip.js'
@@ -42,8 +42,8 @@ function writeLines(name: string, lines: unknown[]): string {
 const data = writeLines('pairs.jsonl', PAIRS)
 const EXPLICIT = ['score', '--model', POLICY, '--kind', 'explicit', '--device', 'cpu']
 const IMPLICIT = ['score', '--model', POLICY, '--reference', REFERENCE, '--kind', 'implicit', '--device', 'cpu']
-const run = (args: string[], options: CliOptions = {}): Promise<CliResult> =>
-  implex(args, { ...options, env: { ...env, ...options.env } })
+const run = (args: string[], options?: CliOptions): Promise<CliResult> =>
+  options === undefined ? implexHere(args, env) : implex(args, { ...options, env: { ...env, ...options.env } })
 const rowsOf = (output: string) =>
   output
     .split('\n')

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Random } from '../fixtures/random.js'
 import { repositoryRoot } from '../support/shared.js'
 
@@ -223,6 +223,21 @@ export function expectNoLeftovers(folder: string): void {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   const left = names.filter((name) => /\.tmp$|\.resume\.json$/.test(name))
   expect(left.length === 0, `left behind: ${left.join(', ')}`)
+}
+
+/** Lines that a scoring has written so far: into `out` itself, or into a file beside it that bears its name and is to replace it. */
+export function linesWritten(out: string): number {
+  const [folder, name] = [dirname(out), basename(out)]
+  let most = 0
+  for (const other of existsSync(folder) ? readdirSync(folder) : []) {
+    if (!other.includes(name) || /\.(lock|resume\.\w+)$/.test(other)) continue
+    try {
+      most = Math.max(most, readFileSync(join(folder, other), 'utf8').split('\n').length - 1)
+    } catch {
+      // It was renamed meanwhile.
+    }
+  }
+  return most
 }
 
 export function tail(text: string): string {
