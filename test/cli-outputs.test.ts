@@ -204,6 +204,14 @@ finished('--resume of it is done, exit 0; of another one it is not', async () =>
   assert.match(other.stderr, /not a line for each row/)
 })
 
+finished('what a run that was killed while it wrote its state left behind goes away', async () => {
+  const out = at('left.jsonl')
+  const [left, other] = [at('.left.jsonl.resume.json.0123456789ab.tmp'), at('.left.jsonl.resume.json.of-the-user.tmp')]
+  for (const path of [left, other]) writeFileSync(path, '{')
+  assert.is((await run([...SCORE, '--data', DATA, '--out', out])).status, 0)
+  assert.equal([left, other].map(existsSync), [false, true])
+})
+
 finished('an empty file is no output: --resume begins', async () => {
   const out = at('empty.jsonl')
   writeFileSync(out, '')

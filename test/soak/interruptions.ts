@@ -97,8 +97,8 @@ export const interruptionScenarios: readonly Scenario[] = [
       if (!(await begun(ground, out, ground.score(out, data, '--batch-tokens', '300')))) return 'skipped'
       // A letter of an answer that is scored already. A hash of the file's ends does not see it.
       const row = 1 + ground.random.below(SCORED - 2)
-      const start = text.split('\n').slice(0, row).join('\n').length
-      edit(data, text.indexOf('"chosen":"', start) + '"chosen":"'.length, 'X')
+      const start = Buffer.byteLength(text.split('\n').slice(0, row).join('\n'))
+      edit(data, Buffer.from(text).indexOf('"chosen":"', start) + '"chosen":"'.length, 'X')
       expect(readFileSync(data, 'utf8') !== text, 'the soak edited nothing')
       expectRefused(await ground.run(ground.score(out, data, '--batch-tokens', '300', '--resume')))
     },
@@ -107,13 +107,15 @@ export const interruptionScenarios: readonly Scenario[] = [
     name: 'resume on edited weights',
     async run(ground, scratch) {
       const out = join(scratch, 'rewards.jsonl')
-      const weights = join(ground.model, 'model.safetensors')
+      const model = await ground.largeModel()
+      const args = ground.scoreWith(model, out, ground.data, '--batch-tokens', '300')
+      const weights = join(model, 'model.safetensors')
       const before = readFileSync(weights)
       try {
-        if (!(await begun(ground, out, ground.score(out, ground.data, '--batch-tokens', '300')))) return 'skipped'
+        if (!(await begun(ground, out, args))) return 'skipped'
         const at = Math.floor(before.length * (0.3 + 0.6 * ground.random.unit()))
         edit(weights, at, '\x11')
-        expectRefused(await ground.run(ground.score(out, ground.data, '--batch-tokens', '300', '--resume')))
+        expectRefused(await ground.run([...args, '--resume']))
       } finally {
         writeFileSync(weights, before)
       }
