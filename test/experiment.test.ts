@@ -249,9 +249,9 @@ experiment('the command: usage, table in 80 columns, Ctrl-C and what it says', a
     assert.match(stderr, pattern)
   }
   const out = at('cli')
-  const stopped = await run([...all, '--out', out, '--epochs', '400', '--kinds', 'implicit'], {
+  const stopped = await run([...all, '--out', out, '--epochs', '60', '--kinds', 'implicit'], {
     onStderr: (text, child) => {
-      if (/seed 0/.test(text)) setTimeout(() => child.kill('SIGINT'), 500)
+      if (!child.killed && /seed 0/.test(text)) child.kill('SIGINT')
     },
   })
   assert.is(stopped.status, 130, stopped.stderr)
