@@ -54,7 +54,7 @@ function report(name: string, outcome: Outcome): void {
 function longestFirst(programs: Program[]): Program[] {
   const path = join(repositoryRoot, 'test', 'times.json')
   const known: Record<string, Times> = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {}
-  const seconds = ({ name }: Program) => known[name]?.seconds ?? Number.MAX_VALUE
+  const seconds = ({ name }: Program) => known[name]?.cpuSeconds ?? known[name]?.seconds ?? Number.MAX_VALUE
   return programs.toSorted((a, b) => seconds(b) - seconds(a))
 }
 
