@@ -17,7 +17,7 @@ import { prepareModel, timed } from '../bench/suites/models.js'
 import { realTokens, ScoringWorkload, TrainingWorkload, unshared } from '../bench/suites/workload.js'
 import { TINY } from '../bench/suites/checkpoint.js'
 import { RewardModel } from '../lib/models/reward-model.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { rejection } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -279,7 +279,7 @@ test('timed: one run more than samples, and a signal ends it', async () => {
 
 test('implex bench', async () => {
   const json = join(folder, 'bench.json')
-  const { status, stdout, stderr } = await implex([
+  const { status, stdout, stderr } = await implexHere([
     'bench',
     '--quick',
     '--json',
@@ -308,7 +308,7 @@ test('implex bench: wrong usage', async () => {
     ['bench', 'score', '--pairs', '0'],
     ['bench', '--device', 'tpu'],
   ]) {
-    assert.is((await implex(args)).status, 2, args.join(' '))
+    assert.is((await implexHere(args)).status, 2, args.join(' '))
   }
 })
 

@@ -13,7 +13,7 @@ import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
 import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
 import { apiText } from './api-doc.js'
-import { implex } from './cli.js'
+import { implexHere } from './cli.js'
 import { BOUNDS, errorTable, type Measure } from './golden.js'
 import { repositoryRoot } from './shared.js'
 import { temporaryFolder } from './tmp.js'
@@ -83,7 +83,7 @@ function shapeTable(): string {
 }
 
 async function helpText(command: string[]): Promise<string> {
-  const { stdout } = await implex([...command, '--help'])
+  const { stdout } = await implexHere([...command, '--help'])
   return `\`\`\`\n${stdout.trimEnd()}\n\`\`\``
 }
 
