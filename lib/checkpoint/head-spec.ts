@@ -76,7 +76,10 @@ export function checkHeadSpec(value: unknown): HeadSpec {
   const { layers, logit, activation, output, at } = value as HeadSpec
   if ((layers === undefined) === (logit === undefined))
     throw outOfRange('headSpec', 'either layers or a logit', Object.keys(value).join(', '))
-  if (layers !== undefined && !(Array.isArray(layers) && layers.length > 0 && layers.every((one) => typeof one === 'string')))
+  if (
+    layers !== undefined &&
+    !(Array.isArray(layers) && layers.length > 0 && layers.every((one) => typeof one === 'string'))
+  )
     throw invalidArgument('headSpec.layers', 'a list of names', layers)
   if (logit !== undefined && typeof logit !== 'string' && !(Number.isSafeInteger(logit) && (logit as number) >= 0))
     throw invalidArgument('headSpec.logit', "a token's id or its text", logit)

@@ -31,7 +31,7 @@ export interface HeadForm {
   /** `reward_token_id`: the token that the config has under this key is put at the end; without it, the last token. */
   readAt: 'last' | 'last-unpadded' | 'cls_token' | 'reward_token_id'
   /**
-   * Beside the layers there is a gate, `gating.layers.0` and on, with ReLU between them, read where the prompt's last turn ends: softmax of
+   * Beside the layers there may be a gate, `gating.layers.0` and on, with ReLU between them, read where the prompt's last turn ends: softmax of
    * its outputs over `gating_temperature` weighs the labels, which `reward_transform_matrix` has changed.
    */
   gated?: boolean
@@ -48,7 +48,8 @@ export const HEAD_FORMS: readonly HeadForm[] = [
     layers: ['score'],
     readAt: 'last-unpadded',
     architectures: /For(Sequence|Token)Classification$/,
-    savedBy: 'transformers and TRL (`…ForSequenceClassification`, `…ForTokenClassification`): Skywork-Reward, FsfairX, most others',
+    savedBy:
+      'transformers and TRL (`…ForSequenceClassification`, `…ForTokenClassification`): Skywork-Reward, FsfairX, most others',
   },
   {
     layers: ['score.0', 'score.2'],
@@ -164,7 +165,8 @@ export function readForm(
   const layers = readLayers(tensors, form.layers, hiddenSize)
   const { outputs } = layers.at(-1) as HeadLayer
   const head = { form, layers, outputs, labels: labelNames(config, outputs), readAt: placeOf(form, config) }
-  return form.gated ? { ...head, gate: readGate(tensors, config, hiddenSize, outputs) } : head
+  const gate = form.gated ? readGate(tensors, config, hiddenSize, outputs) : undefined
+  return gate === undefined ? head : { ...head, gate }
 }
 
 function placeOf({ readAt }: HeadForm, config: Config | undefined): HeadReadAt {
@@ -206,14 +208,10 @@ function readGate(
   config: Config | undefined,
   hiddenSize: number,
   labels: number,
-): HeadGate {
+): HeadGate | undefined {
   const names: string[] = []
   while (tensors.has(`${GATE}.layers.${names.length}.weight`)) names.push(`${GATE}.layers.${names.length}`)
-  const first = tensors.values().next().value as TensorEntry
-  if (names.length === 0) {
-    const message = `${first.file}: the head "regression_layer" is weighed by a gate, and there is no tensor "${GATE}.layers.0.weight"`
-    throw new ImplexError('ERR_TENSOR_MISSING', message, { path: first.file })
-  }
+  if (names.length === 0) return undefined
   const layers = readLayers(tensors, names, hiddenSize)
   const last = layers.at(-1) as HeadLayer
   if (last.outputs !== labels) throw wrongShape(last.weight, `[${labels}, ${last.inputs}], a row for each label`)

@@ -98,7 +98,10 @@ export async function readRewardHead(head: HeadSource, choice: LabelChoice, own:
   const plain = engines && last.bias.every((value) => value === 0) && output === 'none'
   const activation = head.form.activation ?? 'relu'
   const ofHidden = (hidden: Numbers) =>
-    linear(inner.reduce<Numbers>((input, layer) => activate(linear(input, layer), activation), hidden), last)
+    linear(
+      inner.reduce<Numbers>((input, layer) => activate(linear(input, layer), activation), hidden),
+      last,
+    )
   return {
     linear: output === 'none',
     labels: head.outputs,
@@ -166,7 +169,7 @@ function weightsOf(head: HeadSource, given: LabelWeights): Float64Array {
   if (Array.isArray(given)) {
     if (given.length !== outputs)
       throw outOfRange('labelWeights', `${outputs} numbers, one for each label${namesOf(head)}`, given.length)
-    given.forEach((weight, i) => checkNumber(`labelWeights[${i}]`, weight))
+    for (const [i, weight] of given.entries()) checkNumber(`labelWeights[${i}]`, weight)
     return Float64Array.from(given)
   }
   if (!isPlainObject(given)) throw invalidArgument('labelWeights', 'a list of numbers or an object of them', given)
@@ -175,7 +178,8 @@ function weightsOf(head: HeadSource, given: LabelWeights): Float64Array {
     checkNumber(`labelWeights.${name}`, weight)
     const named = head.labels.indexOf(name)
     const index = named < 0 && /^\d+$/.test(name) ? Number(name) : named
-    if (index < 0 || index >= outputs) throw outOfRange('labelWeights', `of labels from 0 to ${outputs - 1}${namesOf(head)}`, name)
+    if (index < 0 || index >= outputs)
+      throw outOfRange('labelWeights', `of labels from 0 to ${outputs - 1}${namesOf(head)}`, name)
     weights[index] = weight
   }
   return weights

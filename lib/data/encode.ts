@@ -153,14 +153,23 @@ function encodeGroup(encoder: RowEncoder, given: RowGroup, settings: EncodeSetti
   }
 }
 
-function stepEndsOf(encoder: RowEncoder, group: RowGroup, responses: readonly Int32Array[], ends: StepEnds): number[][] {
+function stepEndsOf(
+  encoder: RowEncoder,
+  group: RowGroup,
+  responses: readonly Int32Array[],
+  ends: StepEnds,
+): number[][] {
   return responses.map((ids, k) => {
     const found = findStepEnds(encoder, ids, group.responses[k]!, ends)
     if (found.length === 0) {
       throw rowError('ERR_ROW_INVALID', `${responseName(group, k)} has no step: ${describeEnds(ends)}`, group)
     }
     if (group.steps !== undefined && group.steps.length !== found.length) {
-      const counts = `"completions" has ${group.steps.length} steps, but ${found.length} ends of steps are in their text`
+      const advice =
+        'pattern' in ends
+          ? '; where the template strips white space from the end, a pattern such as /\\n|$/ finds it'
+          : ''
+      const counts = `"completions" has ${group.steps.length} steps, but ${found.length} ends of steps are in their text${advice}`
       throw rowError('ERR_ROW_INVALID', counts, group)
     }
     return found
@@ -174,8 +183,13 @@ function gatesOf(encoder: RowEncoder, group: RowGroup, sequences: Sequences): nu
     const ids = concat(promptOf(sequences, k), response)
     const at = opening === undefined ? -1 : lastIndexOf(ids, opening, promptOf(sequences, k).length)
     if (at >= 0) return at
-    const why = 'the head has a gate, which is read at the token that ends the turn before the answer, and the prompt has no such token'
-    throw rowError('ERR_ROW_INVALID', `${responseName(group, k)}: ${why}; give the chat template that the model was trained with`, group)
+    const why =
+      'the head has a gate, which is read at the token that ends the turn before the answer, and the prompt has no such token'
+    throw rowError(
+      'ERR_ROW_INVALID',
+      `${responseName(group, k)}: ${why}; give the chat template that the model was trained with`,
+      group,
+    )
   })
 }
 

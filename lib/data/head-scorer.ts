@@ -84,7 +84,10 @@ function hiddenScorer(engine: Engine, { head, labelRewards, cancel }: HeadScorer
   }
 }
 
-function stepScorer(engine: Engine, { head, steps, cancel }: HeadScorerOptions & { steps: StepAggregate }): BatchScorer {
+function stepScorer(
+  engine: Engine,
+  { head, steps, cancel }: HeadScorerOptions & { steps: StepAggregate },
+): BatchScorer {
   const model = advised(engine)
   const { ofHidden } = head
   return async (items) => {
@@ -97,7 +100,10 @@ function stepScorer(engine: Engine, { head, steps, cancel }: HeadScorerOptions &
       rewards.push(head.reward(head.values(ofHidden === undefined ? raw : ofHidden(raw))))
       if (ofHidden !== undefined) await setImmediate()
     }
-    return share(rewards, ends.map(({ length }) => length)).map((stepRewards) => ofSteps(stepRewards, steps))
+    return share(
+      rewards,
+      ends.map(({ length }) => length),
+    ).map((stepRewards) => ofSteps(stepRewards, steps))
   }
 }
 
@@ -117,10 +123,17 @@ export function stepTokenScorer(
   const model = advised(engine)
   return async (items) => {
     const ends = stepPlaces(items)
-    const readout = { readout: 'next_token', targetToken: good, ...(bad === undefined ? {} : { otherToken: bad }) } as const
+    const readout = {
+      readout: 'next_token',
+      targetToken: good,
+      ...(bad === undefined ? {} : { otherToken: bad }),
+    } as const
     const { values } = await model.score(readingAt(nativeBatch(items, readout), items, ends), cancel)
     const rewards = cut(values, bad === undefined ? 1 : 2).map(([p, q]) => (q === undefined ? p! : p! / (p! + q)))
-    return share(rewards, ends.map(({ length }) => length)).map((stepRewards) => ofSteps(stepRewards, steps))
+    return share(
+      rewards,
+      ends.map(({ length }) => length),
+    ).map((stepRewards) => ofSteps(stepRewards, steps))
   }
 }
 

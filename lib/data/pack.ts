@@ -124,7 +124,11 @@ export function nativeBatch(items: readonly BatchItem[], readout: Readout): Nati
  * The batch read at named tokens in the place of the items' last ones.
  * @param places of each item, indices in its sequence of prompt and response
  */
-export function readingAt(batch: NativeBatch, items: readonly BatchItem[], places: readonly (readonly number[])[]): NativeBatch {
+export function readingAt(
+  batch: NativeBatch,
+  items: readonly BatchItem[],
+  places: readonly (readonly number[])[],
+): NativeBatch {
   const { segments, scored } = batch
   const readAt = items.flatMap(({ slot, k }, i) => {
     const [start, , parent] = segments.subarray(3 * scored[i]!) as unknown as [number, number, number]

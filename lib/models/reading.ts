@@ -53,7 +53,8 @@ export async function openReading(text: OpenText, options: ResolvedOptions): Pro
   const head = await openHead(checkpoint, { ...options, spec, logit, steps: steps !== undefined })
   checkPool(head, options.pool)
   if (steps !== undefined) {
-    if (head.ofGate !== undefined) throw outOfRange('steps', 'left out for a head with a gate, unless a label is chosen', ends)
+    if (head.ofGate !== undefined)
+      throw outOfRange('steps', 'left out for a head with a gate, unless a label is chosen', ends)
     return { head, steps }
   }
   if (options.pool !== 'last') return { head }
@@ -101,7 +102,8 @@ async function placeOf(
     const tokenId = await tokens.appended(readAt.append)
     return { headAt: `append:${tokenId}`, token: { tokenId, append: true } }
   }
-  const from = options.head === undefined ? 'own' : { file: typeof options.head === 'string' ? options.head : undefined }
+  const from =
+    options.head === undefined ? 'own' : { file: typeof options.head === 'string' ? options.head : undefined }
   return headPlace(wanted as HeadPlaceName | undefined, checkpoint, pool.description, from, readAt)
 }
 
@@ -116,7 +118,11 @@ class Tokens {
     const { vocabularySize } = limitsOf(this.checkpoint)
     const id = typeof token === 'number' ? token : await this.pool.singleTokenId(token)
     if (id === undefined) {
-      throw outOfRange(name, 'one token of the tokenizer (its text, or its id where the text alone is several tokens)', token)
+      throw outOfRange(
+        name,
+        'one token of the tokenizer (its text, or its id where the text alone is several tokens)',
+        token,
+      )
     }
     if (id < vocabularySize) return id
     throw outOfRange(name, `a token of the model, whose ids are below ${vocabularySize}`, token)
@@ -127,7 +133,11 @@ class Tokens {
     if (typeof token === 'number') return this.id('reward_token_id', token)
     const { clsTokenId } = this.pool.description
     if (clsTokenId !== undefined) return this.id(token, clsTokenId)
-    throw outOfRange('headAt', 'given as append:TOKEN: the head is read at a cls_token, and the tokenizer has none', undefined)
+    throw outOfRange(
+      'headAt',
+      'given as append:TOKEN: the head is read at a cls_token, and the tokenizer has none',
+      undefined,
+    )
   }
 }
 

@@ -205,13 +205,15 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   }
   if (headAt !== undefined) {
     checkString('headAt', headAt)
-    if (!HEAD_AT.test(headAt)) throw outOfRange('headAt', `${HEAD_PLACES.join(', ')}, token:TOKEN or append:TOKEN`, headAt)
+    if (!HEAD_AT.test(headAt))
+      throw outOfRange('headAt', `${HEAD_PLACES.join(', ')}, token:TOKEN or append:TOKEN`, headAt)
     if (kind !== 'explicit' || pool !== 'last')
       throw outOfRange('headAt', "left out: it is for the explicit kind with pool 'last' only", headAt)
   }
   if (border !== undefined) {
     checkOneOf('border', border, BORDERS)
-    if (kind === 'generative' && steps === undefined) throw outOfRange('border', 'left out: a verification prompt is one text', border)
+    if (kind === 'generative' && steps === undefined)
+      throw outOfRange('border', 'left out: a verification prompt is one text', border)
   }
   if (label !== undefined) {
     if (typeof label !== 'string') checkInteger('label', label, 0)

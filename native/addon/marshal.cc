@@ -132,8 +132,8 @@ ScoreRequest read_request(const Napi::Value& value) {
         read_integer(fields.name("targetToken"), fields.get("targetToken"), 0, std::numeric_limits<int32_t>::max()));
     const Napi::Value other = fields.get("otherToken");
     if (given(other)) {
-      request.other_token = static_cast<int32_t>(
-          read_integer(fields.name("otherToken"), other, 0, std::numeric_limits<int32_t>::max()));
+      request.other_token =
+          static_cast<int32_t>(read_integer(fields.name("otherToken"), other, 0, std::numeric_limits<int32_t>::max()));
     }
   }
   const Napi::Value read_at = fields.get("readAt");

@@ -159,8 +159,8 @@ void LinearReadout::backward(const std::vector<float>& grad, const TransformerGr
   upload(d, row_grad_, row_grad.data(), row_grad.size() * sizeof(float));
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat result = model_.result_gradient();
-  d.call(&ix_backend::linear_reward_backward, &norm, &stream_, heads_.front(), row_grad_, &result, gradients.final_norm.gamma,
-         gradients.final_norm.beta, head_grad);
+  d.call(&ix_backend::linear_reward_backward, &norm, &stream_, heads_.front(), row_grad_, &result,
+         gradients.final_norm.gamma, gradients.final_norm.beta, head_grad);
   model_.backward(gradients, cancel);
 }
 

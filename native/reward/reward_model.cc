@@ -96,8 +96,8 @@ void RewardModel::set_head(const std::vector<float>& weight) {
   std::vector<DeviceBuffer> rows;
   for (size_t at = 0; at < weight.size(); at += width) {
     const auto row = weight.begin() + static_cast<std::ptrdiff_t>(at);
-    rows.push_back(DeviceBuffer::of(transformer_.device(),
-                                    std::vector<float>(row, row + static_cast<std::ptrdiff_t>(width))));
+    rows.push_back(
+        DeviceBuffer::of(transformer_.device(), std::vector<float>(row, row + static_cast<std::ptrdiff_t>(width))));
   }
   heads_ = std::move(rows);
 }

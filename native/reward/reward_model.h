@@ -89,7 +89,8 @@ class RewardModel {
   ScoreResult hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
 
   Transformer transformer_;
-  std::vector<DeviceBuffer> heads_ = std::vector<DeviceBuffer>(1);  // the head's rows; the first is empty without a head
+  std::vector<DeviceBuffer> heads_ =
+      std::vector<DeviceBuffer>(1);  // the head's rows; the first is empty without a head
 };
 
 // What a read-out predicts for one segment: its tokens, each from the token before; without a parent the first has no

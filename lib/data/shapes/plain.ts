@@ -62,7 +62,12 @@ export const plainShapes: readonly RowShape[] = [
         if (typeof step === 'string') return fields.unicode(step, `completions[${i}]`)
         throw fields.fail(`"completions[${i}]" must be a string, a step of the response, not ${describe(step)}`)
       })
-      return { shape: 'group', prompt: fields.text('prompt'), responses: [steps.map((one) => `${one}\n`).join('')], steps }
+      return {
+        shape: 'group',
+        prompt: fields.text('prompt'),
+        responses: [steps.map((one) => `${one}\n`).join('')],
+        steps,
+      }
     },
   },
 ]
