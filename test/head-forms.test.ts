@@ -77,7 +77,7 @@ labels('weights as a list, by name and by number; all labels beside the reward',
     for (const labelWeights of ways) {
       const { rewards, labelRewards, labelNames } = await scored(path, { labelWeights }, true)
       near(rewards, weighed)
-      labelRewards!.forEach((values, k) => near(values, all[k]!))
+      for (const [k, values] of labelRewards!.entries()) near(values, all[k]!)
       assert.equal(labelNames, ['bad', 'good', 'both'])
     }
     // What else is asked for changes no bit.
@@ -140,7 +140,7 @@ gate('labels of the last token, weighed by the gate at the end of the turn befor
   })
   const found = await scored(path, {}, true)
   near(found.rewards, expected)
-  found.labelRewards!.forEach((values, k) => near(values, rewards[k]!))
+  for (const [k, values] of found.labelRewards!.entries()) near(values, rewards[k]!)
   near(
     (await scored(path, { label: 'good' })).rewards,
     rewards.map(([, good]) => good!),

@@ -66,7 +66,7 @@ explicit('one label is the reward itself, two are the probability of the second,
       steps.map(({ length }) => length),
       [2, 3],
     )
-    steps.forEach((values, k) => near(values, expected[k]!))
+    for (const [k, values] of steps.entries()) near(values, expected[k]!)
     assert.equal(
       rewards,
       steps.map((values) => Math.min(...values)),
