@@ -55,7 +55,7 @@ export function headOptions(): Option[] {
   ]
 }
 
-/** Of process rewards. */
+/** What they can be told of process rewards. */
 export interface StepFlags {
   steps?: string | number | RegExp
   stepsAggregate?: StepAggregate

@@ -41,7 +41,7 @@ const DEEP = await withTensors(deep, { config: LABELS })
 const encoder = await RowEncoder.load({ path: THREE })
 const sequences = ROW.responses.map((response) => encoder.encodeConversation(ROW.prompt, response, 'whole').ids)
 
-/** Of each response, at a place in its sequence or at its end. */
+/** Each response’s hidden state, at a place in its sequence or at its end. */
 async function states(
   path: string,
   ids = sequences,
@@ -292,6 +292,11 @@ spec('the logit of a token, by its id and by its text; of a tied embedding too',
     /"headSpec.logit" must be a token of the model/,
   )
   assert.match((await opening(THREE, { headSpec: 'logit:' })).message, /"headSpec" must be logit:TOKEN/)
+  assert.match((await opening(THREE, { headSpec: 'logit:1', label: 0 })).message, /a logit has none/)
+  assert.match(
+    (await opening(THREE, { headSpec: 'logit:1', head: THREE })).message,
+    /"head" must be left out for a logit/,
+  )
 })
 
 spec('a spec that says nothing sound is refused', async () => {
@@ -304,7 +309,14 @@ spec('a spec that says nothing sound is refused', async () => {
   assert.equal(parseHeadSpec('logit:"0"'), { logit: '0' })
   for (const text of ['', 'a+', 'a,b=c', 'a,output=soft', 'a,at=last,at=last', 'a,output'])
     assert.throws(() => parseHeadSpec(text), /headSpec/)
-  for (const headSpec of [{}, { layers: ['a'], logit: 1 }, { layers: [] }, { logit: -1 }, { layer: ['a'] }])
+  for (const headSpec of [
+    {},
+    { layers: ['a'], logit: 1 },
+    { layers: [] },
+    { logit: -1 },
+    { logit: 1, output: 'sigmoid' },
+    { layer: ['a'] },
+  ])
     assert.match((await opening(THREE, { headSpec: headSpec as object })).message, /headSpec/)
   assert.match((await opening(THREE, { headSpec: 'score', kind: 'implicit' })).message, /only the explicit kind/)
   assert.match(

@@ -61,7 +61,10 @@ oracle('process rewards of two labels, a gate over labels, and good and bad toke
   const { status, stdout, stderr } = spawnSync(python, [script, file], { encoding: 'utf8' })
   assert.is(status, 0, `${stdout}${stderr.slice(-2000)}`)
   assert.equal(
-    stdout.trimEnd().split('\n').map((line) => line.split(' ')[0]),
+    stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.split(' ')[0]),
     ['process', 'gated', 'steps'],
   )
 })

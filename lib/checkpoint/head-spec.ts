@@ -21,7 +21,7 @@ import type { TensorEntry } from './safetensors.js'
 export interface HeadSpec {
   /** Layers, first to last: `NAME.weight` and, where there is one, `NAME.bias`. What a published head has of these is known. */
   layers?: string[]
-  /** The reward is the logit of this token after the last one: its id, or its text. In the place of `layers`. */
+  /** The reward is the logit of this token after the last one: its id, or its text. It comes without the others, but for `at`. */
   logit?: number | string
   /** Between two layers. Defaults to ReLU. */
   activation?: HeadActivation
@@ -83,6 +83,12 @@ export function checkHeadSpec(value: unknown): HeadSpec {
     throw invalidArgument('headSpec.layers', 'a list of names', layers)
   if (logit !== undefined && typeof logit !== 'string' && !(Number.isSafeInteger(logit) && (logit as number) >= 0))
     throw invalidArgument('headSpec.logit', "a token's id or its text", logit)
+  if (logit !== undefined && (activation !== undefined || output !== undefined))
+    throw outOfRange(
+      'headSpec',
+      'without activation and output: a logit is the reward as it is',
+      Object.keys(value).join(', '),
+    )
   if (activation !== undefined) checkOneOf('headSpec.activation', activation, HEAD_ACTIVATIONS)
   if (output !== undefined) checkOneOf('headSpec.output', output, HEAD_OUTPUTS)
   if (at !== undefined && typeof at !== 'string') throw invalidArgument('headSpec.at', 'a place such as "last"', at)

@@ -50,6 +50,10 @@ export async function openReading(text: OpenText, options: ResolvedOptions): Pro
   if (spec?.at !== undefined && !HEAD_AT.test(spec.at))
     throw outOfRange('headSpec.at', 'last, last-non-pad, token:TOKEN or append:TOKEN', spec.at)
   const logit = spec?.logit === undefined ? undefined : await tokens.id('headSpec.logit', spec.logit)
+  if (logit !== undefined && (options.label !== undefined || options.labelWeights !== undefined))
+    throw outOfRange('headSpec', 'layers where a label is chosen or weighed: a logit has none', spec?.logit)
+  if (logit !== undefined && options.head !== undefined)
+    throw outOfRange('head', "left out for a logit, which is the model's own", options.head)
   const head = await openHead(checkpoint, { ...options, spec, logit, steps: steps !== undefined })
   checkPool(head, options.pool)
   if (steps !== undefined) {
