@@ -38,13 +38,13 @@ oracle('process rewards of two labels, a gate over labels, and good and bad toke
     tensor('score.2.weight', 2, 24),
     tensor('score.2.bias', 2),
   ]
-  const process = await withTensors(layers, { config: { architectures: ['Qwen2ForProcessRewardModel'] } })
+  const steps = await withTensors(layers, { config: { architectures: ['Qwen2ForProcessRewardModel'] } })
   const config = { gating_temperature: 3, architectures: ['LlamaForRewardModelWithGating'] }
   const gated = await withTensors(gatedTensors(5), { config })
   const language = await withTensors([])
   const tokens = { goodToken: 'Yes', badToken: 'No' }
   const request = [
-    { model: process, head: 'process', step: STEP, rows: await scored(process, { steps: STEP }) },
+    { model: steps, head: 'process', step: STEP, rows: await scored(steps, { steps: STEP }) },
     { model: gated, head: 'gated', rows: await scored(gated, {}) },
     {
       model: language,
@@ -59,6 +59,7 @@ oracle('process rewards of two labels, a gate over labels, and good and bad toke
   writeFileSync(file, JSON.stringify(request))
   const script = join(repositoryRoot, 'test', 'oracle', 'check_heads.py')
   const { status, stdout, stderr } = spawnSync(python, [script, file], { encoding: 'utf8' })
+  if (process.env.IMPLEX_VERBOSE !== undefined) console.log(stdout)
   assert.is(status, 0, `${stdout}${stderr.slice(-2000)}`)
   assert.equal(
     stdout
