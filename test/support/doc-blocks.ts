@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
-import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
+import { HEAD_FORMS, type HeadForm } from '../../lib/checkpoint/heads.js'
 import { BOOKKEEPING, ROW_SHAPES } from '../../lib/data/shapes/table.js'
 import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
@@ -64,13 +64,25 @@ export async function generate(name: string): Promise<string | undefined> {
   return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
 }
 
+const PLACES: Readonly<Record<HeadForm['readAt'], string>> = {
+  last: 'the last token',
+  'last-unpadded': 'the last token that is not `pad_token_id`',
+  cls_token: "the tokenizer's `cls_token`, which is put at the end",
+  reward_token_id: "the config's `reward_token_id`, which is put at the end; without it, the last token",
+}
+
 function headTable(): string {
-  const rows = HEAD_FORMS.map(({ layers, readAt, savedBy }) => {
-    const names = layers.map((name) => `\`${name}\``).join(', ')
-    const place = readAt === 'last' ? 'the last token' : 'the last token that is not `pad_token_id`'
-    return `| ${names} | ${place} | ${savedBy} |`
+  const rows = HEAD_FORMS.map(({ layers, activation = 'relu', readAt, gated, architectures, named, savedBy }) => {
+    const names = layers.map((name) => `\`${name}\``).join(', ') + (gated ? ', with a gate `gating.layers.0`, …' : '')
+    const between = layers.length > 1 || gated ? activation : '—'
+    const known =
+      architectures === undefined
+        ? '—'
+        : `\`${architectures.source.replaceAll('|', '\\|')}\`${named ? ' (needed)' : ''}`
+    return `| ${names} | ${between} | ${PLACES[readAt]} | ${known} | ${savedBy} |`
   })
-  return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
+  const head = '| layers | between them | where training read it | `architectures` | published or saved by |'
+  return [head, '| --- | --- | --- | --- | --- |', ...rows].join('\n')
 }
 
 function shapeTable(): string {
