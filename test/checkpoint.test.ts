@@ -176,7 +176,7 @@ const REFERENCES: Record<string, Reference> = {
     numbers: { ...LLAMA, family: 'smollm3', tiedEmbedding: true },
     layers: [0, -1, 0, -1].map((rope) => ({ ...LAYER, rope })),
     weights: 4 * 9 + 2,
-    ropes: [[0.16305422782897949, 16]],
+    ropes: [[0.16306893527507782, 16]],
   },
   'golden/granite/model': {
     numbers: {

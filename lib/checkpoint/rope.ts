@@ -150,4 +150,3 @@ function readRotaryDim(config: Config, parameters: Config | undefined, { headDim
   }
   return rotaryDim
 }
-

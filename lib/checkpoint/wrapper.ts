@@ -18,7 +18,15 @@ export const WRAPPERS: ReadonlyMap<string, string> = new Map([
 /** Keys that count for the text as well where the outer config has them. */
 const OUTER = [
   ...['architectures', 'tie_word_embeddings', 'pad_token_id', 'eos_token_id', 'bos_token_id', 'torch_dtype', 'dtype'],
-  ...['id2label', 'label2id', 'num_labels', 'value_head_prefix', 'implex', 'quantization_config', 'transformers_version'],
+  ...[
+    'id2label',
+    'label2id',
+    'num_labels',
+    'value_head_prefix',
+    'implex',
+    'quantization_config',
+    'transformers_version',
+  ],
 ]
 
 /** The config of the text part, or undefined where `values` is not that of a known vision-language model. */

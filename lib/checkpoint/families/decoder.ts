@@ -201,4 +201,3 @@ function normRules({ preNorm, postNorm }: LayerSpec, d: number): TensorRule[] {
     rule('mlp_post_norm', 'post_feedforward_layernorm.weight', d),
   ]
 }
-

@@ -31,7 +31,10 @@ export const gemma = decoder({
   model: (config, hiddenSize) => {
     // Of the two keys, this one came later; the first configs had "gelu" in the other and meant the approximation.
     config.know('hidden_act')
-    if (!config.has('hidden_activation') && !['gelu', 'gelu_pytorch_tanh'].includes(config.string('hidden_act', 'gelu')))
+    if (
+      !config.has('hidden_activation') &&
+      !['gelu', 'gelu_pytorch_tanh'].includes(config.string('hidden_act', 'gelu'))
+    )
       throw config.unexpected('hidden_act', 'gelu_pytorch_tanh')
     return readModel(config, hiddenSize)
   },

@@ -3,7 +3,7 @@ import type { Config } from '../config.js'
 import { parametersOf, readRope, type Rope, type RopeDefaults } from '../rope.js'
 import { decoder } from './decoder.js'
 import { readExpertCount, readPerToken } from './experts.js'
-import type { Family } from "./family.js"
+import type { Family } from './family.js'
 import { MAX } from './sizes.js'
 import type { WindowRule } from './windows.js'
 

@@ -32,18 +32,20 @@ export function readWindows(config: Config, layers: number, maxPositions: number
   const used = rule.flag !== true || config.boolean('use_sliding_window', false)
   const length = readLength(config, used ? rule.length : undefined)
   const sliding = Array.from({ length: layers }, (_, i) =>
-    types === undefined
-      ? used && length !== undefined && rule.slides(i, config)
-      : types[i] === 'sliding_attention',
+    types === undefined ? used && length !== undefined && rule.slides(i, config) : types[i] === 'sliding_attention',
   )
   if (sliding.includes(true)) {
-    if (length === undefined) throw config.error('layer_types', 'has "sliding_attention", but "sliding_window" is not set')
+    if (length === undefined)
+      throw config.error('layer_types', 'has "sliding_attention", but "sliding_window" is not set')
     if (!used && length < maxPositions)
       throw config.error('layer_types', 'has "sliding_attention", but "use_sliding_window" is not true')
   }
   const cuts = used && length !== undefined && length < maxPositions
   if (rule.everyLayer === true && cuts && sliding.includes(false)) {
-    throw config.error('layer_types', `has layers without a window, but in this family "sliding_window" (${length}) is every layer's`)
+    throw config.error(
+      'layer_types',
+      `has layers without a window, but in this family "sliding_window" (${length}) is every layer's`,
+    )
   }
   const lengths = sliding.map((slides) => (slides && length! < maxPositions ? length! : 0))
   return { lengths, sliding }
