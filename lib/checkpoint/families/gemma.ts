@@ -45,7 +45,7 @@ export const gemma2 = decoder({
   family: 'gemma2',
   opens: 'Gemma 2, Skywork-Reward-Gemma-2, GRM-Gemma-2',
   classes: { causal: 'Gemma2' },
-  unused: ['hidden_act'],
+  unused: ['hidden_act', 'sliding_window_size'],
   norms: 'both',
   windows: { length: 4096, slides: (i) => i % 2 === 0 },
   attentionScale: readScale,

@@ -168,6 +168,7 @@ export const phi3 = decoder({
   family: 'phi3',
   opens: 'Phi-3 and Phi-3.5 (mini, medium), Phi-4, Phi-4-mini; 128k versions up to their original context',
   classes: { causal: 'Phi3' },
+  unused: ['full_attn_mod', 'interpolate_factor'],
   eps: 1e-5,
   rope: { partial: 1, originalPositions: 4096 },
   windows: everyLayer(),
