@@ -111,8 +111,10 @@ TEST(backward_model_bf16) {
         for (const auto& [role, gradient] : gradients(DType::kBf16, kernels->name)) {
           if (norm_of(exact.at(role)) < 1e-3 * largest) continue;  // vanishing, so nothing but rounding
           const double distance = relative_distance(gradient, exact.at(role));
-          CHECK(distance <= 0.1, "%s %s %s: %s is off by %.3g of itself", options.name, named.name, kernels->name,
-                role.c_str(), distance);
+          // An adapter's matrices have few elements, over which roundings average out less.
+          CHECK(distance <= (role.find(".lora_") == std::string::npos ? 0.1 : 0.2),
+                "%s %s %s: %s is off by %.3g of itself", options.name, named.name, kernels->name, role.c_str(),
+                distance);
         }
       }
     }

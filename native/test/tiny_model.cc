@@ -216,6 +216,7 @@ std::vector<TinyOptions> tiny_shapes() {
   TinyOptions gemma3 = gemma2;  // two rotations, norms of q and k with the offset
   gemma3.name = "gemma3";
   gemma3.spec.logit_soft_cap = 0;
+  gemma3.spec.tied_embedding = false;
   gemma3.spec.ropes.push_back(rope_of(10, 100, 1.2));
   set(gemma3.spec, &LayerSpec::attention_soft_cap, 0.0);
   set(gemma3.spec, &LayerSpec::qk_norm, QkNorm::kHead);
@@ -326,7 +327,7 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
     if (layer.post_norm) norm(role("mlp_post_norm"), s.hidden_size);
   }
   for (const TensorPlace& place : tensor_places(s))
-    if (place.kind == TensorKind::kAdapter) w.add(place.role, place.rows, place.cols, in);
+    if (place.kind == TensorKind::kAdapter) w.add(place.role, place.rows, place.cols, in / 2);
   norm("final_norm", s.hidden_size);
   if (options.head) w.add("head", 1, s.hidden_size, 1);
   folder.write(path.substr(path.find_last_of('/') + 1), w.content);
