@@ -36,7 +36,10 @@ export interface GoldenPair {
 export type Side = 'chosen' | 'rejected'
 export const SIDES = ['chosen', 'rejected'] as const
 
-export const ARCHITECTURES = ['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_serial'] as const
+export const ARCHITECTURES = [
+  ...['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_serial', 'mistral', 'gemma2', 'gemma3', 'phi3'],
+  ...['olmo2', 'olmo3', 'smollm3', 'granite', 'qwen3_moe'],
+] as const
 export type Architecture = (typeof ARCHITECTURES)[number]
 
 export const MEASURES = ['logp', 'token_logp', 'im', 'ex_last', 'ex_mean', 'grm_yes'] as const
