@@ -42,6 +42,16 @@ export const ARCHITECTURES = [
 ] as const
 export type Architecture = (typeof ARCHITECTURES)[number]
 
+/** The `model_type` of a golden checkpoint. */
+export function familyOf(architecture: Architecture): string {
+  const others: Partial<Record<Architecture, string>> = {
+    llama3: 'llama',
+    gemma3: 'gemma3_text',
+    gpt_neox_serial: 'gpt_neox',
+  }
+  return others[architecture] ?? architecture
+}
+
 export const MEASURES = ['logp', 'token_logp', 'im', 'ex_last', 'ex_mean', 'grm_yes'] as const
 export type Measure = (typeof MEASURES)[number]
 
