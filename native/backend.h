@@ -18,7 +18,7 @@
  *  - Operations on one device are ordered as they are called. `download` and `synchronize` wait; the others may return
  * early.
  *  - Shapes: T tokens of the batch, N rows, D hidden, V vocabulary, H query heads, G key/value heads, E head size, F
- * intermediate.
+ * intermediate, X experts of which a token uses K.
  */
 #ifndef IMPLEX_BACKEND_H
 #define IMPLEX_BACKEND_H
@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define IMPLEX_BACKEND_VERSION 3u
+#define IMPLEX_BACKEND_VERSION 4u
 #define IMPLEX_BACKEND_SYMBOL "implex_backend"
 
 enum { IX_OK = 0, IX_INVALID = 1, IX_OUT_OF_MEMORY = 2, IX_UNAVAILABLE = 3, IX_INTERNAL = 4 };
@@ -80,6 +80,8 @@ typedef struct ix_rope {
 typedef struct ix_attention {
   int32_t heads, kv_heads, head_dim;
   float scale;
+  int32_t window; /* a token sees itself and the window - 1 positions before it, its parent's included; 0: all */
+  float soft_cap; /* a score s becomes soft_cap * tanh(s / soft_cap), after the scale; 0: none */
 } ix_attention;
 
 /* PyTorch's update rules, f32. `step` counts from 1. */
@@ -156,8 +158,8 @@ typedef struct ix_backend {
                   const ix_mat* out, ix_status* status);
   int32_t (*rope)(ix_device* device, const ix_batch* batch, const ix_rope* rope, const int32_t* rows,
                   const ix_mat* in_out, ix_status* status);
-  /* q, out: [N, H*E]; k, v: [T, G*E]. A token attends to all of its segment's parent and causally to its own segment.
-   */
+  /* q, out: [N, H*E]; k, v: [T, G*E]. A token attends to all of its segment's parent and causally to its own segment,
+   * as far as its window reaches. */
   int32_t (*attention)(ix_device* device, const ix_batch* batch, const ix_attention* attention, const ix_mat* q,
                        const int32_t* rows, const ix_mat* k, const ix_mat* v, const ix_mat* out,
                        float* lse /* device [N, H] or NULL: ln sum exp of each row's scores */, ix_status* status);
@@ -167,13 +169,28 @@ typedef struct ix_backend {
   /* logp[i] = ln softmax(hidden[i] · weight^T)[targets[i]]. No [N, V] array: logits stay in f32 tiles and are reduced
    * at once. */
   int32_t (*linear_logprob)(ix_device* device, const ix_mat* hidden /* [N, D] */, const ix_weight* weight /* [V, D] */,
-                            const int32_t* targets /* device [N] */, float* logp /* device [N] */,
+                            const int32_t* targets /* device [N] */,
+                            float soft_cap /* a logit z becomes soft_cap * tanh(z / soft_cap); 0: none */,
+                            float* logp /* device [N] */,
                             float* lse /* device [N] or NULL: ln sum exp of each row's logits */, ix_status* status);
   /* reward[k] = mean over rows i of [first[k], first[k] + count[k]) of head · norm(in[i]); first, count: host [groups].
    */
   int32_t (*linear_reward)(ix_device* device, const ix_norm* norm, const ix_mat* in, const float* head /* device [D] */,
                            const int32_t* first, const int32_t* count, int32_t groups,
                            float* reward /* device [groups] */, ix_status* status);
+  /* out = scale * in + residual. residual: f32 or NULL; in and out: any dtype. out may be in or residual. */
+  int32_t (*scaled_add)(ix_device* device, const ix_mat* in, float scale, const ix_mat* residual, const ix_mat* out,
+                        ix_status* status);
+  /* The `count` largest of each row's softmax(logits), largest first, of equals the one with the lower index first.
+   * normalize: divided by their sum. */
+  int32_t (*top_experts)(ix_device* device, const ix_mat* logits /* f32 [N, X] */, int32_t count /* K */,
+                         int32_t normalize, int32_t* experts /* device [N, K] */, float* weights /* device [N, K] */,
+                         ix_status* status);
+  /* out[n] = residual[n] + sum over k ascending of weights[n, k] * in[places[n, k]]. */
+  int32_t (*combine_experts)(ix_device* device, const ix_mat* in /* f32 [N*K, D] */,
+                             const int32_t* places /* device [N, K] */, const float* weights /* device [N, K] */,
+                             int32_t count /* K */, const ix_mat* residual /* f32 [N, D] or NULL; may be out */,
+                             const ix_mat* out /* f32 [N, D] */, ix_status* status);
 
   /* -- backward. Gradients of parameters are f32 and are added to; a NULL one is not wanted. Sums over rows run in a
    * fixed order. ---- */
@@ -204,12 +221,22 @@ typedef struct ix_backend {
   /* hidden_grad f32 [N, D] (overwritten) and weight_grad for loss gradients `grad` (device [N]) of logp. Logits are
    * recomputed by chunks. */
   int32_t (*linear_logprob_backward)(ix_device* device, const ix_mat* hidden, const ix_weight* weight,
-                                     const int32_t* targets, const float* lse, const float* grad,
+                                     const int32_t* targets, float soft_cap, const float* lse, const float* grad,
                                      const ix_mat* hidden_grad, float* weight_grad, ix_status* status);
   /* row_grad: device [N], the loss gradient of head · norm(in[i]). in_grad f32 is overwritten. */
   int32_t (*linear_reward_backward)(ix_device* device, const ix_norm* norm, const ix_mat* in, const float* head,
                                     const float* row_grad, const ix_mat* in_grad, float* gamma_grad, float* beta_grad,
                                     float* head_grad, ix_status* status);
+  /* logits_grad f32 [N, X] is overwritten: the gradient by way of the chosen experts' weights; the choice has none. */
+  int32_t (*top_experts_backward)(ix_device* device, const ix_mat* logits, int32_t count, int32_t normalize,
+                                  const int32_t* experts, const float* weights_grad /* device [N, K] */,
+                                  const ix_mat* logits_grad, ix_status* status);
+  /* in_grad[places[n, k]] = weights[n, k] * grad[n]; weights_grad[n, k] = grad[n] · in[places[n, k]]. in, grad: f32;
+   * in_grad: any dtype. */
+  int32_t (*combine_experts_backward)(ix_device* device, const ix_mat* grad /* [N, D] */,
+                                      const ix_mat* in /* [N*K, D] */, const int32_t* places, const float* weights,
+                                      int32_t count, const ix_mat* in_grad /* [N*K, D] */,
+                                      float* weights_grad /* device [N, K] */, ix_status* status);
   int32_t (*cast)(ix_device* device, const ix_mat* in, const ix_mat* out, ix_status* status);
   int32_t (*fill_zero)(ix_device* device, void* memory, size_t bytes, ix_status* status);
 

@@ -40,8 +40,8 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
               Matrix(dtype, tokens, k.cols(), gap), Matrix(dtype, tokens, k.cols(), gap),
               std::vector<float>(static_cast<size_t>(count * h.heads))};
   const TableBatch batch(d, segments);
-  const ix_attention shape = {h.heads, h.kv_heads, h.head_dim,
-                              static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim)))};
+  const ix_attention shape = {
+      h.heads, h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))), 0, 0.0f};
   const ix_mat qv = q.view(), kv = k.view(), vv = v.view(), ov = r.out.view(), gv = grad.view(), qg = r.q_grad.view(),
                kg = r.k_grad.view(), vg = r.v_grad.view();
   const int32_t* named = rows != nullptr ? rows->data() : nullptr;
@@ -120,7 +120,7 @@ TEST(gpu_attention_backward_beside_others) {
     Result r = {Matrix(IX_BF16, count, 128), Matrix(IX_BF16, count, 128), Matrix(IX_BF16, count, 64),
                 Matrix(IX_BF16, count, 64), std::vector<float>(static_cast<size_t>(count * 2))};
     const TableBatch batch(gpu, segments);
-    const ix_attention shape = {h.heads, h.kv_heads, h.head_dim, 0.125f};
+    const ix_attention shape = {h.heads, h.kv_heads, h.head_dim, 0.125f, 0, 0.0f};
     const ix_mat qv = q.view(first, count), kv = k.view(first, count), vv = v.view(first, count),
                  gv = grad.view(first, count), ov = r.out.view(), qg = r.q_grad.view(), kg = r.k_grad.view(),
                  vg = r.v_grad.view();

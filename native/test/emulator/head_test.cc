@@ -42,8 +42,8 @@ Result run(TableDevice& d, Inputs& in, int64_t first, int64_t count) {
               std::vector<float>(static_cast<size_t>(vocabulary * depth), 0.125f), Matrix(IX_F32, count, depth)};
   const TableWeight weight(d, in.hidden.dtype(), in.weight);
   const ix_mat h = in.hidden.view(first, count), g = r.hidden_grad.view();
-  d.call(&ix_backend::linear_logprob, &h, weight.get(), in.targets.data() + first, r.logp.data(), r.lse.data());
-  d.call(&ix_backend::linear_logprob_backward, &h, weight.get(), in.targets.data() + first, r.lse.data(),
+  d.call(&ix_backend::linear_logprob, &h, weight.get(), in.targets.data() + first, 0.0f, r.logp.data(), r.lse.data());
+  d.call(&ix_backend::linear_logprob_backward, &h, weight.get(), in.targets.data() + first, 0.0f, r.lse.data(),
          in.grad.data() + first, &g, r.weight_grad.data());
   return r;
 }
