@@ -191,7 +191,7 @@ void install(ix_backend& t, const std::string& operation) {
   DONE;
   BREAK(glu, int32_t, M, M, M out, S) { return {whole(out)}; }
   DONE;
-  BREAK(linear_logprob, M hidden, W, I, float* logp, float* lse, S) {
+  BREAK(linear_logprob, M hidden, W, I, float, float* logp, float* lse, S) {
     return wanted({floats(logp, hidden->rows, 1), floats(lse, hidden->rows, 1)});
   }
   DONE;
@@ -219,7 +219,7 @@ void install(ix_backend& t, const std::string& operation) {
   DONE;
   BREAK(scatter_rows, M, I, M out, int32_t, S) { return {whole(out)}; }
   DONE;
-  BREAK(linear_logprob_backward, M, W weight, I, C, C, M hidden, float* grad, S) {
+  BREAK(linear_logprob_backward, M, W weight, I, float, C, C, M hidden, float* grad, S) {
     return wanted({whole(hidden), floats(grad, weight->rows, weight->cols)});
   }
   DONE;

@@ -44,7 +44,7 @@ std::string heads_text(const Inputs& in) {
 }
 
 ix_attention shape_of(const Heads& h) {
-  return {h.heads, h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim)))};
+  return {h.heads, h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))), 0, 0.0f};
 }
 
 // `rows`: the query rows, null for all.
@@ -187,13 +187,13 @@ PARITY(attention, refuses) {
     CHECK(found == IX_OK || (status.code == found && status.message[0] != '\0'), "a refusal must say why");
     return found;
   };
-  CHECK(code({2, 1, 16, 0.25f}, y.mat(), y.mat()) == IX_OK, "the right shapes");
-  CHECK(code({2, 0, 16, 0.25f}, y.mat(), y.mat()) == IX_INVALID, "no key heads");
-  CHECK(code({3, 2, 16, 0.25f}, y.mat(), y.mat()) == IX_INVALID, "key heads that do not divide");
-  CHECK(code({2, 1, 8, 0.25f}, y.mat(), y.mat()) == IX_INVALID, "another head size");
-  CHECK(code({2, 1, 16, 0.25f}, few.mat(), y.mat()) == IX_INVALID, "too few keys");
-  CHECK(code({2, 1, 16, 0.25f}, y.mat(), narrow.mat()) == IX_INVALID, "another dtype");
-  CHECK(code({2, 1, 16, 0.25f}, y.mat(), y.mat()) == IX_OK, "usable after refusals");
+  CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_OK, "the right shapes");
+  CHECK(code({2, 0, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "no key heads");
+  CHECK(code({3, 2, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "key heads that do not divide");
+  CHECK(code({2, 1, 8, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "another head size");
+  CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, few.mat(), y.mat()) == IX_INVALID, "too few keys");
+  CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, y.mat(), narrow.mat()) == IX_INVALID, "another dtype");
+  CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_OK, "usable after refusals");
 }
 
 // Results of the forward pass are the CPU's on both sides.

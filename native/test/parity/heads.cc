@@ -38,7 +38,7 @@ Outputs run_logprob(Device& d, const Matrix& hidden, const PlacedWeight& weight,
   const Placed x(d, hidden);
   const Ids ids(d, targets);
   const Result logp(d, IX_F32, hidden.rows(), 1), lse(d, IX_F32, hidden.rows(), 1);
-  d.call(&ix_backend::linear_logprob, x.mat(), weight.get(), ids.get(), logp.floats(),
+  d.call(&ix_backend::linear_logprob, x.mat(), weight.get(), ids.get(), 0.0f, logp.floats(),
          with_lse ? lse.floats() : nullptr);
   Outputs out = {{"logp", logp.read()}};
   if (with_lse) out.push_back({"lse", lse.read()});
@@ -95,8 +95,8 @@ PARITY(linear_logprob_backward, values) {
                     const Placed x(d, in.hidden), l(d, lse), g(d, grad), w(d, before);
                     const Ids ids(d, in.targets);
                     const Result hidden_grad(d, IX_F32, h.n, h.d, 4);
-                    d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), l.const_floats(),
-                           g.const_floats(), hidden_grad.mat(), frozen ? nullptr : w.floats());
+                    d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), 0.0f,
+                           l.const_floats(), g.const_floats(), hidden_grad.mat(), frozen ? nullptr : w.floats());
                     return {{"hidden_grad", hidden_grad.read()}, {"weight_grad", w.read()}};
                   });
       }
@@ -118,8 +118,8 @@ PARITY(linear_logprob_backward, rows) {
       const Placed x(d, hidden), l(d, lse), g(d, some);
       const Ids ids(d, targets);
       const Result hidden_grad(d, IX_F32, hidden.rows(), h.d);
-      d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), l.const_floats(), g.const_floats(),
-             hidden_grad.mat(), nullptr);
+      d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), 0.0f, l.const_floats(),
+             g.const_floats(), hidden_grad.mat(), nullptr);
       return {{"hidden_grad", hidden_grad.read()}};
     });
   }
