@@ -116,6 +116,22 @@ __device__ inline void multiply_tile(float (&sum)[128], const Shared& s, int32_t
   give_back(before);
 }
 
+// Puts the cap on a tile's products, one half after the other: all at once the compiler interleaves so many that it
+// spills registers, and a loop over the halves must move them, since a register has no index.
+__device__ inline void cap_tile(const SoftCap& cap, float (&sum)[128]) {
+#pragma unroll 1
+  for (int half = 0; half < 2; ++half) {
+    float done[64];
+#pragma unroll
+    for (int i = 0; i < 64; ++i) done[i] = logit_of<true>(cap, sum[i]);
+#pragma unroll
+    for (int i = 0; i < 64; ++i) {
+      sum[i] = sum[64 + i];
+      sum[64 + i] = done[i];
+    }
+  }
+}
+
 // Where a thread's values of a finished tile are.
 struct TilePlace {
   int64_t row;     // the first of its two, 8 apart
@@ -200,13 +216,7 @@ __device__ inline void consume(const HeadTask& task, const Shared& s, int64_t it
       float sum[128];
       multiply_tile<kCluster>(sum, s, steps, warpgroup, lane, at);
       const TilePlace place = {row, column, static_cast<int32_t>(end - column), t};
-      if constexpr (kCapped) {
-#pragma unroll
-        for (int i = 0; i < 128; ++i) {
-          sum[i] = logit_of<kCapped>(task.cap, sum[i]);
-          if (i % 8 == 7) __syncwarp();  // more of them at once would spill registers
-        }
-      }
+      if constexpr (kCapped) cap_tile(task.cap, sum);
       finish_row<0, kBackward, kCapped>(task, sum, place, first);
       finish_row<1, kBackward, kCapped>(task, sum, place, second);
     }
