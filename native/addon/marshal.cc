@@ -45,6 +45,53 @@ WeightSource read_weight(const std::string& name, const Napi::Value& value) {
   return weight;
 }
 
+namespace {
+
+RopeSpec read_rope(const std::string& name, const Napi::Value& value) {
+  const Fields fields(name, value);
+  RopeSpec rope;
+  rope.rotary_dim = fields.integer("rotaryDim");
+  rope.inverse_frequencies = read_float64_array(fields.name("inverseFrequencies"), fields.get("inverseFrequencies"));
+  rope.scale = fields.finite("scale");
+  return rope;
+}
+
+LayerSpec read_layer(const std::string& name, const Napi::Value& value) {
+  const Fields fields(name, value);
+  LayerSpec layer;
+  layer.pre_norm = fields.boolean("preNorm");
+  layer.post_norm = fields.boolean("postNorm");
+  layer.window = fields.integer("window");
+  layer.attention_scale = fields.finite("attentionScale");
+  layer.attention_soft_cap = fields.finite("attentionSoftCap");
+  layer.rope = fields.integer("rope", -1);
+  layer.qk_norm =
+      fields.choice<QkNorm>("qkNorm", {{"none", QkNorm::kNone}, {"head", QkNorm::kHead}, {"width", QkNorm::kWidth}});
+  layer.intermediate_size = fields.integer("intermediateSize");
+  const Napi::Value experts = fields.get("experts");
+  if (given(experts)) {
+    const Fields e(fields.name("experts"), experts);
+    layer.experts.count = e.integer("count");
+    layer.experts.per_token = e.integer("perToken");
+    layer.experts.normalize = e.boolean("normalize");
+  }
+  return layer;
+}
+
+// Each element of an array, read by `read(name, value)`.
+template <typename T, typename F>
+std::vector<T> read_all(const Fields& fields, const char* key, const F& read) {
+  const Napi::Array array = read_array(fields.name(key), fields.get(key));
+  std::vector<T> all;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::HandleScope scope(array.Env());  // a large model has thousands of weights
+    all.push_back(read(fields.name(key) + '[' + std::to_string(i) + ']', array.Get(i)));
+  }
+  return all;
+}
+
+}  // namespace
+
 ModelSpec read_spec(const Napi::Value& value) {
   const Fields fields("spec", value);
   ModelSpec spec;
@@ -52,28 +99,25 @@ ModelSpec read_spec(const Napi::Value& value) {
   spec.vocab_size = fields.integer("vocabSize");
   spec.added_tokens = fields.integer("addedTokens");
   spec.hidden_size = fields.integer("hiddenSize");
-  spec.layers = fields.integer("layers");
   spec.heads = fields.integer("heads");
   spec.kv_heads = fields.integer("kvHeads");
   spec.head_dim = fields.integer("headDim");
-  spec.intermediate_size = fields.integer("intermediateSize");
   spec.max_positions = fields.integer("maxPositions");
   spec.norm = fields.choice<NormKind>("norm", {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}});
   spec.norm_eps = fields.finite("normEps");
+  spec.norm_offset = fields.finite("normOffset");
   spec.activation = fields.choice<Activation>(
       "activation", {{"silu", Activation::kSilu}, {"gelu", Activation::kGelu}, {"gelu_tanh", Activation::kGeluTanh}});
   spec.gated = fields.boolean("gated");
   spec.parallel_residual = fields.boolean("parallelResidual");
-  spec.qk_norm = fields.boolean("qkNorm");
-  spec.rotary_dim = fields.integer("rotaryDim");
-  spec.inverse_frequencies = read_float64_array(fields.name("inverseFrequencies"), fields.get("inverseFrequencies"));
+  spec.embedding_scale = fields.finite("embeddingScale");
+  spec.residual_scale = fields.finite("residualScale");
+  spec.logit_scale = fields.finite("logitScale");
+  spec.logit_soft_cap = fields.finite("logitSoftCap");
+  spec.layers = read_all<LayerSpec>(fields, "layers", read_layer);
+  spec.ropes = read_all<RopeSpec>(fields, "ropes", read_rope);
   spec.tied_embedding = fields.boolean("tiedEmbedding");
-
-  const Napi::Array weights = read_array(fields.name("weights"), fields.get("weights"));
-  for (uint32_t i = 0; i < weights.Length(); ++i) {
-    const Napi::HandleScope scope(value.Env());  // a large model has thousands
-    spec.weights.push_back(read_weight(fields.name("weights") + '[' + std::to_string(i) + ']', weights.Get(i)));
-  }
+  spec.weights = read_all<WeightSource>(fields, "weights", read_weight);
   return spec;
 }
 

@@ -157,7 +157,7 @@ class HeadCase : public Case {
   void run() override {
     if (forward_) forward();
     if (!backward_) return;
-    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), weight_->get(), ids_.as<int32_t>(),
+    device_.call(&ix_backend::linear_logprob_backward, hidden_.mat(), weight_->get(), ids_.as<int32_t>(), 0.0f,
                  lse_.as<float>(), grad_.as<float>(), hidden_grad_.mat(), weight_grad_.as<float>());
   }
   void reset() override {
@@ -190,8 +190,8 @@ class HeadCase : public Case {
 
  private:
   void forward() {
-    device_.call(&ix_backend::linear_logprob, hidden_.mat(), weight_->get(), ids_.as<int32_t>(), logp_.as<float>(),
-                 lse_.as<float>());
+    device_.call(&ix_backend::linear_logprob, hidden_.mat(), weight_->get(), ids_.as<int32_t>(), 0.0f,
+                 logp_.as<float>(), lse_.as<float>());
   }
 
   std::vector<double> logits(int64_t row) const {
@@ -308,8 +308,12 @@ class AttentionCase : public Case {
         k_grad_(device, s.dtype, backward_ ? tokens_ : 1, kv_width_),
         v_grad_(device, s.dtype, backward_ ? tokens_ : 1, kv_width_),
         lse_(device, DType::kF32, tokens_, s.heads),
-        shape_{static_cast<int32_t>(s.heads), static_cast<int32_t>(s.kv_heads), static_cast<int32_t>(s.head_dim),
-               static_cast<float>(scale())} {
+        shape_{static_cast<int32_t>(s.heads),
+               static_cast<int32_t>(s.kv_heads),
+               static_cast<int32_t>(s.head_dim),
+               static_cast<float>(scale()),
+               0,
+               0.0f} {
     double pairs = 0;  // of a query and a key that it sees
     for (int64_t i = 0; i < tokens_; ++i) pairs += static_cast<double>(keys_of(i).size());
     flops = (backward_ ? 10.0 : 4.0) * pairs * static_cast<double>(width_);

@@ -60,7 +60,7 @@ std::vector<float> linear_logprob(Device& device, DType dtype, const std::vector
   const DeviceWeight table = weight_of(device, dtype, static_cast<int64_t>(weight.size()) / width, width, weight);
   const DeviceBuffer ids = DeviceBuffer::of(device, targets);
   const DeviceMatrix out(device, DType::kF32, 1, rows);
-  device.call(&ix_backend::linear_logprob, in.mat(), table.get(), ids.as<int32_t>(), out.as<float>(), nullptr);
+  device.call(&ix_backend::linear_logprob, in.mat(), table.get(), ids.as<int32_t>(), 0.0f, out.as<float>(), nullptr);
   return out.read();
 }
 

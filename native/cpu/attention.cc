@@ -1,5 +1,6 @@
 // Ragged attention: cuts the query rows into blocks of one segment each and gives (block, key/value head) pairs to the
 // pool.
+#include <algorithm>
 #include <atomic>
 #include <new>
 #include <vector>
@@ -25,7 +26,7 @@ struct Schedule {
 bool shapes_agree(const ix_batch* batch, const ix_attention* shape, const ix_mat* q, const int32_t* rows,
                   const ix_mat* k, const ix_mat* v, const ix_mat* out) {
   const int64_t tokens = static_cast<int64_t>(batch->positions.size());
-  return shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0 &&
+  return shape->window >= 0 && shape->soft_cap >= 0.0f && shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0 &&
          q->cols == static_cast<int64_t>(shape->heads) * shape->head_dim &&
          k->cols == static_cast<int64_t>(shape->kv_heads) * shape->head_dim && k->rows == tokens && v->rows == tokens &&
          v->cols == k->cols && k->stride == v->stride && q->dtype == k->dtype && q->dtype == v->dtype &&
@@ -34,7 +35,7 @@ bool shapes_agree(const ix_batch* batch, const ix_attention* shape, const ix_mat
 }
 
 // Cuts the query rows into blocks of one segment and ascending positions. Throws std::bad_alloc.
-Schedule schedule_of(const ix_batch* batch, const int32_t* rows, int64_t count) {
+Schedule schedule_of(const ix_batch* batch, int32_t window, const int32_t* rows, int64_t count) {
   Schedule s;
   s.positions.resize(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
@@ -42,7 +43,7 @@ Schedule schedule_of(const ix_batch* batch, const int32_t* rows, int64_t count) 
     const int32_t segment = batch->segment_of[token];
     const int32_t position = batch->positions[token];
     s.positions[static_cast<size_t>(i)] = position;
-    s.keys += position + 1;
+    s.keys += window > 0 ? std::min(window, position + 1) : position + 1;
     if (!s.blocks.empty()) {
       Block& last = s.blocks.back();
       if (last.segment == segment && last.rows < kQueryBlock && s.positions[static_cast<size_t>(i - 1)] < position) {
@@ -77,6 +78,8 @@ AttentionArgs arguments_of(const ix_batch* batch, const ix_attention* shape, con
   a.q_offset = kv_head * a.group * shape->head_dim;
   a.kv_offset = kv_head * shape->head_dim;
   a.scale = shape->scale;
+  a.window = shape->window;
+  a.soft_cap = shape->soft_cap;
   a.out = mutable_row_of(out, block.row);
   a.out_stride = out->stride;
   a.lse = lse ? lse + block.row * shape->heads : nullptr;
@@ -95,7 +98,7 @@ int32_t attention(ix_device* device, const ix_batch* batch, const ix_attention* 
     return fail(status, IX_INVALID, "attention: shapes or dtypes disagree");
   Schedule schedule;
   try {
-    schedule = schedule_of(batch, rows, q->rows);
+    schedule = schedule_of(batch, shape->window, rows, q->rows);
   } catch (const std::bad_alloc&) {
     return fail(status, IX_OUT_OF_MEMORY, "attention: out of memory scheduling %lld rows",
                 static_cast<long long>(q->rows));
@@ -134,7 +137,7 @@ int32_t attention_backward(ix_device* device, const ix_batch* batch, const ix_at
   std::vector<std::vector<int32_t>> trees;  // indices of blocks, by root segment
   std::vector<float> k_sum, v_sum;
   try {
-    schedule = schedule_of(batch, rows, q->rows);
+    schedule = schedule_of(batch, shape->window, rows, q->rows);
     trees.resize(batch->segments.size());
     for (size_t i = 0; i < schedule.blocks.size(); ++i) {
       const int32_t segment = schedule.blocks[i].segment;

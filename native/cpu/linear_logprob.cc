@@ -28,7 +28,7 @@ struct Partial {
 }  // namespace
 
 int32_t linear_logprob(ix_device* device, const ix_mat* hidden, const ix_weight* weight, const int32_t* targets,
-                       float* logp, float* lse, ix_status* status) {
+                       float soft_cap, float* logp, float* lse, ix_status* status) {
   if (hidden->dtype != weight->dtype || hidden->cols != weight->cols)
     return fail(status, IX_INVALID, "linear_logprob: shapes or dtypes disagree");
   const KernelTable& kernels = *device->kernels;
@@ -70,6 +70,7 @@ int32_t linear_logprob(ix_device* device, const ix_mat* hidden, const ix_weight*
                              weight->cols};
       (weight->dtype == IX_F32 ? kernels.tile_f32 : kernels.tile_bf16)(&tile);
       for (int64_t i = 0; i < m; ++i) {
+        if (soft_cap > 0.0f) kernels.soft_cap_row(c + i * width, std::min(width, vocabulary - column), soft_cap);
         Partial& partial = partials[static_cast<size_t>((row + i) * chunks + chunk)];
         kernels.fold_logits(c + i * width, std::min(width, vocabulary - column), &partial.maximum, &partial.sum);
         const int64_t at = targets[row + i] - column;

@@ -18,8 +18,8 @@ constexpr int64_t kTileWidth = 256;
 }  // namespace
 
 int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const ix_weight* weight,
-                                const int32_t* targets, const float* lse, const float* grad, const ix_mat* hidden_grad,
-                                float* weight_grad, ix_status* status) {
+                                const int32_t* targets, float soft_cap, const float* lse, const float* grad,
+                                const ix_mat* hidden_grad, float* weight_grad, ix_status* status) {
   if (weight->transposed == nullptr)
     return fail(status, IX_INVALID, "linear_logprob_backward: the weight was not made trainable");
   if (hidden->dtype != weight->dtype || hidden->cols != weight->cols || hidden_grad->rows != hidden->rows ||
@@ -73,7 +73,8 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
         const int64_t n = std::min(width, columns - column);
         for (int64_t i = 0; i < m; ++i) {
           const int64_t at = row + r + i;
-          kernels.logit_gradient_row(c + i * width, n, lse[at], grad[at], targets[at] - first - column,
+          if (soft_cap > 0.0f) kernels.soft_cap_row(c + i * width, n, soft_cap);
+          kernels.logit_gradient_row(c + i * width, n, soft_cap, lse[at], grad[at], targets[at] - first - column,
                                      mutable_row_of(&dz, r + i) + static_cast<size_t>(column) * size, dz.dtype);
         }
       });

@@ -40,6 +40,20 @@ int32_t norm(ix_device* device, const ix_norm* norm, const ix_mat* in, const ix_
   return IX_OK;
 }
 
+int32_t scaled_add(ix_device* device, const ix_mat* in, float scale, const ix_mat* residual, const ix_mat* out,
+                   ix_status* status) {
+  if (in->rows != out->rows || in->cols != out->cols ||
+      (residual != nullptr &&
+       (residual->dtype != IX_F32 || residual->rows != out->rows || residual->cols != out->cols)))
+    return fail(status, IX_INVALID, "scaled_add: shapes or dtypes disagree");
+  for_each_row(out->rows, static_cast<double>(out->cols), [&](int64_t row) {
+    device->kernels->scaled_add_row(row_of(in, row), in->dtype, scale,
+                                    residual ? reinterpret_cast<const float*>(row_of(residual, row)) : nullptr,
+                                    out->cols, mutable_row_of(out, row), out->dtype);
+  });
+  return IX_OK;
+}
+
 int32_t glu(ix_device* device, int32_t activation, const ix_mat* gate, const ix_mat* up, const ix_mat* out,
             ix_status* status) {
   if (gate->dtype != out->dtype || gate->rows != out->rows || gate->cols != out->cols ||

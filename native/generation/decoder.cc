@@ -37,7 +37,7 @@ Decoder::Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int
   const ModelSpec& s = model_.spec();
   const auto count = static_cast<int64_t>(sequences_.size());
   const int64_t width = s.kv_heads * s.head_dim;
-  const double bytes = 2.0 * static_cast<double>(s.layers) * static_cast<double>(width) *
+  const double bytes = 2.0 * static_cast<double>(s.layer_count()) * static_cast<double>(width) *
                        static_cast<double>(dtype_size(model_.dtype())) *
                        (static_cast<double>(prompts.size()) + static_cast<double>(count) * static_cast<double>(room));
   try {
@@ -49,9 +49,9 @@ Decoder::Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int
       segments.push_back({static_cast<int32_t>(prompts.size() + i * room), static_cast<int32_t>(room), prompt});
       longest = std::max<int64_t>(longest, segments[static_cast<size_t>(prompt)].length);
     }
-    model_.ensure_rope_table(std::min(s.max_positions, longest + room));
+    model_.ensure_rope_tables(std::min(s.max_positions, longest + room));
     shape_ = std::make_unique<DeviceBatch>(model_.device(), segments);
-    for (int64_t i = 0; i < 2 * s.layers; ++i) {
+    for (int64_t i = 0; i < 2 * s.layer_count(); ++i) {
       const auto size = static_cast<size_t>(tokens_ * width) * dtype_size(model_.dtype());
       memory_.emplace_back(model_.device(), size);
       // Attention may read a block of keys to its end before it masks what is not visible.
@@ -96,8 +96,7 @@ void Decoder::place(Arena::Plan& plan) {
   b.k = b.k_raw = plan.matrix(dtype, n, kv_size);
   b.v = plan.matrix(dtype, n, kv_size);
   b.attended = plan.matrix(dtype, n, q_size);
-  b.hidden = b.gate = plan.matrix(dtype, std::min(kMlpRows, n), s.intermediate_size);
-  b.up = s.gated ? plan.matrix(dtype, std::min(kMlpRows, n), s.intermediate_size) : b.gate;
+  place_mlp(plan, s, widest(s), dtype, n, false, place_shared(plan, s, dtype, n), b);
   pass_.normed = plan.matrix(dtype, n, s.hidden_size);
   pass_.result = plan.matrix(dtype, std::max(prompts, count), s.hidden_size);
 }
@@ -115,8 +114,8 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
   upload(pass_.rows, rows);
   upload(pass_.from, from);
   Recording recording(d, n <= kRecordedTokens);
-  d.call(&ix_backend::embedding, model_.weights().embedding.get(), pass_.ids, &b.in);
-  const LayerShape shape = {shape_->get(), pass_.rows, model_.cosines(), model_.sines()};
+  model_.embed(pass_.ids, b.in);
+  const LayerShape shape = {shape_->get(), pass_.rows, model_.ropes()};
   const auto places = [&](const ix_mat& m) {
     ix_mat view = rows_of(m, first, static_cast<int64_t>(from.size()));
     view.stride = m.stride * stride;
@@ -128,11 +127,9 @@ void Decoder::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& r
     const ix_mat& k = cache_[2 * i];
     const ix_mat& v = cache_[2 * i + 1];
     const LayerCache cache = {k, v, places(k), places(v), pass_.from};
-    Layer(d, model_.spec(), model_.dtype(), model_.weights().layers[i]).forward(shape, b, false, &cache);
+    model_.layer(static_cast<int64_t>(i)).forward(shape, fitted(b, model_.spec().layers[i]), false, &cache);
   }
-  const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  const ix_mat normed = first_rows(pass_.normed, n);
-  d.call(&ix_backend::norm, &norm, &b.out, &normed);
+  model_.logit_rows(b.out, first_rows(pass_.normed, n));
   recording.end();
 }
 

@@ -22,12 +22,12 @@ class Decoder {
   // Throws Error(kOutOfMemory) with the size of the cache.
   Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int32_t> sequences, int64_t room);
 
-  // Computes the prompts. Result: the final norm of each prompt's last hidden row, [prompts, D]. Valid until the next
-  // call, as below.
+  // Computes the prompts. Result: Transformer::logit_rows of each prompt's last token, [prompts, D]. Valid until the
+  // next call, as below.
   ix_mat prefill(const CancelFlag& cancel);
 
   // Gives sequence live[i] the token tokens[i], as its step-th; all sequences that are still live at once, steps
-  // counted from 0. Result: the final norm of their hidden rows, [live, D].
+  // counted from 0. Result: the same of these tokens, [live, D].
   ix_mat step(int64_t step, const std::vector<int32_t>& live, const std::vector<int32_t>& tokens,
               const CancelFlag& cancel);
 

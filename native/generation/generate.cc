@@ -2,6 +2,7 @@
 #include "generation/generate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -71,6 +72,7 @@ class Head {
       const ix_epilogue none = {nullptr, nullptr};
       d.call(&ix_backend::gemm, &in, weight, &none, &out);
       d.call(&ix_backend::download, logits_.data(), out.data, static_cast<size_t>(n * vocabulary) * sizeof(float));
+      if (model_.logit_soft_cap() > 0) cap(n * vocabulary);
       for (int64_t i = 0; i < n; ++i) {
         const auto at = static_cast<size_t>(row + i);
         tokens[at] = sampler_.draw(&logits_[static_cast<size_t>(i * vocabulary)], vocabulary, u[at]);
@@ -80,11 +82,20 @@ class Head {
     }
     // The read-out of scoring, for its bits.
     upload(tokens);
-    d.call(&ix_backend::linear_logprob, &hidden, weight, targets_.as<int32_t>(), logp_.as<float>(), nullptr);
+    d.call(&ix_backend::linear_logprob, &hidden, weight, targets_.as<int32_t>(), model_.logit_soft_cap(),
+           logp_.as<float>(), nullptr);
     d.call(&ix_backend::download, logprobs.data(), logp_.data(), logprobs.size() * sizeof(float));
   }
 
  private:
+  void cap(int64_t count) {
+    const float most = model_.logit_soft_cap();
+    for (int64_t i = 0; i < count; ++i) {
+      float& logit = logits_[static_cast<size_t>(i)];
+      logit = most * std::tanh(logit / most);
+    }
+  }
+
   void upload(const std::vector<int32_t>& values) {
     model_.device().call(&ix_backend::upload, targets_.data(), values.data(), values.size() * sizeof(int32_t));
   }

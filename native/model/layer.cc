@@ -2,11 +2,15 @@
 #include "model/layer.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace implex {
 
 namespace {
+
+// [N, heads * width] seen as [N * heads, width].
+ix_mat heads_of(const ix_mat& m, int64_t width) { return {m.data, m.dtype, m.rows * (m.cols / width), width, width}; }
+
+}  // namespace
 
 int32_t activation_code(Activation activation) {
   switch (activation) {
@@ -19,13 +23,6 @@ int32_t activation_code(Activation activation) {
   }
   return IX_ACT_NONE;
 }
-
-// [N, heads * E] seen as [N * heads, E].
-ix_mat heads_of(const ix_mat& m, int64_t head_dim) {
-  return {m.data, m.dtype, m.rows * (m.cols / head_dim), head_dim, head_dim};
-}
-
-}  // namespace
 
 void Layer::project(const ix_mat& in, const Linear& linear, const ix_mat& out, const ix_mat* residual) const {
   const ix_epilogue epilogue = {linear.bias.as<float>(), residual};
@@ -45,24 +42,26 @@ void Layer::norm_backward(const Norm& norm, const ix_mat& in, const ix_mat& grad
 }
 
 void Layer::rope(const LayerShape& shape, const int32_t* rows, int64_t heads, bool inverse, const ix_mat& x) const {
-  if (spec_.rotary_dim == 0) return;
-  const ix_rope table = {shape.cosines,
-                         shape.sines,
+  if (layer_.rope < 0) return;
+  const RopeTable& rope = shape.ropes[layer_.rope];
+  const ix_rope table = {rope.cosines,
+                         rope.sines,
                          static_cast<int32_t>(heads),
                          static_cast<int32_t>(spec_.head_dim),
-                         static_cast<int32_t>(spec_.rotary_dim),
+                         static_cast<int32_t>(rope.rotary_dim),
                          inverse ? 1 : 0};
   device_.call(&ix_backend::rope, shape.batch, &table, rows, &x);
 }
 
 ix_attention Layer::attention_shape() const {
-  return {static_cast<int32_t>(spec_.heads), static_cast<int32_t>(spec_.kv_heads), static_cast<int32_t>(spec_.head_dim),
-          static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.head_dim)))};
+  return {static_cast<int32_t>(spec_.heads),    static_cast<int32_t>(spec_.kv_heads),
+          static_cast<int32_t>(spec_.head_dim), static_cast<float>(layer_.attention_scale),
+          static_cast<int32_t>(layer_.window),  static_cast<float>(layer_.attention_soft_cap)};
 }
 
 void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep, const LayerCache* cache) const {
   const LayerWeights& w = weights_;
-  norm(w.attention_norm, b.in, b.normed);
+  pre_norm(w.attention_norm, b.in, b.normed);
   project(b.normed, w.k, b.k_raw);
   project(b.normed, w.v, b.v);
   if (shape.rows != nullptr && cache == nullptr) {
@@ -85,21 +84,62 @@ void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep, c
   after_attention(b, keep);
 }
 
+void Layer::pre_norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const {
+  if (layer_.pre_norm) return this->norm(norm, in, out);
+  device_.call(&ix_backend::cast, &in, &out);
+}
+
+void Layer::pre_norm_backward(const Norm& norm, const ix_mat& in, const ix_mat& grad, const ix_mat& in_grad,
+                              const NormGradient& gradient) const {
+  if (layer_.pre_norm) return norm_backward(norm, in, grad, in_grad, true, gradient);
+  device_.call(&ix_backend::scaled_add, &grad, 1.0f, &in_grad, &in_grad);
+}
+
+// What q_norm and k_norm see as a row: a head, or all of a token's heads.
+int64_t Layer::head_norm_width(const ix_mat& m) const {
+  return layer_.qk_norm == QkNorm::kHead ? spec_.head_dim : m.cols;
+}
+
 void Layer::head_norms(const LayerBuffers& b) const {
-  if (!spec_.qk_norm) return;
-  norm(weights_.q_norm, heads_of(b.q_raw, spec_.head_dim), heads_of(b.q, spec_.head_dim));
-  norm(weights_.k_norm, heads_of(b.k_raw, spec_.head_dim), heads_of(b.k, spec_.head_dim));
+  if (layer_.qk_norm == QkNorm::kNone) return;
+  norm(weights_.q_norm, heads_of(b.q_raw, head_norm_width(b.q)), heads_of(b.q, head_norm_width(b.q)));
+  norm(weights_.k_norm, heads_of(b.k_raw, head_norm_width(b.k)), heads_of(b.k, head_norm_width(b.k)));
+}
+
+void Layer::add_branch(const LayerBuffers& b, const ix_mat& branch, const Norm& norm, const ix_mat& residual,
+                       const ix_mat& out) const {
+  const ix_mat normed = layer_.post_norm ? rows_of(b.branch_normed, 0, branch.rows) : branch;
+  if (layer_.post_norm) this->norm(norm, branch, normed);
+  device_.call(&ix_backend::scaled_add, &normed, static_cast<float>(spec_.residual_scale), &residual, &out);
 }
 
 void Layer::after_attention(const LayerBuffers& b, bool keep) const {
   const LayerWeights& w = weights_;
   if (spec_.parallel_residual) norm(w.mlp_norm, b.row_in, b.mlp_normed);  // of the stream before attention is added
-  project(b.attended, w.o, b.mid, &b.row_in);
-  if (!spec_.parallel_residual) norm(w.mlp_norm, b.mid, b.mlp_normed);
+  if (adds_branches_as_they_are()) {
+    project(b.attended, w.o, b.mid, &b.row_in);
+  } else {
+    const ix_mat branch = rows_of(b.attention_branch, 0, b.mid.rows);
+    project(b.attended, w.o, branch);
+    add_branch(b, branch, w.attention_post_norm, b.row_in, b.mid);
+  }
+  if (!spec_.parallel_residual) pre_norm(w.mlp_norm, b.mid, b.mlp_normed);
   mlp_forward(b, keep);
 }
 
 void Layer::mlp_forward(const LayerBuffers& b, bool keep) const {
+  const bool direct = adds_branches_as_they_are();
+  const ix_mat to = direct ? b.out : rows_of(b.mlp_branch, 0, b.mid.rows);
+  const ix_mat* residual = direct ? &b.mid : nullptr;
+  if (layer_.experts.count > 0) {
+    experts_forward(b, keep, residual, to);
+  } else {
+    dense_forward(b, keep, residual, to);
+  }
+  if (!direct) add_branch(b, to, weights_.mlp_post_norm, b.mid, b.out);
+}
+
+void Layer::dense_forward(const LayerBuffers& b, bool keep, const ix_mat* residual, const ix_mat& out) const {
   const int32_t activation = activation_code(spec_.activation);
   for (int64_t row = 0; row < b.mid.rows; row += kMlpRows) {
     const int64_t count = std::min(kMlpRows, b.mid.rows - row);
@@ -111,9 +151,9 @@ void Layer::mlp_forward(const LayerBuffers& b, bool keep) const {
     project(x, spec_.gated ? weights_.gate : weights_.up, gate);
     if (spec_.gated) project(x, weights_.up, up);
     device_.call(&ix_backend::glu, activation, &gate, spec_.gated ? &up : nullptr, &hidden);
-    const ix_mat mid = rows_of(b.mid, row, count);
-    const ix_mat out = rows_of(b.out, row, count);
-    project(hidden, weights_.down, out, &mid);
+    const ix_mat added = residual == nullptr ? ix_mat{} : rows_of(*residual, row, count);
+    const ix_mat to = rows_of(out, row, count);
+    project(hidden, weights_.down, to, residual == nullptr ? nullptr : &added);
   }
 }
 
@@ -161,21 +201,39 @@ void Layer::after_attention_backward(const LayerBuffers& b, const LayerGradients
                                      const ix_mat& attended_grad) const {
   const LayerWeights& w = weights_;
   const auto output_projection = [&] {
-    projection_backward(w.o, gradients.o, as_operand(stream, g.cast), b.attended, attended_grad, false);
+    const ix_mat grad =
+        branch_gradient(g, stream, b.attention_branch, w.attention_post_norm, gradients.attention_post_norm);
+    projection_backward(w.o, gradients.o, as_operand(grad, g.cast), b.attended, attended_grad, false);
   };
   if (spec_.parallel_residual) output_projection();  // before the MLP's share is added to the stream's gradient
-  mlp_backward(b, gradients, g, stream, normed_grad);
-  norm_backward(w.mlp_norm, spec_.parallel_residual ? b.row_in : b.mid, normed_grad, stream, true, gradients.mlp_norm);
+  const ix_mat grad = branch_gradient(g, stream, b.mlp_branch, w.mlp_post_norm, gradients.mlp_post_norm);
+  if (layer_.experts.count > 0) {
+    experts_backward(b, gradients, g, grad, normed_grad);
+  } else {
+    mlp_backward(b, gradients, g, grad, normed_grad);
+  }
+  pre_norm_backward(w.mlp_norm, spec_.parallel_residual ? b.row_in : b.mid, normed_grad, stream, gradients.mlp_norm);
   if (!spec_.parallel_residual) output_projection();
+}
+
+ix_mat Layer::branch_gradient(const BackwardBuffers& g, const ix_mat& stream, const ix_mat& branch, const Norm& norm,
+                              const NormGradient& gradient) const {
+  if (adds_branches_as_they_are()) return stream;
+  const ix_mat grad = rows_of(g.branch, 0, stream.rows);
+  device_.call(&ix_backend::scaled_add, &stream, static_cast<float>(spec_.residual_scale), nullptr, &grad);
+  if (layer_.post_norm) norm_backward(norm, rows_of(branch, 0, stream.rows), grad, grad, false, gradient);
+  return grad;
 }
 
 void Layer::head_norms_backward(const LayerBuffers& b, const LayerGradients& gradients, const ix_mat& q_grad,
                                 const ix_mat& k_grad) const {
-  if (!spec_.qk_norm) return;
-  const ix_mat q_heads = heads_of(q_grad, spec_.head_dim);
-  const ix_mat k_heads = heads_of(k_grad, spec_.head_dim);
-  norm_backward(weights_.q_norm, heads_of(b.q_raw, spec_.head_dim), q_heads, q_heads, false, gradients.q_norm);
-  norm_backward(weights_.k_norm, heads_of(b.k_raw, spec_.head_dim), k_heads, k_heads, false, gradients.k_norm);
+  if (layer_.qk_norm == QkNorm::kNone) return;
+  const int64_t q_width = head_norm_width(q_grad);
+  const int64_t k_width = head_norm_width(k_grad);
+  const ix_mat q_heads = heads_of(q_grad, q_width);
+  const ix_mat k_heads = heads_of(k_grad, k_width);
+  norm_backward(weights_.q_norm, heads_of(b.q_raw, q_width), q_heads, q_heads, false, gradients.q_norm);
+  norm_backward(weights_.k_norm, heads_of(b.k_raw, k_width), k_heads, k_heads, false, gradients.k_norm);
 }
 
 void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const LayerGradients& gradients,
@@ -203,7 +261,7 @@ void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const Layer
   } else {
     projection_backward(w.q, gradients.q, q_grad, b.normed, g.normed, true);
   }
-  norm_backward(w.attention_norm, b.in, g.normed, g.stream, true, gradients.attention_norm);
+  pre_norm_backward(w.attention_norm, b.in, g.normed, g.stream, gradients.attention_norm);
 }
 
 }  // namespace implex

@@ -35,28 +35,58 @@ struct WeightSource {
   RowSelection selection;
 };
 
+// Rotary positions: angle = position * frequency.
+struct RopeSpec {
+  int64_t rotary_dim = 0;
+  std::vector<double> inverse_frequencies;  // [rotary_dim / 2]
+  double scale = 1;                         // of cosines and sines
+};
+
+enum class QkNorm { kNone, kHead, kWidth };
+
+struct ExpertsSpec {
+  int64_t count = 0;  // 0: a dense MLP
+  int64_t per_token = 0;
+  bool normalize = false;
+};
+
+struct LayerSpec {
+  bool pre_norm = true;    // before attention and before the MLP
+  bool post_norm = false;  // after each, before it is added to the stream
+  int64_t window = 0;      // positions that a query sees, its own included; 0: all
+  double attention_scale = 1;
+  double attention_soft_cap = 0;  // 0: none
+  int64_t rope = 0;               // index in ModelSpec::ropes, or -1
+  QkNorm qk_norm = QkNorm::kNone;
+  int64_t intermediate_size = 0;  // of the MLP, or of each expert
+  ExpertsSpec experts;
+};
+
 struct ModelSpec {
   std::string family;
   int64_t vocab_size = 0;
   int64_t added_tokens = 0;  // rows appended to both embeddings: the mean of the existing ones
   int64_t hidden_size = 0;
-  int64_t layers = 0;
+  std::vector<LayerSpec> layers;
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t intermediate_size = 0;
   int64_t max_positions = 0;
   NormKind norm = NormKind::kRms;
   double norm_eps = 0;
+  double norm_offset = 0;  // added to the stored gamma of every norm
   Activation activation = Activation::kSilu;
   bool gated = true;
   bool parallel_residual = false;
-  bool qk_norm = false;
-  int64_t rotary_dim = 0;
-  std::vector<double> inverse_frequencies;  // [rotary_dim / 2]
+  std::vector<RopeSpec> ropes;
+  double embedding_scale = 1;  // rounded to the dtype of the weights
+  double residual_scale = 1;   // of what attention and MLP add to the stream
+  double logit_scale = 1;
+  double logit_soft_cap = 0;  // 0: none
   bool tied_embedding = false;
   std::vector<WeightSource> weights;
 
+  int64_t layer_count() const { return static_cast<int64_t>(layers.size()); }
   int64_t vocabulary() const { return vocab_size + added_tokens; }
 };
 

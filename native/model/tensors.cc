@@ -18,7 +18,7 @@ struct NoNorm {
 std::vector<TensorPlace> tensor_places(const ModelSpec& spec) {
   std::vector<TensorPlace> places;
   ModelTensors<Nothing, NoLinear, NoNorm> model;
-  model.layers.resize(static_cast<size_t>(spec.layers));
+  resize_layers(spec, model);
   visit_tensors(spec, model, [&](const TensorPlace& place, const Nothing&) { places.push_back(place); });
   return places;
 }

@@ -15,6 +15,7 @@ enum class TensorKind {
   kUnembedding,
   kProjection,  // a projection's matrix
   kBias,        // and its bias
+  kRouter,      // that of a mixture of experts, always f32
   kNorm,        // a norm's gamma or beta
 };
 
@@ -24,6 +25,7 @@ struct TensorPlace {
   int64_t rows = 0, cols = 0;  // on the device, rows of added tokens included; a vector is one row
   int64_t layer = -1;          // -1: part of no layer
   bool required = true;        // false: a checkpoint may lack it
+  double offset = 0;           // added to what the checkpoint stores, on the device only
 };
 
 // One layer's tensors and a model's, whatever stands for each: a weight on the device, where its gradient goes,
@@ -32,10 +34,16 @@ template <typename Linear, typename Norm>
 struct LayerTensors {
   Norm attention_norm;
   Linear q, k, v, o;
-  Norm q_norm, k_norm;  // spec.qk_norm
+  Norm q_norm, k_norm;
   Norm mlp_norm;
+  Norm attention_post_norm, mlp_post_norm;
   Linear gate;  // spec.gated
   Linear up, down;
+  Linear router;
+  struct Expert {
+    Linear gate, up, down;
+  };
+  std::vector<Expert> experts;  // in place of gate, up and down
 };
 
 template <typename Matrix, typename Linear, typename Norm>
@@ -46,36 +54,56 @@ struct ModelTensors {
   Norm final_norm;
 };
 
+// Gives a model as many layers, and a layer as many experts, as the spec says.
+template <typename Model>
+void resize_layers(const ModelSpec& s, Model& model) {
+  model.layers.resize(s.layers.size());
+  for (size_t i = 0; i < s.layers.size(); ++i)
+    model.layers[i].experts.resize(static_cast<size_t>(s.layers[i].experts.count));
+}
+
 // Calls f(place, tensor) for every tensor of a layer: what another spec has no place for is not visited.
 template <typename Layer, typename F>
 void visit_layer(const ModelSpec& s, int64_t index, Layer& l, const F& f) {
   const std::string at = "layers." + std::to_string(index) + ".";
-  const auto linear = [&](const char* name, auto& part, int64_t rows, int64_t cols) {
+  const LayerSpec& spec = s.layers[static_cast<size_t>(index)];
+  const auto linear = [&](const std::string& name, auto& part, int64_t rows, int64_t cols) {
     f(TensorPlace{at + name, TensorKind::kProjection, rows, cols, index, true}, part.weight);
     f(TensorPlace{at + name + "_bias", TensorKind::kBias, 1, rows, index, false}, part.bias);
   };
   const auto norm = [&](const char* name, auto& part, int64_t size) {
-    f(TensorPlace{at + name, TensorKind::kNorm, 1, size, index, true}, part.gamma);
+    f(TensorPlace{at + name, TensorKind::kNorm, 1, size, index, true, s.norm_offset}, part.gamma);
     f(TensorPlace{at + name + "_bias", TensorKind::kNorm, 1, size, index, false}, part.beta);
+  };
+  const auto mlp = [&](const std::string& prefix, auto& part) {
+    if (s.gated) linear(prefix + "gate", part.gate, spec.intermediate_size, s.hidden_size);
+    linear(prefix + "up", part.up, spec.intermediate_size, s.hidden_size);
+    linear(prefix + "down", part.down, s.hidden_size, spec.intermediate_size);
   };
   const int64_t q_size = s.heads * s.head_dim;
   const int64_t kv_size = s.kv_heads * s.head_dim;
-  norm("attention_norm", l.attention_norm, s.hidden_size);
+  if (spec.pre_norm) norm("attention_norm", l.attention_norm, s.hidden_size);
   linear("q", l.q, q_size, s.hidden_size);
   linear("k", l.k, kv_size, s.hidden_size);
   linear("v", l.v, kv_size, s.hidden_size);
   linear("o", l.o, s.hidden_size, q_size);
-  if (s.qk_norm) {
-    norm("q_norm", l.q_norm, s.head_dim);
-    norm("k_norm", l.k_norm, s.head_dim);
+  if (spec.qk_norm != QkNorm::kNone) {
+    const bool head = spec.qk_norm == QkNorm::kHead;
+    norm("q_norm", l.q_norm, head ? s.head_dim : q_size);
+    norm("k_norm", l.k_norm, head ? s.head_dim : kv_size);
   }
-  norm("mlp_norm", l.mlp_norm, s.hidden_size);
-  if (s.gated) linear("gate", l.gate, s.intermediate_size, s.hidden_size);
-  linear("up", l.up, s.intermediate_size, s.hidden_size);
-  linear("down", l.down, s.hidden_size, s.intermediate_size);
+  if (spec.post_norm) norm("attention_post_norm", l.attention_post_norm, s.hidden_size);
+  if (spec.pre_norm) norm("mlp_norm", l.mlp_norm, s.hidden_size);
+  if (spec.experts.count == 0) {
+    mlp("", l);
+  } else {
+    f(TensorPlace{at + "router", TensorKind::kRouter, spec.experts.count, s.hidden_size, index, true}, l.router.weight);
+    for (size_t i = 0; i < l.experts.size(); ++i) mlp("experts." + std::to_string(i) + ".", l.experts[i]);
+  }
+  if (spec.post_norm) norm("mlp_post_norm", l.mlp_post_norm, s.hidden_size);
 }
 
-// The same for every tensor of a model but the reward's head. `model.layers` has spec.layers elements.
+// The same for every tensor of a model but the reward's head. The model has been through resize_layers.
 template <typename Model, typename F>
 void visit_tensors(const ModelSpec& s, Model& model, const F& f) {
   f(TensorPlace{"embedding", TensorKind::kEmbedding, s.vocabulary(), s.hidden_size, -1, true}, model.embedding);
@@ -83,7 +111,7 @@ void visit_tensors(const ModelSpec& s, Model& model, const F& f) {
     f(TensorPlace{"unembedding", TensorKind::kUnembedding, s.vocabulary(), s.hidden_size, -1, false},
       model.unembedding);
   for (size_t i = 0; i < model.layers.size(); ++i) visit_layer(s, static_cast<int64_t>(i), model.layers[i], f);
-  f(TensorPlace{"final_norm", TensorKind::kNorm, 1, s.hidden_size, -1, true}, model.final_norm.gamma);
+  f(TensorPlace{"final_norm", TensorKind::kNorm, 1, s.hidden_size, -1, true, s.norm_offset}, model.final_norm.gamma);
   f(TensorPlace{"final_norm_bias", TensorKind::kNorm, 1, s.hidden_size, -1, false}, model.final_norm.beta);
 }
 

@@ -46,7 +46,7 @@ Transformer::~Transformer() = default;
 //   lse         none                own                 as before it           none
 //   mid         in                  own                 scoring: row_in        in
 //   mlp_normed  row_normed*         own                 as before it           normed*
-//   hidden      one block of kMlpRows rows for all layers, or fewer where the pass has fewer
+//   hidden      one block of kMlpRows rows for all layers, or fewer where the pass has fewer (place_mlp from here on)
 //   gate        hidden              own, all rows       as before it           hidden
 //   up          own, one block      own, all rows       as before it           own, one block
 //   out         in                  inputs[i + 1]       row_in; training: own  in
@@ -68,13 +68,13 @@ void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t r
 
   pass.inputs.clear();
   const ix_mat stream = plan.matrix(DType::kF32, tokens, d);
-  for (int64_t i = 0; i < s.layers; ++i)
+  for (int64_t i = 0; i < s.layer_count(); ++i)
     pass.inputs.push_back(i == 0 || !training ? stream : plan.matrix(DType::kF32, tokens, d));
 
-  const ix_mat hidden = plan.matrix(dtype_, std::min(kMlpRows, std::max(tokens, rows)), s.intermediate_size);
+  const SharedBuffers scratch = place_shared(plan, s, dtype_, std::max(tokens, rows));
   // Buffers of a layer that computes n rows. In a scoring pass the stream is updated in place and the MLP reuses one
   // block of rows.
-  const auto layer_buffers = [&](int64_t n, bool last) {
+  const auto layer_buffers = [&](const LayerWidths& widths, int64_t n, bool last) {
     LayerBuffers b;
     b.normed = plan.matrix(dtype_, tokens, d);
     b.row_in = last ? plan.matrix(DType::kF32, n, d) : ix_mat{};
@@ -82,30 +82,30 @@ void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t r
     b.q = plan.matrix(dtype_, n, q_size);
     b.k = plan.matrix(dtype_, tokens, kv_size);
     b.v = plan.matrix(dtype_, tokens, kv_size);
-    const bool raw = training && s.qk_norm;
+    const bool raw = training && widths.qk_norm;
     b.q_raw = raw ? plan.matrix(dtype_, n, q_size) : b.q;
     b.k_raw = raw ? plan.matrix(dtype_, tokens, kv_size) : b.k;
     b.attended = plan.matrix(dtype_, n, q_size);
     if (training) b.lse = static_cast<float*>(plan.take(static_cast<size_t>(n * s.heads) * sizeof(float)));
     if (training) b.mid = plan.matrix(DType::kF32, n, d);
     b.mlp_normed = training || s.parallel_residual ? plan.matrix(dtype_, n, d) : b.row_normed;
-    const int64_t inner = training ? n : std::min(kMlpRows, n);
-    b.hidden = hidden;
-    b.gate = training ? plan.matrix(dtype_, inner, s.intermediate_size) : hidden;
-    b.up = s.gated ? plan.matrix(dtype_, inner, s.intermediate_size) : b.gate;
+    place_mlp(plan, s, widths, dtype_, n, training, scratch, b);
     if (last) b.out = training ? plan.matrix(DType::kF32, n, d) : b.row_in;
     return b;
   };
   pass.layers.clear();
-  const LayerBuffers shared = keep == Keep::kAll || s.layers == 1 ? LayerBuffers{} : layer_buffers(tokens, false);
-  for (int64_t i = 0; i + 1 < s.layers; ++i) {
-    LayerBuffers b = keep == Keep::kAll ? layer_buffers(tokens, false) : shared;
+  const int64_t before_last = s.layer_count() - 1;
+  const LayerBuffers shared =
+      keep == Keep::kAll || before_last == 0 ? LayerBuffers{} : layer_buffers(widest(s), tokens, false);
+  for (int64_t i = 0; i < before_last; ++i) {
+    const LayerSpec& layer = s.layers[static_cast<size_t>(i)];
+    LayerBuffers b = keep == Keep::kAll ? layer_buffers(widths_of(s, layer), tokens, false) : fitted(shared, layer);
     b.in = b.row_in = pass.inputs[static_cast<size_t>(i)];
     if (!training) b.mid = b.in;
     b.out = pass.inputs[static_cast<size_t>(i + 1)];
     pass.layers.push_back(b);
   }
-  LayerBuffers b = layer_buffers(rows, true);
+  LayerBuffers b = layer_buffers(widths_of(s, s.layers.back()), rows, true);
   b.in = pass.inputs.back();
   if (!training) b.mid = b.row_in;
   pass.layers.push_back(b);
@@ -113,7 +113,6 @@ void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t r
   if (!training) return;
   BackwardBuffers& g = pass.backward;
   const int64_t most = std::max(tokens, rows);
-  const int64_t inner = std::min(kMlpRows, most);
   g.stream = plan.matrix(DType::kF32, tokens, d);
   g.row_stream = plan.matrix(DType::kF32, rows, d);
   if (dtype_ != DType::kF32) g.cast = plan.matrix(dtype_, most, d);
@@ -123,9 +122,7 @@ void Transformer::place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t r
   g.q = plan.matrix(dtype_, most, q_size);
   g.k = plan.matrix(dtype_, tokens, kv_size);
   g.v = plan.matrix(dtype_, tokens, kv_size);
-  g.gate = plan.matrix(dtype_, inner, s.intermediate_size);
-  g.up = s.gated ? plan.matrix(dtype_, inner, s.intermediate_size) : g.gate;
-  g.hidden = plan.matrix(dtype_, inner, s.intermediate_size);
+  place_backward(plan, s, dtype_, most, g);
 }
 
 size_t Transformer::pass_bytes(int64_t tokens, int64_t rows, Keep keep) const {
@@ -135,30 +132,64 @@ size_t Transformer::pass_bytes(int64_t tokens, int64_t rows, Keep keep) const {
   return measure.used();
 }
 
-void Transformer::ensure_rope_table(int64_t positions) {
-  if (positions <= rope_positions_ || spec_.rotary_dim == 0) return;
+void Transformer::ensure_rope_tables(int64_t positions) {
+  if (positions <= rope_positions_ || spec_.ropes.empty()) return;
   int64_t size = std::max<int64_t>(256, rope_positions_);
   while (size < positions) size *= 2;
   size = std::min(size, spec_.max_positions);
-  std::vector<float> cosines, sines;
-  cosines.reserve(static_cast<size_t>(size * spec_.rotary_dim / 2));
-  sines.reserve(cosines.capacity());
-  for (int64_t position = 0; position < size; ++position) {
-    for (const double frequency : spec_.inverse_frequencies) {
-      // The angle is rounded to f32 as transformers does; its cosine is then exact to f32.
-      const float angle = static_cast<float>(position) * static_cast<float>(frequency);
-      cosines.push_back(static_cast<float>(std::cos(static_cast<double>(angle))));
-      sines.push_back(static_cast<float>(std::sin(static_cast<double>(angle))));
+  rope_memory_.clear();
+  ropes_.clear();
+  for (const RopeSpec& rope : spec_.ropes) {
+    std::vector<float> cosines, sines;
+    cosines.reserve(static_cast<size_t>(size * rope.rotary_dim / 2));
+    sines.reserve(cosines.capacity());
+    for (int64_t position = 0; position < size; ++position) {
+      for (const double frequency : rope.inverse_frequencies) {
+        // The angle is rounded to f32 as transformers does; its cosine is then exact to f32, and so is the product.
+        const float angle = static_cast<float>(position) * static_cast<float>(frequency);
+        cosines.push_back(static_cast<float>(std::cos(static_cast<double>(angle)) * rope.scale));
+        sines.push_back(static_cast<float>(std::sin(static_cast<double>(angle)) * rope.scale));
+      }
     }
+    rope_memory_.push_back(DeviceBuffer::of(*device_, cosines));
+    rope_memory_.push_back(DeviceBuffer::of(*device_, sines));
+    const size_t at = rope_memory_.size();
+    ropes_.push_back({rope_memory_[at - 2].as<float>(), rope_memory_[at - 1].as<float>(), rope.rotary_dim});
   }
-  cosines_ = DeviceBuffer::of(*device_, cosines);
-  sines_ = DeviceBuffer::of(*device_, sines);
   rope_positions_ = size;
 }
 
 LayerShape Transformer::shape_of_layer(int64_t layer) const {
-  return {pass_->shape->get(), layer + 1 == spec_.layers ? pass_->row_ids : nullptr, cosines_.as<float>(),
-          sines_.as<float>()};
+  return {pass_->shape->get(), layer + 1 == spec_.layer_count() ? pass_->row_ids : nullptr, ropes_.data()};
+}
+
+Layer Transformer::layer(int64_t index) const {
+  return {*device_, spec_, dtype_, index, weights_.layers[static_cast<size_t>(index)]};
+}
+
+float Transformer::embedding_scale() const {
+  const auto scale = static_cast<float>(spec_.embedding_scale);
+  return dtype_ == DType::kF32 ? scale : bf16_to_f32(f32_to_bf16(scale));
+}
+
+void Transformer::embed(const int32_t* ids, const ix_mat& out) const {
+  device_->call(&ix_backend::embedding, weights_.embedding.get(), ids, &out);
+  if (spec_.embedding_scale != 1) device_->call(&ix_backend::scaled_add, &out, embedding_scale(), nullptr, &out);
+}
+
+void Transformer::logit_rows(const ix_mat& stream, const ix_mat& out) const {
+  const ix_norm norm = weights_.final_norm.table(spec_);
+  device_->call(&ix_backend::norm, &norm, &stream, &out);
+  if (spec_.logit_scale != 1)
+    device_->call(&ix_backend::scaled_add, &out, static_cast<float>(spec_.logit_scale), nullptr, &out);
+}
+
+void Transformer::logit_rows_backward(const ix_mat& stream, const ix_mat& grad, const ix_mat& stream_grad,
+                                      const NormGradient& gradient) const {
+  if (spec_.logit_scale != 1)
+    device_->call(&ix_backend::scaled_add, &grad, static_cast<float>(spec_.logit_scale), nullptr, &grad);
+  const ix_norm norm = weights_.final_norm.table(spec_);
+  device_->call(&ix_backend::norm_backward, &norm, &stream, &grad, &stream_grad, 0, gradient.gamma, gradient.beta);
 }
 
 ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>& rows, Layout& layout, Keep keep,
@@ -180,17 +211,16 @@ ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>
     const int64_t base = segment.parent < 0 ? 0 : batch.segments()[static_cast<size_t>(segment.parent)].length;
     positions = std::max(positions, base + segment.length);
   }
-  ensure_rope_table(positions);
+  ensure_rope_tables(positions);
   pass_->shape = std::make_unique<DeviceBatch>(d, batch.segments());
   d.call(&ix_backend::upload, pass_->token_ids, batch.tokens().data(), batch.tokens().size() * sizeof(int32_t));
   d.call(&ix_backend::upload, pass_->row_ids, rows.data(), rows.size() * sizeof(int32_t));
   Recording recording(d, keep == Keep::kNothing && tokens <= kRecordedTokens);
-  d.call(&ix_backend::embedding, weights_.embedding.get(), pass_->token_ids, &pass_->inputs[0]);
-  for (int64_t i = 0; i < spec_.layers; ++i) {
+  embed(pass_->token_ids, pass_->inputs[0]);
+  for (int64_t i = 0; i < spec_.layer_count(); ++i) {
     cancel.check();
     if (i > 0 && i % kRecordedLayers == 0) recording.next();
-    const Layer layer(d, spec_, dtype_, weights_.layers[static_cast<size_t>(i)]);
-    layer.forward(shape_of_layer(i), pass_->layers[static_cast<size_t>(i)], keep != Keep::kNothing);
+    layer(i).forward(shape_of_layer(i), pass_->layers[static_cast<size_t>(i)], keep != Keep::kNothing);
   }
   recording.end();
   return pass_->layers.back().out;
@@ -202,18 +232,20 @@ void Transformer::backward(const TransformerGradients& gradients, const CancelFl
   if (!pass_ || pass_->keep == Keep::kNothing)
     throw Error(ErrorCode::kInternal, "backward without a forward pass that kept its activations");
   Device& d = *device_;
-  for (int64_t i = spec_.layers - 1; i >= gradients.first_layer; --i) {
+  for (int64_t i = spec_.layer_count() - 1; i >= gradients.first_layer; --i) {
     cancel.check();
     const LayerBuffers& buffers = pass_->layers[static_cast<size_t>(i)];
-    const Layer layer(d, spec_, dtype_, weights_.layers[static_cast<size_t>(i)]);
-    if (pass_->keep == Keep::kLayerInputs && i + 1 < spec_.layers) {
+    if (pass_->keep == Keep::kLayerInputs && i + 1 < spec_.layer_count()) {
       // Everything but the input was overwritten by the layers after. The recomputed output lands where the next
       // layer's input was, with the same bits.
-      layer.forward(shape_of_layer(i), buffers, true);
+      layer(i).forward(shape_of_layer(i), buffers, true);
     }
-    layer.backward(shape_of_layer(i), buffers, gradients.layers[static_cast<size_t>(i)], pass_->backward);
+    layer(i).backward(shape_of_layer(i), buffers, gradients.layers[static_cast<size_t>(i)],
+                      fitted(pass_->backward, spec_.layers[static_cast<size_t>(i)]));
   }
   if (gradients.first_layer == 0 && gradients.embedding != nullptr) {
+    const ix_mat& grad = pass_->backward.stream;
+    if (spec_.embedding_scale != 1) d.call(&ix_backend::scaled_add, &grad, embedding_scale(), nullptr, &grad);
     d.call(&ix_backend::embedding_backward, pass_->token_ids, &pass_->backward.stream, gradients.embedding,
            spec_.vocabulary());
   }
@@ -226,10 +258,10 @@ std::string Transformer::first_bad_activation() {
     device_->call(&ix_backend::sum_of_squares, static_cast<const float*>(m.data), m.rows * m.cols, &sum);
     return !std::isfinite(sum);
   };
-  for (int64_t i = 0; i < spec_.layers; ++i)
+  for (int64_t i = 0; i < spec_.layer_count(); ++i)
     if (bad(pass_->inputs[static_cast<size_t>(i)]))
       return i == 0 ? "the embedding's output" : "the output of layer " + std::to_string(i - 1);
-  return bad(pass_->layers.back().out) ? "the output of layer " + std::to_string(spec_.layers - 1) : "";
+  return bad(pass_->layers.back().out) ? "the output of layer " + std::to_string(spec_.layer_count() - 1) : "";
 }
 
 }  // namespace implex

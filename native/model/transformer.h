@@ -53,10 +53,20 @@ class Transformer {
   // Names the first of the kept activations that holds a value that is not finite, or returns "".
   std::string first_bad_activation();
 
-  // Cosines and sines of at least so many positions, [positions, rotary_dim / 2]; null without rotary positions.
-  void ensure_rope_table(int64_t positions);
-  const float* cosines() const { return cosines_.as<float>(); }
-  const float* sines() const { return sines_.as<float>(); }
+  // The parts of a pass that generation shares with scoring.
+  // Makes sure that ropes() reaches so many positions.
+  void ensure_rope_tables(int64_t positions);
+  const RopeTable* ropes() const { return ropes_.data(); }
+  Layer layer(int64_t index) const;
+  // The residual stream before the first layer.
+  void embed(const int32_t* ids, const ix_mat& out) const;
+  // What the unembedding is multiplied with: the final norm of the stream, times the logits' scale. The soft cap comes
+  // after the product.
+  void logit_rows(const ix_mat& stream, const ix_mat& out) const;
+  // grad: f32, overwritten where logits have a scale.
+  void logit_rows_backward(const ix_mat& stream, const ix_mat& grad, const ix_mat& stream_grad,
+                           const NormGradient& gradient) const;
+  float logit_soft_cap() const { return static_cast<float>(spec_.logit_soft_cap); }
 
   const ModelSpec& spec() const { return spec_; }
   DType dtype() const { return dtype_; }
@@ -69,13 +79,15 @@ class Transformer {
   struct Pass;
   void place(Pass& pass, Arena::Plan& plan, int64_t tokens, int64_t rows, Keep keep) const;
   LayerShape shape_of_layer(int64_t layer) const;
+  float embedding_scale() const;
 
   std::shared_ptr<Device> device_;
   ModelSpec spec_;
   DType dtype_;
   TransformerWeights weights_;
   Arena arena_;
-  DeviceBuffer cosines_, sines_;  // [rope_positions_, rotary_dim / 2]
+  std::vector<RopeTable> ropes_;  // of rope_positions_ positions
+  std::vector<DeviceBuffer> rope_memory_;
   int64_t rope_positions_ = 0;
   std::unique_ptr<Pass> pass_;  // of the last forward
 };

@@ -29,7 +29,8 @@ class Loader {
     const WeightSource& source = find(place.role);
     const int64_t rows = place.rows - added;
     check_shape(source, rows, place.cols);
-    DeviceWeight weight(device_, dtype_, place.rows, place.cols, sink_ != nullptr);
+    const DType dtype = place.kind == TensorKind::kRouter ? DType::kF32 : dtype_;
+    DeviceWeight weight(device_, dtype, place.rows, place.cols, sink_ != nullptr);
     const auto write = [&](int64_t first, int64_t count, const float* values) {
       weight.write(first, count, values);
       if (sink_) sink_->take(place.role, first, count, place.cols, values);
@@ -57,8 +58,10 @@ class Loader {
 
   DeviceBuffer vector(const TensorPlace& place) {
     bytes_ += static_cast<size_t>(place.cols) * sizeof(float);
-    const std::vector<float> values = host_vector(place.role, place.cols);
+    std::vector<float> values = host_vector(place.role, place.cols);
     if (sink_) sink_->take(place.role, 0, 1, place.cols, values.data());
+    if (place.offset != 0)
+      for (float& value : values) value += static_cast<float>(place.offset);
     return DeviceBuffer::of(device_, values);
   }
 
@@ -99,11 +102,13 @@ TransformerWeights load_weights(Device& device, const ModelSpec& s, DType dtype,
                                 const CancelFlag& cancel) {
   Loader loader(device, s, dtype, sink, cancel);
   TransformerWeights w;
-  w.layers.resize(static_cast<size_t>(s.layers));
+  resize_layers(s, w);
   visit_tensors(s, w,
                 EachOf{[&](const TensorPlace& place, DeviceWeight& to) {
                          if (!place.required && !loader.has(place.role)) return;
-                         to = loader.matrix(place, place.kind == TensorKind::kProjection ? 0 : s.added_tokens);
+                         const bool table =
+                             place.kind == TensorKind::kEmbedding || place.kind == TensorKind::kUnembedding;
+                         to = loader.matrix(place, table ? s.added_tokens : 0);
                        },
                        [&](const TensorPlace& place, DeviceBuffer& to) {
                          if (place.required || loader.has(place.role)) to = loader.vector(place);

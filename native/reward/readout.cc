@@ -66,10 +66,9 @@ std::vector<float> LogprobReadout::forward(const RaggedBatch& batch, Transformer
   Device& d = model_.device();
   upload(d, sources_, plan_.sources.data(), plan_.sources.size() * sizeof(int32_t));
   upload(d, targets_, plan_.targets.data(), plan_.targets.size() * sizeof(int32_t));
-  const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  d.call(&ix_backend::norm, &norm, &stream_, &normed_);
+  model_.logit_rows(stream_, normed_);
   d.call(&ix_backend::gather_rows, &normed_, sources_, &hidden_);
-  d.call(&ix_backend::linear_logprob, &hidden_, unembedding, targets_, logp_, lse_);
+  d.call(&ix_backend::linear_logprob, &hidden_, unembedding, targets_, model_.logit_soft_cap(), logp_, lse_);
   std::vector<float> logp(plan_.targets.size());
   d.call(&ix_backend::download, logp.data(), logp_, logp.size() * sizeof(float));
   return logp;
@@ -81,13 +80,10 @@ void LogprobReadout::backward(const std::vector<float>& grad, const TransformerG
   Device& d = model_.device();
   const bool tied = model_.spec().tied_embedding;
   upload(d, logp_, grad.data(), grad.size() * sizeof(float));
-  d.call(&ix_backend::linear_logprob_backward, &hidden_, model_.weights().logits_weight(model_.spec()), targets_, lse_,
-         logp_, &hidden_grad_, tied ? gradients.embedding : gradients.unembedding);
+  d.call(&ix_backend::linear_logprob_backward, &hidden_, model_.weights().logits_weight(model_.spec()), targets_,
+         model_.logit_soft_cap(), lse_, logp_, &hidden_grad_, tied ? gradients.embedding : gradients.unembedding);
   d.call(&ix_backend::scatter_rows, &hidden_grad_, sources_, &normed_grad_, 0);
-  const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  const ix_mat result = model_.result_gradient();
-  d.call(&ix_backend::norm_backward, &norm, &stream_, &normed_grad_, &result, 0, gradients.final_norm.gamma,
-         gradients.final_norm.beta);
+  model_.logit_rows_backward(stream_, normed_grad_, model_.result_gradient(), gradients.final_norm);
   model_.backward(gradients, cancel);
 }
 

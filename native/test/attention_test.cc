@@ -9,16 +9,20 @@ namespace {
 
 struct Heads {
   int32_t heads, kv_heads, head_dim;
+  int32_t window = 0;
+  double cap = 0;
 };
 
-// Token i of `segments` sees its parent's tokens and its own segment's up to itself.
-std::vector<int32_t> visible_tokens(const std::vector<ix_segment>& segments, const ix_segment& own, int32_t token) {
+// Token i of `segments` sees its parent's tokens and its own segment's up to itself, the last `window` of them.
+std::vector<int32_t> visible_tokens(const std::vector<ix_segment>& segments, const ix_segment& own, int32_t token,
+                                    int32_t window) {
   std::vector<int32_t> tokens;
   if (own.parent >= 0) {
     const ix_segment& parent = segments[static_cast<size_t>(own.parent)];
     for (int32_t i = 0; i < parent.length; ++i) tokens.push_back(parent.start + i);
   }
   for (int32_t i = own.start; i <= token; ++i) tokens.push_back(i);
+  if (window > 0 && static_cast<int32_t>(tokens.size()) > window) tokens.erase(tokens.begin(), tokens.end() - window);
   return tokens;
 }
 
@@ -35,8 +39,9 @@ Inputs random_inputs(Random& random, int32_t dtype, int64_t tokens, const Heads&
 Matrix attend(KernelDevice& device, const std::vector<ix_segment>& segments, const Heads& h, Inputs& in,
               const std::vector<int32_t>* rows = nullptr) {
   const Batch batch(device, segments);
-  const ix_attention shape = {h.heads, h.kv_heads, h.head_dim,
-                              static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim)))};
+  const ix_attention shape = {h.heads,    h.kv_heads,
+                              h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))),
+                              h.window,   static_cast<float>(h.cap)};
   const int64_t count = rows ? static_cast<int64_t>(rows->size()) : in.q.rows();
   Matrix q(in.q.dtype(), count, in.q.cols(), 3), out(in.q.dtype(), count, in.q.cols(), 2);
   for (int64_t i = 0; i < count; ++i)
@@ -62,7 +67,7 @@ void check_accuracy(const Heads& h, int32_t dtype, double scale, uint64_t seed) 
   std::vector<double> want(static_cast<size_t>(in.q.rows() * in.q.cols())), bound(want.size());
   for (const ix_segment& own : segments) {
     for (int32_t token = own.start; token < own.start + own.length; ++token) {
-      const std::vector<int32_t> keys = visible_tokens(segments, own, token);
+      const std::vector<int32_t> keys = visible_tokens(segments, own, token, h.window);
       for (int32_t head = 0; head < h.heads; ++head) {
         const int64_t kv = static_cast<int64_t>(head / group) * h.head_dim;
         std::vector<double> scores;
@@ -75,9 +80,11 @@ void check_accuracy(const Heads& h, int32_t dtype, double scale, uint64_t seed) 
             magnitude += std::fabs(product);
             largest = std::max(largest, std::fabs(in.v(key, kv + d)));
           }
+          if (h.cap > 0) sum = h.cap * std::tanh(sum / h.cap);
           scores.push_back(sum);
           top = std::max(top, sum);
-          slack = std::max(slack, static_cast<double>(h.head_dim + 3) * kU * magnitude);
+          // A cap shrinks errors, and adds that of its own tanh.
+          slack = std::max(slack, static_cast<double>(h.head_dim + 3) * kU * magnitude + 1.5e-7 * h.cap);
         }
         for (double& score : scores) total += score = std::exp(score - top);
         for (int32_t d = 0; d < h.head_dim; ++d) {
@@ -117,6 +124,17 @@ TEST(attention_accuracy) {
 }
 
 // Scores of hundreds: the running softmax must rescale by factors that vanish, and must not overflow.
+// Windows shorter than, equal to and longer than a block of keys and than the sequences, reaching into the parent; caps
+// that bite.
+TEST(attention_windows_and_caps) {
+  uint64_t seed = 60;
+  for (const int32_t window : {1, 5, 63, 64, 65, 90, 200})
+    for (const int32_t dtype : {IX_F32, IX_BF16}) check_accuracy({4, 2, 20, window}, dtype, 1, ++seed);
+  for (const double cap : {0.5, 2.0, 50.0})
+    for (const int32_t dtype : {IX_F32, IX_BF16}) check_accuracy({4, 2, 64, 0, cap}, dtype, 4, ++seed);
+  check_accuracy({2, 1, 80, 24, 2.0}, IX_F32, 4, 99);
+}
+
 TEST(attention_extreme_scores) {
   check_accuracy({2, 1, 20}, IX_F32, 8, 70);
   check_accuracy({2, 2, 64}, IX_F32, 14, 71);
@@ -126,7 +144,7 @@ TEST(attention_extreme_scores) {
 TEST(attention_split_anywhere) {
   Random random(80);
   constexpr int32_t kLength = 150;
-  for (const Heads& h : {Heads{4, 2, 20}, Heads{2, 1, 64}}) {
+  for (const Heads& h : {Heads{4, 2, 20}, Heads{2, 1, 64}, Heads{4, 2, 20, 17}, Heads{2, 1, 20, 64, 1.5}}) {
     for (const int32_t dtype : {IX_F32, IX_BF16}) {
       Inputs in = random_inputs(random, dtype, kLength, h, 2);
       for_each_kernels([&](KernelDevice& device) {
@@ -222,11 +240,11 @@ TEST(attention_refuses_disagreeing_shapes) {
       const ix_mat ov = out.view();
       return device.attempt(&ix_backend::attention, batch.get(), &shape, &qv, nullptr, &kk, &vv, &ov, nullptr);
     };
-    CHECK(code({2, 1, 16, 0.25f}, k.view(), v.view()) == IX_OK, "the right shapes");
-    CHECK(code({2, 0, 16, 0.25f}, k.view(), v.view()) == IX_INVALID, "no key heads");
-    CHECK(code({3, 2, 16, 0.25f}, k.view(), v.view()) == IX_INVALID, "key heads that do not divide");
-    CHECK(code({2, 1, 8, 0.25f}, k.view(), v.view()) == IX_INVALID, "other head size");
-    CHECK(code({2, 1, 16, 0.25f}, short_k.view(), v.view()) == IX_INVALID, "too few keys");
-    CHECK(code({2, 1, 16, 0.25f}, k.view(), half.view()) == IX_INVALID, "other dtype");
+    CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, k.view(), v.view()) == IX_OK, "the right shapes");
+    CHECK(code({2, 0, 16, 0.25f, 0, 0.0f}, k.view(), v.view()) == IX_INVALID, "no key heads");
+    CHECK(code({3, 2, 16, 0.25f, 0, 0.0f}, k.view(), v.view()) == IX_INVALID, "key heads that do not divide");
+    CHECK(code({2, 1, 8, 0.25f, 0, 0.0f}, k.view(), v.view()) == IX_INVALID, "other head size");
+    CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, short_k.view(), v.view()) == IX_INVALID, "too few keys");
+    CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, k.view(), half.view()) == IX_INVALID, "other dtype");
   });
 }

@@ -8,6 +8,8 @@ namespace {
 
 struct Heads {
   int32_t heads, kv_heads, head_dim;
+  int32_t window = 0;
+  double cap = 0;
 };
 
 std::vector<int32_t> visible_tokens(const std::vector<ix_segment>& segments, int32_t token) {
@@ -123,8 +125,9 @@ struct Result {
 Result attention_gradients(KernelDevice& device, const std::vector<ix_segment>& segments, const Heads& h, Matrix& q,
                            const std::vector<int32_t>* rows, Matrix& k, Matrix& v, Matrix& grad, Matrix& out) {
   const Batch batch(device, segments);
-  const ix_attention shape = {h.heads, h.kv_heads, h.head_dim,
-                              static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim)))};
+  const ix_attention shape = {h.heads,    h.kv_heads,
+                              h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))),
+                              h.window,   static_cast<float>(h.cap)};
   std::vector<float> lse(static_cast<size_t>(q.rows() * h.heads));
   const ix_mat q_view = q.view(), k_view = k.view(), v_view = v.view(), out_view = out.view(), grad_view = grad.view();
   const int32_t* selection = rows ? rows->data() : nullptr;
@@ -258,7 +261,7 @@ TEST(backward_attention_bits) {
 TEST(backward_attention_refuses_disagreeing_shapes) {
   for_each_kernels([](KernelDevice& device) {
     const Batch batch(device, {{0, 4, -1}});
-    const ix_attention shape = {2, 1, 16, 0.25f};
+    const ix_attention shape = {2, 1, 16, 0.25f, 0, 0.0f};
     Matrix q(IX_F32, 4, 32), k(IX_F32, 4, 16), out(IX_F32, 4, 32), short_k(IX_F32, 3, 16), half(IX_BF16, 4, 32),
         q_grad(IX_F32, 4, 32), k_grad(IX_F32, 4, 16), v_grad(IX_F32, 4, 16), strided(IX_F32, 4, 32, 1);
     std::vector<float> lse(8);

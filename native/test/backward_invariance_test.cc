@@ -72,7 +72,7 @@ uint64_t hash_of_attention(int32_t dtype) {
   const std::vector<ix_segment> segments = {{0, 90, -1},   {90, 40, 0},    {130, 70, 0},
                                             {200, 30, -1}, {230, 100, -1}, {330, 5, 4}};
   const Batch batch(device, segments);
-  const ix_attention shape = {4, 2, 20, 0.22f};
+  const ix_attention shape = {4, 2, 20, 0.22f, 0, 0.0f};
   Matrix q = Matrix::random(random, dtype, 335, 80), k = Matrix::random(random, dtype, 335, 40),
          v = Matrix::random(random, dtype, 335, 40), grad = Matrix::random(random, dtype, 335, 80), out(dtype, 335, 80),
          q_grad(dtype, 335, 80), k_grad(dtype, 335, 40), v_grad(dtype, 335, 40);
@@ -99,8 +99,8 @@ uint64_t hash_of_logprob(int32_t dtype) {
   const std::vector<float> grad = random_vector(random, 230);
   std::vector<float> logp(230), lse(230), weight_grad(2300 * 41);
   const ix_mat h = hidden.view(), g = hidden_grad.view();
-  device.call(&ix_backend::linear_logprob, &h, weight.get(), targets.data(), logp.data(), lse.data());
-  device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), targets.data(), lse.data(), grad.data(), &g,
+  device.call(&ix_backend::linear_logprob, &h, weight.get(), targets.data(), 0.0f, logp.data(), lse.data());
+  device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), targets.data(), 0.0f, lse.data(), grad.data(), &g,
               weight_grad.data());
   add(hash, hidden_grad);
   add(hash, weight_grad);

@@ -88,7 +88,7 @@ void check(Problem& p, double gradient_before, const char* name) {
     std::vector<float> weight_grad(static_cast<size_t>(vocabulary * width), static_cast<float>(gradient_before));
     const auto run = [&](int64_t first, int64_t count, Matrix& to, float* to_weight) {
       const ix_mat h = p.hidden.view(first, count), g = to.view(first, count);
-      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), p.targets.data() + first,
+      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), p.targets.data() + first, 0.0f,
                   want.lse.data() + first, p.grad.data() + first, &g, to_weight);
     };
     run(0, n, hidden_grad, weight_grad.data());
@@ -172,8 +172,8 @@ TEST(backward_logprob_saturated_target) {
       const std::vector<float> lse = {static_cast<float>(std::log1p(2 * std::exp(-gap)))}, grad = {1.0f};
       std::vector<float> weight_grad(3);
       const ix_mat h = hidden.view(), g = hidden_grad.view();
-      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), targets.data(), lse.data(), grad.data(), &g,
-                  weight_grad.data());
+      device.call(&ix_backend::linear_logprob_backward, &h, weight.get(), targets.data(), 0.0f, lse.data(), grad.data(),
+                  &g, weight_grad.data());
       const double rest = -std::expm1(-std::log1p(2 * std::exp(-gap)));
       CHECK(std::fabs(static_cast<double>(weight_grad[1]) - rest) <= 4 * kU * rest, "gap %g: %.9g, want %.9g", gap,
             static_cast<double>(weight_grad[1]), rest);
@@ -193,7 +193,7 @@ TEST(backward_logprob_refuses_disagreeing_shapes) {
     const std::vector<int32_t> targets = {0, 9};
     const std::vector<float> numbers = {3.0f, 3.0f};
     const auto code = [&](ix_mat h, const Weight& w, ix_mat g) {
-      return device.attempt(&ix_backend::linear_logprob_backward, &h, w.get(), targets.data(), numbers.data(),
+      return device.attempt(&ix_backend::linear_logprob_backward, &h, w.get(), targets.data(), 0.0f, numbers.data(),
                             numbers.data(), &g, nullptr);
     };
     CHECK(code(hidden.view(), weight, grad.view()) == IX_OK, "the right shapes");

@@ -218,7 +218,7 @@ TEST(backward_model_frozen_parts) {
 TEST(backward_model_stops_early) {
   for (const TinyOptions& options : tiny_shapes()) {
     const Setup s(options, 940);
-    const int64_t layers = s.tiny.spec.layers;
+    const int64_t layers = s.tiny.spec.layer_count();
     for (const bool recompute : {false, true}) {
       TrainOptions train = s.all[5].options;
       train.recompute = recompute;

@@ -1,4 +1,6 @@
 // Validation of what comes from outside: ragged batches and model specs. Error codes and cancellation.
+#include <cmath>
+#include <functional>
 #include <limits>
 #include <set>
 
@@ -21,25 +23,34 @@ ModelSpec good_spec() {
   ModelSpec s;
   s.vocab_size = 100;
   s.hidden_size = 32;
-  s.layers = 2;
+  LayerSpec layer;
+  layer.intermediate_size = 64;
+  s.layers.assign(2, layer);
   s.heads = 4;
   s.kv_heads = 2;
   s.head_dim = 8;
-  s.intermediate_size = 64;
   s.max_positions = 128;
   s.norm_eps = 1e-5;
-  s.rotary_dim = 4;
-  s.inverse_frequencies = {1, 0.1};
+  s.ropes = {{4, {1, 0.1}, 1}};
   return s;
+}
+
+void refuse_changed(const char* name, const std::function<void(ModelSpec&)>& change) {
+  ModelSpec s = good_spec();
+  change(s);
+  CHECK_ERROR(ErrorCode::kConfigInvalid, (validate(s), 0), name);
 }
 
 template <typename T>
 void refuse(const char* name, T ModelSpec::*field, std::initializer_list<T> values) {
-  for (const T& value : values) {
-    ModelSpec s = good_spec();
-    s.*field = value;
-    CHECK_ERROR(ErrorCode::kConfigInvalid, (validate(s), 0), name);
-  }
+  for (const T& value : values) refuse_changed(name, [&](ModelSpec& s) { s.*field = value; });
+}
+
+// In the second layer.
+template <typename T>
+void refuse_layer(const char* name, T LayerSpec::*field, std::initializer_list<T> values) {
+  for (const T& value : values)
+    refuse_changed((std::string("layers[1].") + name).c_str(), [&](ModelSpec& s) { s.layers[1].*field = value; });
 }
 
 }  // namespace
@@ -85,8 +96,8 @@ TEST(ragged_batch_refuses) {
 TEST(model_spec_validation) {
   validate(good_spec());
   ModelSpec edge = good_spec();
-  edge.rotary_dim = 0;
-  edge.inverse_frequencies.clear();
+  edge.ropes.clear();
+  for (LayerSpec& layer : edge.layers) layer.rope = -1;
   edge.norm_eps = 0;
   validate(edge);
 
@@ -94,16 +105,40 @@ TEST(model_spec_validation) {
   refuse<int64_t>("vocabSize", &ModelSpec::vocab_size, {0, -1, least, most});
   refuse<int64_t>("addedTokens", &ModelSpec::added_tokens, {-1, least, most});
   refuse<int64_t>("hiddenSize", &ModelSpec::hidden_size, {0, -1, least, most});
-  refuse<int64_t>("layers", &ModelSpec::layers, {0, -1, most});
+  refuse<std::vector<LayerSpec>>("layers", &ModelSpec::layers, {{}, std::vector<LayerSpec>(5000)});
   refuse<int64_t>("heads", &ModelSpec::heads, {0, -1, most});
   refuse<int64_t>("kvHeads", &ModelSpec::kv_heads, {0, -1, 3, 8, most});
   refuse<int64_t>("headDim", &ModelSpec::head_dim, {0, -1, most});
-  refuse<int64_t>("intermediateSize", &ModelSpec::intermediate_size, {0, -1, most});
+  refuse_layer<int64_t>("intermediateSize", &LayerSpec::intermediate_size, {0, -1, most});
+  refuse_layer<int64_t>("window", &LayerSpec::window, {-1, most});
+  refuse_layer<int64_t>("rope", &LayerSpec::rope, {-2, 1, most});
+  refuse_layer<double>("attentionScale", &LayerSpec::attention_scale, {0, -1, std::nan(""), HUGE_VAL});
+  refuse_layer<double>("attentionSoftCap", &LayerSpec::attention_soft_cap, {-1, 1e-9, std::nan(""), HUGE_VAL});
+  refuse_layer<ExpertsSpec>("experts.count", &LayerSpec::experts, {{-1, 1, false}, {most, 1, false}});
+  refuse_layer<ExpertsSpec>("experts.perToken", &LayerSpec::experts, {{4, 0, false}, {4, 5, true}});
+  refuse_layer<bool>(" has no norms", &LayerSpec::pre_norm, {false});
   refuse<int64_t>("maxPositions", &ModelSpec::max_positions, {0, -1, most});
   refuse<double>("normEps", &ModelSpec::norm_eps, {-1e-9, 1, std::nan(""), HUGE_VAL});
-  refuse<int64_t>("rotaryDim", &ModelSpec::rotary_dim, {-2, 3, 10, most});
-  refuse<std::vector<double>>("inverseFrequencies", &ModelSpec::inverse_frequencies,
-                              {{}, {1}, {1, 2, 3}, {1, std::nan("")}, {HUGE_VAL, 1}});
+  for (const double scale : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
+    refuse("embeddingScale", &ModelSpec::embedding_scale, {scale});
+    refuse("residualScale", &ModelSpec::residual_scale, {scale});
+    refuse("logitScale", &ModelSpec::logit_scale, {scale});
+    refuse_changed("ropes[0].scale", [&](ModelSpec& s) { s.ropes[0].scale = scale; });
+  }
+  refuse<double>("logitSoftCap", &ModelSpec::logit_soft_cap, {-1, std::nan(""), HUGE_VAL});
+  refuse<double>("normOffset", &ModelSpec::norm_offset, {2, std::nan("")});
+  for (const int64_t dim : {int64_t{-2}, int64_t{0}, int64_t{3}, int64_t{10}, most})
+    refuse_changed("ropes[0].rotaryDim", [&](ModelSpec& s) { s.ropes[0].rotary_dim = dim; });
+  for (const std::vector<double>& values : {std::vector<double>{}, {1}, {1, 2, 3}, {1, std::nan("")}, {HUGE_VAL, 1}})
+    refuse_changed("inverseFrequencies", [&](ModelSpec& s) { s.ropes[0].inverse_frequencies = values; });
+  refuse_changed("a parallel residual", [](ModelSpec& s) {
+    s.parallel_residual = true;
+    s.layers[0].post_norm = true;
+  });
+  refuse_changed("experts are gated", [](ModelSpec& s) {
+    s.gated = false;
+    s.layers[1].experts = {4, 2, false};
+  });
 }
 
 TEST(error_codes_have_their_names) {

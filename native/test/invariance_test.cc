@@ -34,7 +34,7 @@ void hash_operations(int32_t dtype) {
   std::vector<int32_t> targets;
   for (int i = 0; i < 230; ++i) targets.push_back(static_cast<int32_t>(random.below(4500)));
   std::vector<float> logp(230);
-  device.call(&ix_backend::linear_logprob, &in_view, weight.get(), targets.data(), logp.data(), nullptr);
+  device.call(&ix_backend::linear_logprob, &in_view, weight.get(), targets.data(), 0.0f, logp.data(), nullptr);
   Hash logprob;
   logprob.add(logp.data(), logp.size() * sizeof(float));
   print((std::string("linear_logprob_") + dtype_text(dtype)).c_str(), logprob);

@@ -38,7 +38,7 @@ std::vector<float> logprobs(KernelDevice& device, Matrix& hidden, const Weight& 
                             const std::vector<int32_t>& targets, int64_t first, int64_t count) {
   std::vector<float> out(static_cast<size_t>(count));
   const ix_mat view = hidden.view(first, count);
-  device.call(&ix_backend::linear_logprob, &view, weight.get(), targets.data() + first, out.data(), nullptr);
+  device.call(&ix_backend::linear_logprob, &view, weight.get(), targets.data() + first, 0.0f, out.data(), nullptr);
   return out;
 }
 
@@ -133,7 +133,7 @@ TEST(linear_logprob_refuses_bad_targets) {
     float out;
     const auto code = [&](Matrix& m, int32_t target) {
       const ix_mat view = m.view();
-      return device.attempt(&ix_backend::linear_logprob, &view, weight.get(), &target, &out, nullptr);
+      return device.attempt(&ix_backend::linear_logprob, &view, weight.get(), &target, 0.0f, &out, nullptr);
     };
     CHECK(code(hidden, 9) == IX_OK, "the last token");
     CHECK(code(hidden, 10) == IX_INVALID && code(hidden, -1) == IX_INVALID, "targets outside the vocabulary");

@@ -92,7 +92,7 @@ struct Fixture {
 
   Fixture() {
     TinyOptions options = tiny_shapes()[0];
-    options.spec.layers = kLayers;
+    options.spec.layers.resize(kLayers, options.spec.layers[0]);
     options.spec.max_positions = 2 * kRecordedTokens;
     tiny = make_tiny_model(options, 71, folder);
     CancelFlag cancel;

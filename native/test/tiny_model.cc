@@ -1,13 +1,16 @@
 // Random checkpoints and the reference transformer.
 #include "tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace implex::test {
 
 namespace {
 
-std::string layer_role(int64_t layer, const char* name) { return "layers." + std::to_string(layer) + "." + name; }
+std::string layer_role(int64_t layer, const std::string& name) {
+  return "layers." + std::to_string(layer) + "." + name;
+}
 
 // Values here are multiples of 2^-10 below 2 in magnitude, which a half holds exactly.
 uint16_t f16_of(double value) {
@@ -108,18 +111,32 @@ void append_mean_rows(std::vector<double>& table, int64_t rows, int64_t cols, in
 
 }  // namespace
 
+RopeSpec rope_of(int64_t rotary_dim, double theta, double scale) {
+  RopeSpec rope;
+  rope.rotary_dim = rotary_dim;
+  rope.scale = scale;
+  for (int64_t i = 0; i < rotary_dim / 2; ++i)
+    rope.inverse_frequencies.push_back(
+        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim)));
+  return rope;
+}
+
 std::vector<TinyOptions> tiny_shapes() {
   ModelSpec base;
   base.vocab_size = 211;
   base.hidden_size = 40;
-  base.layers = 2;
+  base.layers.assign(2, LayerSpec{});
   base.heads = 4;
   base.kv_heads = 2;
   base.head_dim = 10;
-  base.intermediate_size = 67;
   base.max_positions = 512;
   base.norm_eps = 1e-5;
-  base.rotary_dim = 10;
+  base.ropes = {rope_of(10)};
+  const auto set = [](ModelSpec& spec, auto LayerSpec::*field, auto value) {
+    for (LayerSpec& layer : spec.layers) layer.*field = value;
+  };
+  set(base, &LayerSpec::intermediate_size, int64_t{67});
+  set(base, &LayerSpec::attention_scale, 1 / std::sqrt(10.0));
 
   TinyOptions llama;
   llama.spec = base;
@@ -133,13 +150,13 @@ std::vector<TinyOptions> tiny_shapes() {
   large_vocabulary.spec.vocab_size = 2100;
   large_vocabulary.spec.added_tokens = 3;
   large_vocabulary.spec.kv_heads = 1;
-  large_vocabulary.spec.layers = 1;
+  large_vocabulary.spec.layers.resize(1);
 
   TinyOptions qwen2;
   qwen2.name = "qwen2";
   qwen2.spec = base;
   qwen2.spec.kv_heads = 4;
-  qwen2.spec.layers = 3;
+  qwen2.spec.layers.resize(3, base.layers[0]);
   qwen2.attention_bias = true;
   qwen2.file_dtype = DType::kF16;
 
@@ -147,8 +164,9 @@ std::vector<TinyOptions> tiny_shapes() {
   qwen3.name = "qwen3";
   qwen3.spec = base;
   qwen3.spec.head_dim = 16;
-  qwen3.spec.rotary_dim = 16;
-  qwen3.spec.qk_norm = true;
+  qwen3.spec.ropes = {rope_of(16)};
+  set(qwen3.spec, &LayerSpec::qk_norm, QkNorm::kHead);
+  set(qwen3.spec, &LayerSpec::attention_scale, 1 / std::sqrt(16.0));
   qwen3.spec.norm_eps = 1e-6;
 
   TinyOptions neox;
@@ -157,7 +175,8 @@ std::vector<TinyOptions> tiny_shapes() {
   neox.spec.kv_heads = 4;
   neox.spec.head_dim = 12;
   neox.spec.hidden_size = 48;
-  neox.spec.rotary_dim = 4;
+  neox.spec.ropes = {rope_of(4)};
+  set(neox.spec, &LayerSpec::attention_scale, 1 / std::sqrt(12.0));
   neox.spec.norm = NormKind::kLayer;
   neox.spec.activation = Activation::kGelu;
   neox.spec.gated = false;
@@ -169,9 +188,71 @@ std::vector<TinyOptions> tiny_shapes() {
   serial.name = "gpt_neox_serial";
   serial.spec.parallel_residual = false;
   serial.spec.activation = Activation::kGeluTanh;
-  serial.spec.rotary_dim = 0;
+  set(serial.spec, &LayerSpec::rope, int64_t{-1});
 
-  return {llama, large_vocabulary, qwen2, qwen3, neox, serial};
+  // Windows are shorter than the sequences of random_batch, and caps and scales bite: one that is ignored shows.
+  TinyOptions mistral;  // a window, and a layer without one that is not rotated
+  mistral.name = "mistral_smollm3";
+  mistral.spec = base;
+  mistral.spec.layers.resize(3, base.layers[0]);
+  mistral.spec.layers[0].window = mistral.spec.layers[2].window = 7;
+  mistral.spec.layers[1].rope = -1;
+
+  TinyOptions gemma2;
+  gemma2.name = "gemma2";
+  gemma2.spec = base;
+  gemma2.spec.activation = Activation::kGeluTanh;
+  gemma2.spec.norm_offset = 1;
+  gemma2.spec.tied_embedding = true;
+  gemma2.spec.embedding_scale = std::sqrt(40.0);
+  gemma2.spec.logit_soft_cap = 2;
+  set(gemma2.spec, &LayerSpec::post_norm, true);
+  set(gemma2.spec, &LayerSpec::attention_soft_cap, 1.5);
+  set(gemma2.spec, &LayerSpec::attention_scale, 0.4);
+  gemma2.spec.layers[0].window = 5;
+
+  TinyOptions gemma3 = gemma2;  // two rotations, norms of q and k with the offset
+  gemma3.name = "gemma3";
+  gemma3.spec.logit_soft_cap = 0;
+  gemma3.spec.ropes.push_back(rope_of(10, 100, 1.2));
+  set(gemma3.spec, &LayerSpec::attention_soft_cap, 0.0);
+  set(gemma3.spec, &LayerSpec::qk_norm, QkNorm::kHead);
+  gemma3.spec.layers[0].rope = 1;
+
+  TinyOptions olmo2;
+  olmo2.name = "olmo2";
+  olmo2.spec = base;
+  set(olmo2.spec, &LayerSpec::pre_norm, false);
+  set(olmo2.spec, &LayerSpec::post_norm, true);
+  set(olmo2.spec, &LayerSpec::qk_norm, QkNorm::kWidth);
+
+  TinyOptions granite;
+  granite.name = "granite";
+  granite.spec = base;
+  granite.spec.embedding_scale = 3;
+  granite.spec.residual_scale = 0.4;
+  granite.spec.logit_scale = 0.25;
+  set(granite.spec, &LayerSpec::attention_scale, 0.1);
+
+  TinyOptions
+      mixture;  // a dense layer between two of experts, which norm their weights and do not, and are of two sizes
+  mixture.name = "mixture";
+  mixture.spec = base;
+  mixture.spec.layers.resize(3, base.layers[0]);
+  mixture.spec.layers[0].experts = {5, 2, true};
+  mixture.spec.layers[0].intermediate_size = 30;
+  mixture.spec.layers[2].experts = {3, 3, false};
+  mixture.spec.layers[2].intermediate_size = 44;
+
+  TinyOptions scaled_mixture = mixture;  // experts whose sum is scaled and normed, and the last layer dense
+  scaled_mixture.name = "scaled_mixture";
+  scaled_mixture.spec.residual_scale = 0.6;
+  scaled_mixture.spec.layers.resize(2);
+  scaled_mixture.spec.layers[0].experts = {4, 1, false};
+  set(scaled_mixture.spec, &LayerSpec::post_norm, true);
+
+  return {llama,  large_vocabulary, qwen2, qwen3,   neox,    serial,        mistral,
+          gemma2, gemma3,           olmo2, granite, mixture, scaled_mixture};
 }
 
 TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const TemporaryFolder& folder) {
@@ -180,22 +261,20 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
   model.spec = options.spec;
   ModelSpec& s = model.spec;
   s.family = options.name;
-  for (int64_t i = 0; i < s.rotary_dim / 2; ++i)
-    s.inverse_frequencies.push_back(
-        std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.rotary_dim)));
   const std::string path = folder.path() + "/" + options.name + std::to_string(seed) + ".bin";
   Writer w(model, seed, path);
   const double in = 2.5 / std::sqrt(static_cast<double>(s.hidden_size));
   const bool biases = options.all_biases;
   const auto norm = [&](const std::string& role, int64_t size) {
-    w.add(role, 1, size, 0.4, 1);
+    w.add(role, 1, size, 0.4, 1 - s.norm_offset);
     if (biases) w.add(role + "_bias", 1, size, 0.2);
   };
   w.add("embedding", s.vocab_size, s.hidden_size, 1);
   if (!s.tied_embedding && options.unembedding) w.add("unembedding", s.vocab_size, s.hidden_size, in);
-  for (int64_t i = 0; i < s.layers; ++i) {
-    const auto role = [&](const char* name) { return layer_role(i, name); };
-    norm(role("attention_norm"), s.hidden_size);
+  for (int64_t i = 0; i < s.layer_count(); ++i) {
+    const LayerSpec& layer = s.layers[static_cast<size_t>(i)];
+    const auto role = [&](const std::string& name) { return layer_role(i, name); };
+    if (layer.pre_norm) norm(role("attention_norm"), s.hidden_size);
     if (options.fused_qkv) {
       w.add_fused(i, "", s.heads, s.head_dim, s.hidden_size, in);
       w.add_fused(i, "_bias", s.heads, s.head_dim, 0, 0.3);
@@ -211,16 +290,24 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
     }
     w.add(role("o"), s.hidden_size, s.heads * s.head_dim, in);
     if (biases) w.add(role("o_bias"), 1, s.hidden_size, 0.2);
-    if (s.qk_norm) {
-      w.add(role("q_norm"), 1, s.head_dim, 0.4, 1);
-      w.add(role("k_norm"), 1, s.head_dim, 0.4, 1);
+    if (layer.qk_norm != QkNorm::kNone) {
+      const bool head = layer.qk_norm == QkNorm::kHead;
+      w.add(role("q_norm"), 1, head ? s.head_dim : s.heads * s.head_dim, 0.4, 1 - s.norm_offset);
+      w.add(role("k_norm"), 1, head ? s.head_dim : s.kv_heads * s.head_dim, 0.4, 1 - s.norm_offset);
     }
-    norm(role("mlp_norm"), s.hidden_size);
-    if (s.gated) w.add(role("gate"), s.intermediate_size, s.hidden_size, in);
-    w.add(role("up"), s.intermediate_size, s.hidden_size, in);
-    if (biases) w.add(role("up_bias"), 1, s.intermediate_size, 0.2);
-    w.add(role("down"), s.hidden_size, s.intermediate_size, in);
-    if (biases) w.add(role("down_bias"), 1, s.hidden_size, 0.2);
+    if (layer.post_norm) norm(role("attention_post_norm"), s.hidden_size);
+    if (layer.pre_norm) norm(role("mlp_norm"), s.hidden_size);
+    const auto mlp = [&](const std::string& at) {
+      if (s.gated) w.add(role(at + "gate"), layer.intermediate_size, s.hidden_size, in);
+      w.add(role(at + "up"), layer.intermediate_size, s.hidden_size, in);
+      if (biases) w.add(role(at + "up_bias"), 1, layer.intermediate_size, 0.2);
+      w.add(role(at + "down"), s.hidden_size, layer.intermediate_size, in);
+      if (biases) w.add(role(at + "down_bias"), 1, s.hidden_size, 0.2);
+    };
+    if (layer.experts.count == 0) mlp("");
+    if (layer.experts.count > 0) w.add(role("router"), layer.experts.count, s.hidden_size, in);
+    for (int64_t e = 0; e < layer.experts.count; ++e) mlp("experts." + std::to_string(e) + ".");
+    if (layer.post_norm) norm(role("mlp_post_norm"), s.hidden_size);
   }
   norm("final_norm", s.hidden_size);
   if (options.head) w.add("head", 1, s.hidden_size, 1);
@@ -233,10 +320,11 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
 
 Reference::Reference(const TinyModel& model, DType dtype)
     : spec_(model.spec), rounded_(dtype == DType::kBf16), weights_(model.weights) {
-  // Matrices are held in the run's dtype; norms, biases and the head stay f32.
-  for (auto& [role, values] : weights_)
-    if (role.find("norm") == std::string::npos && role.find("bias") == std::string::npos && role != "head")
-      values = round(values);
+  // Matrices are held in the run's dtype; norms, biases, routers and the head stay f32.
+  for (auto& [role, values] : weights_) {
+    const auto names = [&role = role](const char* part) { return role.find(part) != std::string::npos; };
+    if (!names("norm") && !names("bias") && !names("router") && role != "head") values = round(values);
+  }
 }
 
 std::vector<double> Reference::norm(const std::vector<double>& x, const std::string& role) const {
@@ -250,7 +338,7 @@ std::vector<double> Reference::norm(const std::vector<double>& x, const std::str
   const auto beta = weights_.find(role + "_bias");
   std::vector<double> y;
   for (size_t i = 0; i < x.size(); ++i)
-    y.push_back((x[i] - mean) / std::sqrt(squares + spec_.norm_eps) * gamma[i] +
+    y.push_back((x[i] - mean) / std::sqrt(squares + spec_.norm_eps) * (gamma[i] + spec_.norm_offset) +
                 (beta == weights_.end() ? 0 : beta->second[i]));
   return y;
 }
@@ -281,82 +369,128 @@ Reference::Rows Reference::forward(const std::vector<int32_t>& tokens) const {
     }
     return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
   };
-  // Head norm and rotation of the heads of one q or k.
-  const auto place = [&](std::vector<double>& x, size_t position, const std::string& norm_role) {
+  const auto soft_cap = [](double x, double cap) { return cap > 0 ? cap * std::tanh(x / cap) : x; };
+  // Norm and rotation of the heads of one q or k.
+  const auto place = [&](const LayerSpec& layer, std::vector<double>& x, size_t position,
+                         const std::string& norm_role) {
+    const size_t normed = layer.qk_norm == QkNorm::kHead ? size : x.size();
+    for (size_t at = 0; layer.qk_norm != QkNorm::kNone && at < x.size(); at += normed) {
+      double* h = &x[at];
+      const std::vector<double> y = round(norm(std::vector<double>(h, h + normed), norm_role));
+      std::copy(y.begin(), y.end(), h);
+    }
+    if (layer.rope < 0) return;
+    const RopeSpec& rope = s.ropes[static_cast<size_t>(layer.rope)];
     for (size_t head = 0; head < x.size() / size; ++head) {
       double* h = &x[head * size];
-      if (s.qk_norm) {
-        const std::vector<double> y = round(norm(std::vector<double>(h, h + size), norm_role));
-        std::copy(y.begin(), y.end(), h);
-      }
-      const auto half = static_cast<size_t>(s.rotary_dim / 2);
+      const auto half = static_cast<size_t>(rope.rotary_dim / 2);
       for (size_t i = 0; i < half; ++i) {
         // The angle in f32 is a convention of transformers, which the engine follows.
         const double angle =
-            static_cast<double>(static_cast<float>(position) * static_cast<float>(s.inverse_frequencies[i]));
+            static_cast<double>(static_cast<float>(position) * static_cast<float>(rope.inverse_frequencies[i]));
         const double a = h[i], b = h[i + half];
-        h[i] = round(a * std::cos(angle) - b * std::sin(angle));
-        h[i + half] = round(b * std::cos(angle) + a * std::sin(angle));
+        const double cosine = std::cos(angle) * rope.scale, sine = std::sin(angle) * rope.scale;
+        h[i] = round(a * cosine - b * sine);
+        h[i + half] = round(b * cosine + a * sine);
       }
     }
   };
+  const auto mlp = [&](const std::vector<double>& in, const std::string& at) {
+    std::vector<double> inner = linear(in, at + "up");
+    if (s.gated) {
+      const std::vector<double> gate = round(linear(in, at + "gate"));
+      for (size_t i = 0; i < inner.size(); ++i) inner[i] = round(activate(gate[i]) * round(inner[i]));
+    } else {
+      for (double& value : inner) value = round(activate(round(value)));
+    }
+    return linear(inner, at + "down");
+  };
+  const auto experts = [&](const LayerSpec& layer, const std::vector<double>& in, const std::string& at) {
+    const std::vector<double> logits = linear(in, at + "router");
+    std::vector<size_t> order(logits.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return logits[x] > logits[y]; });
+    order.resize(static_cast<size_t>(layer.experts.per_token));
+    double total = 0;
+    if (layer.experts.normalize) {
+      for (const size_t e : order) total += std::exp(logits[e]);
+    } else {
+      for (const double logit : logits) total += std::exp(logit);
+    }
+    std::vector<double> sum(in.size());
+    for (const size_t e : order) {
+      const std::vector<double> y = mlp(in, at + "experts." + std::to_string(e) + ".");
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += std::exp(logits[e]) / total * y[i];
+    }
+    return sum;
+  };
+  // x += the branch, normed after if the layer does so.
+  const auto add = [&](const LayerSpec& layer, std::vector<double>& x, std::vector<double> branch,
+                       const std::string& norm_role) {
+    if (layer.post_norm) branch = norm(branch, norm_role);
+    for (size_t i = 0; i < width; ++i) x[i] += s.residual_scale * branch[i];
+  };
+  const double embedding_scale = round(s.embedding_scale);
   Rows stream;
   for (const int32_t token : tokens) {
     const auto row = weights_.at("embedding").begin() + static_cast<int64_t>(token) * s.hidden_size;
     stream.emplace_back(row, row + s.hidden_size);
+    for (double& x : stream.back()) x *= embedding_scale;
   }
-  for (int64_t layer = 0; layer < s.layers; ++layer) {
-    const auto role = [&](const char* name) { return layer_role(layer, name); };
+  for (int64_t index = 0; index < s.layer_count(); ++index) {
+    const LayerSpec& layer = s.layers[static_cast<size_t>(index)];
+    const auto role = [&](const char* name) { return layer_role(index, name); };
+    const auto pre_norm = [&](const std::vector<double>& x, const char* name) {
+      return round(layer.pre_norm ? norm(x, role(name)) : x);
+    };
     Rows q, k, v;
     for (size_t t = 0; t < stream.size(); ++t) {
-      const std::vector<double> x = round(norm(stream[t], role("attention_norm")));
+      const std::vector<double> x = pre_norm(stream[t], "attention_norm");
       q.push_back(round(linear(x, role("q"))));
       k.push_back(round(linear(x, role("k"))));
       v.push_back(round(linear(x, role("v"))));
-      place(q.back(), t, role("q_norm"));
-      place(k.back(), t, role("k_norm"));
+      place(layer, q.back(), t, role("q_norm"));
+      place(layer, k.back(), t, role("k_norm"));
     }
     for (size_t t = 0; t < stream.size(); ++t) {
+      const size_t first =
+          layer.window > 0 && t + 1 > static_cast<size_t>(layer.window) ? t + 1 - static_cast<size_t>(layer.window) : 0;
       std::vector<double> attended;
       for (int64_t head = 0; head < s.heads; ++head) {
         const size_t own = static_cast<size_t>(head) * size,
                      shared = static_cast<size_t>(head / (s.heads / s.kv_heads)) * size;
         std::vector<double> weight;
         double top = -1e300, total = 0;
-        for (size_t key = 0; key <= t; ++key) {
+        for (size_t key = first; key <= t; ++key) {
           double score = 0;
           for (size_t d = 0; d < size; ++d) score += q[t][own + d] * k[key][shared + d];
-          weight.push_back(score / std::sqrt(static_cast<double>(size)));
+          weight.push_back(soft_cap(score * layer.attention_scale, layer.attention_soft_cap));
           top = std::max(top, weight.back());
         }
         for (double& x : weight) total += x = std::exp(x - top);
         for (size_t d = 0; d < size; ++d) {
           double sum = 0;
-          for (size_t key = 0; key <= t; ++key) sum += weight[key] / total * v[key][shared + d];
+          for (size_t key = first; key <= t; ++key) sum += weight[key - first] / total * v[key][shared + d];
           attended.push_back(round(sum));
         }
       }
       std::vector<double>& x = stream[t];
       const std::vector<double> before = x;
-      const std::vector<double> update = linear(attended, role("o"));
-      for (size_t i = 0; i < width; ++i) x[i] += update[i];
-      const std::vector<double> in = round(norm(s.parallel_residual ? before : x, role("mlp_norm")));
-      std::vector<double> inner = linear(in, role("up"));
-      if (s.gated) {
-        const std::vector<double> gate = round(linear(in, role("gate")));
-        for (size_t i = 0; i < inner.size(); ++i) inner[i] = round(activate(gate[i]) * round(inner[i]));
-      } else {
-        for (double& value : inner) value = round(activate(round(value)));
-      }
-      const std::vector<double> out = linear(inner, role("down"));
-      for (size_t i = 0; i < width; ++i) x[i] += out[i];
+      add(layer, x, linear(attended, role("o")), role("attention_post_norm"));
+      const std::vector<double> in = pre_norm(s.parallel_residual ? before : x, "mlp_norm");
+      add(layer, x, layer.experts.count > 0 ? experts(layer, in, role("")) : mlp(in, role("")), role("mlp_post_norm"));
     }
   }
   return stream;
 }
 
 std::vector<double> Reference::logits(const std::vector<double>& stream) const {
-  return linear(round(norm(stream, "final_norm")), spec_.tied_embedding ? "embedding" : "unembedding");
+  std::vector<double> row = round(norm(stream, "final_norm"));
+  for (double& x : row) x = round(x * spec_.logit_scale);
+  std::vector<double> z = linear(row, spec_.tied_embedding ? "embedding" : "unembedding");
+  if (spec_.logit_soft_cap > 0)
+    for (double& x : z) x = spec_.logit_soft_cap * std::tanh(x / spec_.logit_soft_cap);
+  return z;
 }
 
 namespace {

@@ -23,7 +23,11 @@ struct TinyOptions {
   DType file_dtype = DType::kF32;
 };
 
-// One of each: llama-like grouped queries, qwen2-like biases, qwen3-like head norms, gpt_neox-like parallel and serial.
+// Frequencies theta^(-2i / rotary_dim).
+RopeSpec rope_of(int64_t rotary_dim, double theta = 10000, double scale = 1);
+
+// One of each: llama-like grouped queries, qwen2-like biases, qwen3-like head norms, gpt_neox-like parallel and serial;
+// windows, caps, scales, norms after and mixtures of experts as other families combine them.
 std::vector<TinyOptions> tiny_shapes();
 
 struct TinyModel {

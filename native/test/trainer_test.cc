@@ -330,7 +330,7 @@ TEST(trainer_step_refuses_gradients_that_are_not_finite) {
 // before.
 TEST(trainer_cancelled_anywhere) {
   TinyOptions options = tiny_shapes()[2];
-  options.spec.layers = 6;
+  options.spec.layers.resize(6, options.spec.layers[0]);
   options.spec.max_positions = 1024;
   const TemporaryFolder folder;
   const TinyModel tiny = make_tiny_model(options, 1060, folder);

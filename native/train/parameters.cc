@@ -18,6 +18,7 @@ bool trained(TensorKind kind, const ModelSpec& spec, const ParameterChoice& choi
       return choice.uses_unembedding && !frozen.unembedding;
     case TensorKind::kProjection:
     case TensorKind::kBias:
+    case TensorKind::kRouter:
       return !frozen.blocks;
     case TensorKind::kNorm:
       break;
@@ -98,8 +99,8 @@ float* Parameters::gradient_of(const std::string& role) const {
 
 TransformerGradients Parameters::gradient_table(const ModelSpec& spec) const {
   TransformerGradients g;
-  g.layers.resize(static_cast<size_t>(spec.layers));
-  g.first_layer = gradient_of("embedding") ? 0 : spec.layers;
+  resize_layers(spec, g);
+  g.first_layer = gradient_of("embedding") ? 0 : spec.layer_count();
   visit_tensors(spec, g, [&](const TensorPlace& place, float*& gradient) {
     gradient = gradient_of(place.role);
     if (gradient != nullptr && place.layer >= 0) g.first_layer = std::min(g.first_layer, place.layer);
@@ -107,23 +108,30 @@ TransformerGradients Parameters::gradient_table(const ModelSpec& spec) const {
   return g;
 }
 
-void Parameters::copy_vector(const ParameterEntry& entry, const DeviceBuffer& to) const {
+void Parameters::copy_vector(const ParameterEntry& entry, double offset, const DeviceBuffer& to) const {
   const ix_mat from = {values() + entry.offset, IX_F32, 1, entry.count(), entry.count()};
   const ix_mat out = {to.data(), IX_F32, 1, entry.count(), entry.count()};
-  device_->call(&ix_backend::cast, &from, &out);
+  if (offset == 0) {
+    device_->call(&ix_backend::cast, &from, &out);
+    return;
+  }
+  const DeviceBuffer ones = DeviceBuffer::of(*device_, std::vector<float>(static_cast<size_t>(entry.count()), 1.0f));
+  const ix_mat one = {ones.data(), IX_F32, 1, entry.count(), entry.count()};
+  device_->call(&ix_backend::scaled_add, &one, static_cast<float>(offset), &from, &out);
 }
 
 void Parameters::refresh(const ModelSpec& spec, TransformerWeights& weights, const DeviceBuffer& head) const {
-  const auto vector = [&](const std::string& role, const DeviceBuffer& buffer) {
-    if (const ParameterEntry* entry = find(role)) copy_vector(*entry, buffer);
+  const auto vector = [&](const std::string& role, double offset, const DeviceBuffer& buffer) {
+    if (const ParameterEntry* entry = find(role)) copy_vector(*entry, offset, buffer);
   };
-  visit_tensors(spec, weights,
-                EachOf{[&](const TensorPlace& place, const DeviceWeight& weight) {
-                         if (const ParameterEntry* entry = find(place.role))
-                           device_->call(&ix_backend::weight_refresh, weight.get(), values() + entry->offset);
-                       },
-                       [&](const TensorPlace& place, const DeviceBuffer& buffer) { vector(place.role, buffer); }});
-  vector("head", head);
+  visit_tensors(
+      spec, weights,
+      EachOf{[&](const TensorPlace& place, const DeviceWeight& weight) {
+               if (const ParameterEntry* entry = find(place.role))
+                 device_->call(&ix_backend::weight_refresh, weight.get(), values() + entry->offset);
+             },
+             [&](const TensorPlace& place, const DeviceBuffer& buffer) { vector(place.role, place.offset, buffer); }});
+  vector("head", 0, head);
 }
 
 }  // namespace implex

@@ -79,7 +79,7 @@ class Parameters {
   void refresh(const ModelSpec& spec, TransformerWeights& weights, const DeviceBuffer& head) const;
 
  private:
-  void copy_vector(const ParameterEntry& entry, const DeviceBuffer& to) const;
+  void copy_vector(const ParameterEntry& entry, double offset, const DeviceBuffer& to) const;
 
   std::vector<ParameterEntry> entries_;
   std::unordered_map<std::string, size_t> index_;

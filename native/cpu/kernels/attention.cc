@@ -59,21 +59,24 @@ void attention(const AttentionArgs* a) {
     }
   }
   const int64_t last = a->positions[a->rows - 1];
-  for (int64_t base = 0; base <= last; base += kKeyBlock) {
+  for (int64_t base = first_base(a); base <= last; base += kKeyBlock) {
     const int64_t present = last + 1 - base;
     const int32_t count = present < kKeyBlock ? static_cast<int32_t>(present) : kKeyBlock;
+    const auto [begin, end] = rows_seeing(a, base);
+    if (begin == end) continue;  // rows far apart, with a window between
     fill_block(a, a->k, base, count, nullptr, l.keys);
     fill_block(a, a->v, base, count, l.values, nullptr);
-    int32_t begin = 0;  // rows before this one end before the block
-    while (a->positions[begin] < base) ++begin;
     for (int32_t g = 0; g < a->group; ++g) {
       const int32_t slot = g * kQueryBlock + begin;
-      const int32_t rows = a->rows - begin;
+      const int32_t rows = end - begin;
       all_scores(rows, l.query + slot * wide, wide, a->head_dim, l.keys, l.weight);
       for (int32_t r = 0; r < rows; ++r) {
         float* weight = l.weight + r * kKeyBlock;
-        const int64_t visible = a->positions[begin + r] + 1 - base;
-        for (int64_t j = visible < 0 ? 0 : visible; j < kKeyBlock; ++j) weight[j] = kMasked;
+        if (a->soft_cap > 0.0f) {
+          for (int j = 0; j < kKeyVectors; ++j)
+            store(weight + j * kLanes, soft_cap(load(weight + j * kLanes), a->soft_cap));
+        }
+        mask_unseen(a, begin + r, base, kMasked, weight);
         vf top = splat(kMasked);
         for (int j = 0; j < kKeyVectors; ++j) top = max(top, load(weight + j * kLanes));
         const float block_top = max_lanes(top);

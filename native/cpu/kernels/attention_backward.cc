@@ -42,7 +42,7 @@ IMPLEX_INLINE Layout layout(float* scratch, int32_t head_dim, int32_t group) {
 // to[j] += sum over r of weight[r, j] * rows[r] for J keys of a block and V vectors of dimensions, r ascending. Keys
 // times vectors are enough independent chains to hide an addition's latency.
 template <int J, int V>
-IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int32_t d, int32_t begin,
+IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int32_t d, int32_t begin, int32_t end,
                             const float* weight, const float* rows, float* to, int64_t to_stride) {
   const int32_t wide = padded(a->head_dim);
   float* out[J];
@@ -51,7 +51,7 @@ IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int
     out[i] = to + token_at(a, base + j + i) * to_stride + a->kv_offset;
     for (int v = 0; v < V; ++v) acc[i][v] = get(out[i], IX_F32, d + v * kLanes, a->head_dim - d - v * kLanes);
   }
-  for (int32_t r = begin; r < a->rows; ++r) {
+  for (int32_t r = begin; r < end; ++r) {
     vf row[V];
     for (int v = 0; v < V; ++v) row[v] = load(rows + r * wide + d + v * kLanes);
     for (int i = 0; i < J; ++i) {
@@ -64,20 +64,21 @@ IMPLEX_INLINE void add_tile(const AttentionArgs* a, int64_t base, int32_t j, int
 }
 
 template <int J>
-IMPLEX_INLINE void add_keys(const AttentionArgs* a, int64_t base, int32_t j, int32_t begin, const float* weight,
-                            const float* rows, float* to, int64_t to_stride) {
+IMPLEX_INLINE void add_keys(const AttentionArgs* a, int64_t base, int32_t j, int32_t begin, int32_t end,
+                            const float* weight, const float* rows, float* to, int64_t to_stride) {
   int32_t d = 0;
-  for (; d + kLanes < a->head_dim; d += 2 * kLanes) add_tile<J, 2>(a, base, j, d, begin, weight, rows, to, to_stride);
-  if (d < a->head_dim) add_tile<J, 1>(a, base, j, d, begin, weight, rows, to, to_stride);
+  for (; d + kLanes < a->head_dim; d += 2 * kLanes)
+    add_tile<J, 2>(a, base, j, d, begin, end, weight, rows, to, to_stride);
+  if (d < a->head_dim) add_tile<J, 1>(a, base, j, d, begin, end, weight, rows, to, to_stride);
 }
 
 // The same for the tokens of one block of keys.
-void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t begin, const float* weight,
+void add_to_tokens(const AttentionArgs* a, int64_t base, int32_t count, int32_t begin, int32_t end, const float* weight,
                    const float* rows, float* to, int64_t to_stride) {
   for (int32_t j = 0; j < count; j += kSumRows)
     for_row_count<kSumRows>(
         count - j, [&](auto keys) __attribute__((always_inline)) {
-          add_keys<keys.count>(a, base, j, begin, weight, rows, to, to_stride);
+          add_keys<keys.count>(a, base, j, begin, end, weight, rows, to, to_stride);
         });
 }
 
@@ -113,14 +114,14 @@ void attention_backward(const AttentionBackwardArgs* b) {
     }
   }
   const int64_t last = a->positions[a->rows - 1];
-  for (int64_t base = 0; base <= last; base += kKeyBlock) {
+  for (int64_t base = first_base(a); base <= last; base += kKeyBlock) {
     const int64_t present = last + 1 - base;
     const int32_t count = present < kKeyBlock ? static_cast<int32_t>(present) : kKeyBlock;
+    const auto [begin, end] = rows_seeing(a, base);
+    if (begin == end) continue;
     fill_block(a, a->k, base, count, l.keys, l.keys_transposed);
     fill_block(a, a->v, base, count, nullptr, l.values_transposed);
-    int32_t begin = 0;  // rows before this one end before the block
-    while (a->positions[begin] < base) ++begin;
-    const int32_t rows = a->rows - begin;
+    const int32_t rows = end - begin;
     float* weights = l.weight + begin * kKeyBlock;
     float* dscores = l.dscore + begin * kKeyBlock;
     for (int32_t g = 0; g < a->group; ++g) {
@@ -128,21 +129,26 @@ void attention_backward(const AttentionBackwardArgs* b) {
       const float* grad = l.grad + g * kQueryBlock * wide;
       all_scores(rows, query + begin * wide, wide, a->head_dim, l.keys_transposed, weights);
       all_scores(rows, grad + begin * wide, wide, a->head_dim, l.values_transposed, dscores);
-      for (int32_t r = begin; r < a->rows; ++r) {
+      for (int32_t r = begin; r < end; ++r) {
         float* weight = l.weight + r * kKeyBlock;
         float* dscore = l.dscore + r * kKeyBlock;
         const float lse = a->lse[r * a->lse_stride + a->head + g];
         const float delta = l.delta[g * kQueryBlock + r];
         for (int j = 0; j < kKeyVectors; ++j) {
-          const vf p = exp(load(weight + j * kLanes) - lse);
+          vf score = load(weight + j * kLanes);
+          if (a->soft_cap > 0.0f) score = soft_cap(score, a->soft_cap);
+          const vf p = exp(score - lse);
+          vf ds = p * (load(dscore + j * kLanes) - delta);
+          if (a->soft_cap > 0.0f) ds *= soft_cap_slope(score, a->soft_cap);
           store(weight + j * kLanes, p);
-          store(dscore + j * kLanes, p * (load(dscore + j * kLanes) - delta));
+          store(dscore + j * kLanes, ds);
         }
-        for (int64_t j = a->positions[r] + 1 - base; j < kKeyBlock; ++j) weight[j] = dscore[j] = 0.0f;
+        mask_unseen(a, r, base, 0.0f, weight);
+        mask_unseen(a, r, base, 0.0f, dscore);
       }
       all_accumulate(rows, dscores, l.keys, wide, count, l.q_grad + (g * kQueryBlock + begin) * wide);
-      add_to_tokens(a, base, count, begin, l.weight, grad, b->v_grad, b->kv_grad_stride);
-      add_to_tokens(a, base, count, begin, l.dscore, query, b->k_grad, b->kv_grad_stride);
+      add_to_tokens(a, base, count, begin, end, l.weight, grad, b->v_grad, b->kv_grad_stride);
+      add_to_tokens(a, base, count, begin, end, l.dscore, query, b->k_grad, b->kv_grad_stride);
     }
   }
   for (int32_t g = 0; g < a->group; ++g) {

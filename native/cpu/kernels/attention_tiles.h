@@ -20,6 +20,34 @@ IMPLEX_INLINE const void* offset_by(const void* data, int32_t dtype, int64_t ele
   return static_cast<const char*>(data) + elements * (dtype == IX_F32 ? 4 : 2);
 }
 
+// The rows of a block that see keys of [base, base + kKeyBlock): [begin, end). Each of them sees at least one, so that
+// no row's running sums ever start with nothing but masked keys.
+struct RowRange {
+  int32_t begin, end;
+};
+IMPLEX_INLINE RowRange rows_seeing(const AttentionArgs* a, int64_t base) {
+  RowRange r = {0, a->rows};
+  while (a->positions[r.begin] < base) ++r.begin;
+  if (a->window > 0)
+    while (r.end > r.begin && a->positions[r.end - 1] - a->window >= base + kKeyBlock - 1) --r.end;
+  return r;
+}
+
+// First key of the block of keys with which a block of rows begins.
+IMPLEX_INLINE int64_t first_base(const AttentionArgs* a) {
+  const int64_t first = a->positions[0] + 1 - static_cast<int64_t>(a->window);
+  return a->window > 0 && first > 0 ? first / kKeyBlock * kKeyBlock : 0;
+}
+
+// Sets what a row does not see of a block to `value`.
+IMPLEX_INLINE void mask_unseen(const AttentionArgs* a, int32_t row, int64_t base, float value, float* of_block) {
+  const int64_t position = a->positions[row];
+  for (int64_t j = position + 1 - base < 0 ? 0 : position + 1 - base; j < kKeyBlock; ++j) of_block[j] = value;
+  if (a->window == 0) return;
+  const int64_t hidden = position + 1 - a->window - base;
+  for (int64_t j = 0; j < hidden && j < kKeyBlock; ++j) of_block[j] = value;
+}
+
 // Token at a position of the sequence: the parent's tokens come first.
 IMPLEX_INLINE int64_t token_at(const AttentionArgs* a, int64_t position) {
   return position < a->parent_length ? a->parent_start + position : a->own_start + position - a->parent_length;

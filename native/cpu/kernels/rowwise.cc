@@ -85,4 +85,14 @@ void add_row(const void* in, int32_t dtype, int64_t n, float* out) {
     put(out, IX_F32, i, n - i, get(out, IX_F32, i, n - i) + get(in, dtype, i, n - i));
 }
 
+void scaled_add_row(const void* in, int32_t in_dtype, float scale, const float* residual, int64_t n, void* out,
+                    int32_t out_dtype) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const int64_t left = n - i;
+    vf x = get(in, in_dtype, i, left) * scale;
+    if (residual) x += get(residual, IX_F32, i, left);
+    put(out, out_dtype, i, left, x);
+  }
+}
+
 }  // namespace implex::cpu::IMPLEX_KERNELS

@@ -210,6 +210,30 @@ IMPLEX_INLINE vf exp(vf x) {
 
 IMPLEX_INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }
 
+// Absolute error below 1e-7. Near zero, where 1 - 2 / (e^2x + 1) cancels, the Taylor polynomial of degree 9: its
+// remainder below 0.25 is less than 1e-8 of the value.
+IMPLEX_INLINE vf tanh(vf x) {
+  const vf z = x < vf{} ? -x : x;
+  const vf far = 1.0f - 2.0f / (exp(2.0f * z) + 1.0f);
+  const vf square = z * z;
+  vf p = splat(2.1869488536e-2f);
+  p = p * square - 5.3968253968e-2f;
+  p = p * square + 1.3333333333e-1f;
+  p = p * square - 3.3333333333e-1f;
+  const vf near = z + z * square * p;
+  const vf magnitude = z < splat(0.25f) ? near : far;
+  return x < vf{} ? -magnitude : magnitude;
+}
+
+// What backend.h calls a soft cap.
+IMPLEX_INLINE vf soft_cap(vf x, float cap) { return cap * tanh(x * (1.0f / cap)); }
+
+// Its derivative, from its result.
+IMPLEX_INLINE vf soft_cap_slope(vf capped, float cap) {
+  const vf share = capped * (1.0f / cap);
+  return 1.0f - share * share;
+}
+
 // erfc(|x|) by the rational Chebyshev fit of Press et al., Numerical Recipes (1992) section 6.2: relative error below
 // 1.2e-7; rounding z and z² to f32 adds (10 + 2 z²) 2^-24 in the tail, where the value itself vanishes.
 IMPLEX_INLINE vf erfc_of_magnitude(vf z) {

@@ -43,6 +43,8 @@ struct AttentionArgs {
   int32_t q_offset;  // first query head's offset in a row of q and out, in elements
   int32_t kv_offset;
   float scale;
+  int32_t window;  // as in ix_attention
+  float soft_cap;
   void* out;
   int64_t out_stride;
   float* lse;          // [rows, lse_stride] ln sum exp of the scaled scores, one per query head, or null
@@ -73,6 +75,7 @@ struct KernelTable {
   void (*tile_bf16)(const TileArgs* args);
   // Row of a finished tile -> output: bias, residual, rounding. Any pointer but c and out may be null.
   void (*finish_row)(const float* c, int64_t n, const float* bias, const float* residual, void* out, int32_t out_dtype);
+  void (*soft_cap_row)(float* c, int64_t n, float cap);  // in place; see ix_backend::linear_logprob
   // One tile's columns folded into a row's running maximum and sum of exponentials.
   void (*fold_logits)(const float* c, int64_t n, float* maximum, float* sum);
   void (*norm_row)(const void* in, int32_t in_dtype, int64_t n, int32_t kind, const float* gamma, const float* beta,
@@ -100,11 +103,15 @@ struct KernelTable {
                            int32_t activation, void* gate_grad, void* up_grad);
   int64_t (*attention_backward_scratch)(int32_t head_dim, int32_t group);
   void (*attention_backward)(const AttentionBackwardArgs* args);
-  // Row of logits -> loss gradient of the logits: grad * (1[i = target] - exp(c[i] - lse)).
-  void (*logit_gradient_row)(const float* c, int64_t n, float lse, float grad, int64_t target, void* out,
-                             int32_t out_dtype);
+  // Row of logits -> loss gradient of the logits: grad * (1[i = target] - exp(c[i] - lse)), and with a soft cap, which
+  // c has been through, times its slope.
+  void (*logit_gradient_row)(const float* c, int64_t n, float soft_cap, float lse, float grad, int64_t target,
+                             void* out, int32_t out_dtype);
   void (*add_scaled)(const float* in, float scale, int64_t n, float* out);  // out += scale * in
   void (*add_row)(const void* in, int32_t dtype, int64_t n, float* out);    // out += in
+  // out = scale * in + residual (or 0 where null).
+  void (*scaled_add_row)(const void* in, int32_t in_dtype, float scale, const float* residual, int64_t n, void* out,
+                         int32_t out_dtype);
 
   // Optimisers.
   void (*adamw)(int64_t n, float learning_rate, float decay, float beta1, float beta2, float epsilon, float correction1,

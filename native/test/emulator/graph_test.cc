@@ -47,7 +47,7 @@ std::unique_ptr<RewardModel> load_gpu(const TinyModel& tiny, DType dtype, const 
 
 // Layers for more than one piece.
 TinyOptions deep(TinyOptions options) {
-  options.spec.layers = 5;
+  options.spec.layers.resize(5, options.spec.layers[0]);
   return options;
 }
 

@@ -26,9 +26,11 @@ TinyOptions large_heads() {
   o.spec.heads = 2;
   o.spec.kv_heads = 1;
   o.spec.head_dim = 64;
-  o.spec.rotary_dim = 64;
-  o.spec.intermediate_size = 96;
-  o.spec.layers = 2;
+  o.spec.ropes = {rope_of(64)};
+  for (LayerSpec& layer : o.spec.layers) {
+    layer.intermediate_size = 96;
+    layer.attention_scale = 0.125;
+  }
   return o;
 }
 

@@ -161,23 +161,43 @@ ModelSpec make_spec(Bytes& bytes, const std::string& file) {
   s.vocab_size = 1 + bytes.below(300);
   s.added_tokens = bytes.byte() % 4;
   s.hidden_size = 1 + bytes.byte() % 40;
-  s.layers = 1 + bytes.byte() % 3;
+  s.layers.resize(static_cast<size_t>(1 + bytes.byte() % 3));
   s.kv_heads = 1 + bytes.byte() % 3;
   s.heads = s.kv_heads * (1 + bytes.byte() % 3);
   s.head_dim = 1 + bytes.byte() % 20;
-  s.intermediate_size = 1 + bytes.byte() % 50;
   s.max_positions = 1 + bytes.below(2000);
   s.norm = bytes.one_in(2) ? NormKind::kLayer : NormKind::kRms;
   s.norm_eps = bytes.one_in(4) ? 0 : 1e-5;
   s.activation = static_cast<Activation>(bytes.byte() % 3);
   s.gated = bytes.one_in(2);
   s.parallel_residual = bytes.one_in(2);
-  s.qk_norm = bytes.one_in(2);
   s.tied_embedding = bytes.one_in(2);
-  s.rotary_dim = bytes.byte() % (s.head_dim / 2 + 1) * 2;
-  for (int64_t i = 0; i < s.rotary_dim / 2; ++i)
-    s.inverse_frequencies.push_back(bytes.one_in(30) ? HUGE_VAL
-                                                     : std::pow(10000.0, -static_cast<double>(bytes.byte()) / 255));
+  s.norm_offset = bytes.one_in(3) ? 1 : 0;
+  for (double* scale : {&s.embedding_scale, &s.residual_scale, &s.logit_scale}) *scale = bytes.one_in(3) ? 0.5 : 1;
+  s.logit_soft_cap = bytes.one_in(3) ? 3 : 0;
+  for (int64_t count = bytes.byte() % 3; count > 0 && s.head_dim > 1; --count) {
+    RopeSpec rope;
+    rope.rotary_dim = 2 + bytes.byte() % (s.head_dim / 2) * 2;
+    rope.scale = bytes.one_in(3) ? 1.5 : 1;
+    for (int64_t i = 0; i < rope.rotary_dim / 2; ++i)
+      rope.inverse_frequencies.push_back(
+          bytes.one_in(30) ? HUGE_VAL : std::pow(10000.0, -static_cast<double>(bytes.byte()) / 255));
+    s.ropes.push_back(std::move(rope));
+  }
+  for (LayerSpec& layer : s.layers) {
+    layer.pre_norm = !bytes.one_in(3);
+    layer.post_norm = !s.parallel_residual && (!layer.pre_norm || bytes.one_in(3));
+    layer.window = bytes.one_in(2) ? 1 + bytes.byte() % 90 : 0;
+    layer.attention_scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
+    layer.attention_soft_cap = bytes.one_in(3) ? 2 : 0;
+    layer.rope = static_cast<int64_t>(bytes.byte() % (s.ropes.size() + 1)) - 1;
+    layer.qk_norm = static_cast<QkNorm>(bytes.byte() % 3);
+    layer.intermediate_size = 1 + bytes.byte() % 50;
+    if (!s.gated || s.parallel_residual || !bytes.one_in(3)) continue;
+    layer.experts.count = 1 + bytes.byte() % 5;
+    layer.experts.per_token = 1 + bytes.byte() % layer.experts.count;
+    layer.experts.normalize = bytes.one_in(2);
+  }
 
   const auto norm = [&](const std::string& role, int64_t size) {
     add(s, bytes, file, role, {size});
@@ -189,30 +209,53 @@ ModelSpec make_spec(Bytes& bytes, const std::string& file) {
   };
   add(s, bytes, file, "embedding", {s.vocab_size, s.hidden_size});
   if (!s.tied_embedding && !bytes.one_in(8)) add(s, bytes, file, "unembedding", {s.vocab_size, s.hidden_size});
-  for (int64_t i = 0; i < s.layers; ++i) {
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const LayerSpec& layer = s.layers[i];
     const std::string at = "layers." + std::to_string(i) + ".";
-    norm(at + "attention_norm", s.hidden_size);
+    if (layer.pre_norm) norm(at + "attention_norm", s.hidden_size);
     linear(at + "q", s.heads * s.head_dim, s.hidden_size);
     linear(at + "k", s.kv_heads * s.head_dim, s.hidden_size);
     linear(at + "v", s.kv_heads * s.head_dim, s.hidden_size);
     linear(at + "o", s.hidden_size, s.heads * s.head_dim);
-    if (s.qk_norm) {
-      norm(at + "q_norm", s.head_dim);
-      norm(at + "k_norm", s.head_dim);
+    if (layer.qk_norm != QkNorm::kNone) {
+      const bool head = layer.qk_norm == QkNorm::kHead;
+      norm(at + "q_norm", head ? s.head_dim : s.heads * s.head_dim);
+      norm(at + "k_norm", head ? s.head_dim : s.kv_heads * s.head_dim);
     }
-    norm(at + "mlp_norm", s.hidden_size);
-    if (s.gated) add(s, bytes, file, at + "gate", {s.intermediate_size, s.hidden_size});
-    linear(at + "up", s.intermediate_size, s.hidden_size);
-    linear(at + "down", s.hidden_size, s.intermediate_size);
+    if (layer.pre_norm) norm(at + "mlp_norm", s.hidden_size);
+    if (layer.post_norm) {
+      norm(at + "attention_post_norm", s.hidden_size);
+      norm(at + "mlp_post_norm", s.hidden_size);
+    }
+    const auto mlp = [&](const std::string& name) {
+      if (s.gated) add(s, bytes, file, name + "gate", {layer.intermediate_size, s.hidden_size});
+      linear(name + "up", layer.intermediate_size, s.hidden_size);
+      linear(name + "down", s.hidden_size, layer.intermediate_size);
+    };
+    if (layer.experts.count == 0) mlp(at);
+    if (layer.experts.count > 0) add(s, bytes, file, at + "router", {layer.experts.count, s.hidden_size});
+    for (int64_t e = 0; e < layer.experts.count; ++e) mlp(at + "experts." + std::to_string(e) + ".");
   }
   norm("final_norm", s.hidden_size);
   if (bytes.one_in(2)) add(s, bytes, file, "head", {1, s.hidden_size});
 
   // Now that the sources fit: bend a number.
   if (bytes.one_in(8)) {
-    int64_t* numbers[] = {&s.vocab_size, &s.hidden_size,       &s.layers,        &s.heads,     &s.kv_heads,
-                          &s.head_dim,   &s.intermediate_size, &s.max_positions, &s.rotary_dim};
-    *numbers[bytes.byte() % 9] = bytes.any64();
+    LayerSpec& layer = s.layers[bytes.byte() % s.layers.size()];
+    RopeSpec none;
+    int64_t* numbers[] = {&s.vocab_size,
+                          &s.hidden_size,
+                          &s.heads,
+                          &s.kv_heads,
+                          &s.head_dim,
+                          &s.max_positions,
+                          &layer.intermediate_size,
+                          &layer.window,
+                          &layer.rope,
+                          &layer.experts.count,
+                          &layer.experts.per_token,
+                          s.ropes.empty() ? &none.rotary_dim : &s.ropes[0].rotary_dim};
+    *numbers[bytes.byte() % 12] = bytes.any64();
   }
   if (bytes.one_in(30)) s.norm_eps = bytes.one_in(2) ? std::nan("") : -1;
   return s;
