@@ -5,8 +5,8 @@
 // over the blocks in order: how a sequence is cut into segments, and which rows share a block, changes no bit. A block
 // of keys that a row does not see changes nothing of it. Past its position: the weights are exactly 0 and the factor
 // exactly 1. Before its window: the row stays as it began, with a total of 0. Blocks before every row's window are not
-// looked at. Scores are masked only in blocks of which some row of the warp does not see some key. With a soft cap (a kernel of its
-// own) a score is bent before the softmax.
+// looked at. Scores are masked only in blocks of which some row of the warp does not see some key. With a soft cap (a
+// kernel of its own) a score is bent before the softmax.
 //
 // bf16 with heads of 64, 80, 96, 128, 256: 64 query rows a block, four warps of 16 with mma.sync, keys and values
 // through shared memory by cp.async, the copy of the values under the scores and that of the next keys under the
@@ -25,7 +25,9 @@ template <int E>
 constexpr size_t kForwardBytes = (kQueryRows + 2 * kBlockKeys<E>)*kTileStride<E> * sizeof(Bf16);
 
 template <int E, bool kCapped>
-__global__ void __launch_bounds__(kAttentionThreads, E <= 96 ? 4 : E <= 128 ? 3 : 2)
+__global__ void __launch_bounds__(kAttentionThreads, E <= 96    ? 4
+                                                     : E <= 128 ? 3
+                                                                : 2)
     attend(AttentionShape s, const Bf16* q, int64_t q_stride, const Bf16* k, const Bf16* v, int64_t kv_stride,
            Bf16* out, int64_t out_stride, float* lse) {
   constexpr int kKeys = kBlockKeys<E>;

@@ -411,20 +411,20 @@ int32_t with_matrix_kernels(const Call& call, const ix_batch* batch, const Backw
   Bf16* k_grad = static_cast<Bf16*>(m.k_grad->data);
   Bf16* v_grad = static_cast<Bf16*>(m.v_grad->data);
   const int64_t most = std::min<int64_t>(most_blocks * b.s.heads, int64_t{8} * call.device->processors);
-  int32_t code = call.launch(query_gradients<E, kCapped>, static_cast<unsigned>(most), kAttentionThreads, kQueryGradBytes<E>, b,
-                             q, k, v, grad, static_cast<Bf16*>(m.q_grad->data));
+  int32_t code = call.launch(query_gradients<E, kCapped>, static_cast<unsigned>(most), kAttentionThreads,
+                             kQueryGradBytes<E>, b, q, k, v, grad, static_cast<Bf16*>(m.q_grad->data));
   const dim3 grid(static_cast<unsigned>(batch->tiles.size()), static_cast<unsigned>(kv_heads));
   if constexpr (E <= 128) {
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, true, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, true, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
   } else {
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, true, false, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, true, false, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, false, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, false, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
   }
   return code;
 }

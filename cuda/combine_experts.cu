@@ -73,12 +73,11 @@ int32_t combine_experts(ix_device* device, const ix_mat* in, const int32_t* plac
       (residual != nullptr && !is_f32(residual, out->rows, out->cols)))
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
   const bool aligned = four_aligned(in) && four_aligned(out) && (residual == nullptr || four_aligned(residual));
-  return call.launch(aligned ? combine<true> : combine<false>,
-                     dim3(blocks_of(out->rows, 1), blocks_of(out->cols, kThreads * 4)), kThreads, 0,
-                     static_cast<const float*>(in->data), in->stride, places, weights, count,
-                     static_cast<const float*>(residual != nullptr ? residual->data : nullptr),
-                     residual != nullptr ? residual->stride : 0, static_cast<float*>(out->data), out->stride,
-                     out->cols);
+  return call.launch(
+      aligned ? combine<true> : combine<false>, dim3(blocks_of(out->rows, 1), blocks_of(out->cols, kThreads * 4)),
+      kThreads, 0, static_cast<const float*>(in->data), in->stride, places, weights, count,
+      static_cast<const float*>(residual != nullptr ? residual->data : nullptr),
+      residual != nullptr ? residual->stride : 0, static_cast<float*>(out->data), out->stride, out->cols);
 }
 
 int32_t combine_experts_backward(ix_device* device, const ix_mat* grad, const ix_mat* in, const int32_t* places,

@@ -34,9 +34,9 @@ __global__ void __launch_bounds__(kThreads)
     Four v = load_four(logits + row * stride + i);
 #pragma unroll
     for (int j = 0; j < 4; ++j)
-      v.x[j] = i + j < columns ? product_gradient<kCapped>(cap, logit_of<kCapped>(cap, v.x[j]), row_lse, row_grad,
-                                                           i + j == target)
-                               : 0.0f;
+      v.x[j] = i + j < columns
+                   ? product_gradient<kCapped>(cap, logit_of<kCapped>(cap, v.x[j]), row_lse, row_grad, i + j == target)
+                   : 0.0f;
     store_four(gradients + row * stride + i, v);
   }
 }

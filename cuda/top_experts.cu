@@ -1,7 +1,7 @@
 // top_experts: the `count` largest logits of each row, largest first, of equals the one with the lower index first, and
 // their softmax weights: over all experts, or with `normalize` over the chosen ones.
-// top_experts_backward: with w the weights, g their gradients and m = sum over k of w g, a chosen expert's logit has the
-// gradient w (g - m); another's is -p m, p its softmax, or 0 with `normalize`.
+// top_experts_backward: with w the weights, g their gradients and m = sum over k of w g, a chosen expert's logit has
+// the gradient w (g - m); another's is -p m, p its softmax, or 0 with `normalize`.
 //
 // A warp a row. A choice is the first of those that come after the choice before, so nothing is kept or marked, and the
 // row comes from the first-level cache each time. A logit that is no number is chosen last. Sums run over lanes in one
@@ -40,8 +40,7 @@ __device__ inline Choice next_choice(const float* logits, int32_t all, const Cho
   }
 #pragma unroll
   for (int step = kWarp / 2; step > 0; step /= 2) {
-    const Choice other = {__shfl_xor_sync(kAllLanes, best.logit, step),
-                          __shfl_xor_sync(kAllLanes, best.expert, step)};
+    const Choice other = {__shfl_xor_sync(kAllLanes, best.logit, step), __shfl_xor_sync(kAllLanes, best.expert, step)};
     if (other.expert != kNone && (best.expert == kNone || comes_before(other, best))) best = other;
   }
   return best;

@@ -13,8 +13,8 @@ namespace implex::cuda {
 struct AttentionShape {
   int32_t heads, group, head_dim;  // group: query heads that share one key/value head
   float scale;
-  int32_t window;  // of host/attention_schedule.h
-  SoftCap cap;     // of scores, after the scale
+  int32_t window;            // of host/attention_schedule.h
+  SoftCap cap;               // of scores, after the scale
   const int32_t* positions;  // [T]
   const int32_t* rows;       // [N], or null: row i is token i
   const Span* spans;
@@ -29,8 +29,8 @@ __device__ inline int32_t device_token_of(const Span& span, int32_t position) {
   return position < span.before ? span.before_start + position : span.start + position - span.before;
 }
 
-// Whether some lane of the warp has a row that does not see some of `keys` keys from `base` on. A lane's two rows ascend;
-// one that is not there has the position -1.
+// Whether some lane of the warp has a row that does not see some of `keys` keys from `base` on. A lane's two rows
+// ascend; one that is not there has the position -1.
 __device__ inline bool some_unseen(const AttentionShape& s, const int32_t (&position)[2], int32_t base, int32_t keys) {
   const bool all = base + keys - 1 <= position[0] && base > position[1] - s.window;
   return __ballot_sync(kAllLanes, all ? 0 : 1) != 0;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backend.h"
-#include "host/layout.h"
+#include "layout.h"
 
 namespace implex::cuda {
 

@@ -206,7 +206,7 @@ void install(ix_backend& t, const std::string& operation) {
   DONE;
   BREAK(scaled_add, M, float, M, M out, S) { return {whole(out)}; }
   DONE;
-  BREAK(top_experts, M logits, int32_t count, int32_t, int32_t* experts, float* weights, S) {
+  BREAK(top_experts, M logits, int32_t count, int32_t, int32_t * experts, float* weights, S) {
     return {{experts, IX_I32, logits->rows, count, count}, floats(weights, logits->rows, count)};
   }
   DONE;

@@ -61,8 +61,8 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
 void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dtype, const std::vector<int32_t>* rows,
              int64_t gap) {
   const auto [want, got] = on_both([&](TableDevice& d) { return run(d, segments, h, dtype, 9, rows, gap); });
-  const std::string what = std::string(dtype_text(dtype)) + " heads of " + std::to_string(h.head_dim) +
-                           ", window " + std::to_string(h.window) + ", cap " + std::to_string(h.cap) + " ";
+  const std::string what = std::string(dtype_text(dtype)) + " heads of " + std::to_string(h.head_dim) + ", window " +
+                           std::to_string(h.window) + ", cap " + std::to_string(h.cap) + " ";
   check_close(got.out, want.out, allowed(dtype), what + "out");
   check_close(got.lse, want.lse, 2e-6, what + "lse");
   check_close(got.q_grad, want.q_grad, allowed(dtype), what + "q_grad");

@@ -53,9 +53,9 @@ Result run(TableDevice& d, Inputs& in, int64_t first, int64_t count) {
 void compare(const Shape& s, int32_t dtype, double scale = 0.3, float cap = 0) {
   Inputs in = inputs_of(s, dtype, scale, cap);
   const auto [want, got] = on_both([&](TableDevice& d) { return run(d, in, 0, s.rows); });
-  const std::string what = text("%s %lld x %lld x %lld, cap %g: ", dtype_text(dtype), static_cast<long long>(s.rows),
-                                static_cast<long long>(s.depth), static_cast<long long>(s.vocabulary),
-                                static_cast<double>(cap));
+  const std::string what =
+      text("%s %lld x %lld x %lld, cap %g: ", dtype_text(dtype), static_cast<long long>(s.rows),
+           static_cast<long long>(s.depth), static_cast<long long>(s.vocabulary), static_cast<double>(cap));
   check_close(got.logp, want.logp, 2e-6, what + "logp");
   check_close(got.lse, want.lse, 2e-6, what + "lse");
   check_close(got.hidden_grad, want.hidden_grad, allowed(dtype), what + "hidden_grad");

@@ -213,7 +213,8 @@ TEST(gpu_scaled_add) {
     for (const int32_t in_type : kTypes) {
       for (const int32_t out_type : kTypes) {
         for (const bool with_residual : {false, true}) {
-          Matrix in = Matrix::random(random, in_type, 9, cols, 2, 4), residual = Matrix::random(random, IX_F32, 9, cols);
+          Matrix in = Matrix::random(random, in_type, 9, cols, 2, 4),
+                 residual = Matrix::random(random, IX_F32, 9, cols);
           const auto [want, got] = on_both([&](TableDevice& d) {
             Matrix out(out_type, 9, cols, cols == 64 ? 4 : 1);
             const ix_mat i = in.view(), r = residual.view(), o = out.view();
@@ -256,15 +257,15 @@ struct ExpertsInputs {
 Experts run_experts(TableDevice& d, ExpertsInputs& in, int64_t rows) {
   const int64_t cols = in.values.cols(), places = rows * in.count;
   const size_t some = static_cast<size_t>(places);
-  Experts r = {std::vector<int32_t>(some),        std::vector<float>(some),
-               std::vector<float>(some),          Matrix(IX_F32, rows, cols, 1),
+  Experts r = {std::vector<int32_t>(some),         std::vector<float>(some),
+               std::vector<float>(some),           Matrix(IX_F32, rows, cols, 1),
                Matrix(in.grad_type, places, cols), Matrix(IX_F32, rows, in.logits.cols(), 2)};
   // Any order of the places will do: backwards.
   std::vector<int32_t> where(some);
   for (size_t i = 0; i < some; ++i) where[i] = static_cast<int32_t>(some - 1 - i);
-  const ix_mat logits = in.logits.view(0, rows), values = in.values.view(0, places), residual = in.residual.view(0, rows),
-               grad = in.grad.view(0, rows), out = r.out.view(), in_grad = r.in_grad.view(),
-               logits_grad = r.logits_grad.view();
+  const ix_mat logits = in.logits.view(0, rows), values = in.values.view(0, places),
+               residual = in.residual.view(0, rows), grad = in.grad.view(0, rows), out = r.out.view(),
+               in_grad = r.in_grad.view(), logits_grad = r.logits_grad.view();
   d.call(&ix_backend::top_experts, &logits, in.count, in.normalize, r.experts.data(), r.weights.data());
   d.call(&ix_backend::combine_experts, &values, where.data(), r.weights.data(), in.count,
          in.normalize != 0 ? &residual : static_cast<const ix_mat*>(nullptr), &out);

@@ -15,9 +15,7 @@ struct Router {
 // As published: 8 of 2 (Mixtral), 128 of 8 and 60 of 4 (Qwen); all of them, one, and more than a warp has lanes.
 constexpr Router kRouters[] = {{8, 2, 1}, {128, 8, 1}, {60, 4, 0}, {3, 3, 0}, {1, 1, 0}, {77, 40, 1}, {512, 10, 0}};
 
-std::string router_text(const Router& r) {
-  return text("%d of %d, normalize %d", r.count, r.all, r.normalize);
-}
+std::string router_text(const Router& r) { return text("%d of %d, normalize %d", r.count, r.all, r.normalize); }
 
 // Some rows with equal logits, and some so far apart that most weights vanish.
 Matrix random_logits(Random& random, int64_t rows, const Router& r) {
@@ -109,8 +107,7 @@ Outputs run_parts(Device& d, const Mixture& m, int32_t dtype) {
   Matrix by_token(dtype, m.weights.rows(), m.count * m.in.cols());
   for (size_t i = 0; i < m.places.size(); ++i) {
     const int64_t row = static_cast<int64_t>(i) / m.count, k = static_cast<int64_t>(i) % m.count;
-    for (int64_t c = 0; c < m.in.cols(); ++c)
-      by_token.set(row, k * m.in.cols() + c, by_place(m.places[i], c));
+    for (int64_t c = 0; c < m.in.cols(); ++c) by_token.set(row, k * m.in.cols() + c, by_place(m.places[i], c));
   }
   return {{"in_grad", by_token}, {"weights_grad", weights_grad.read()}};
 }
@@ -130,9 +127,8 @@ PARITY(top_experts, rows) {
   Random random(802);
   for (const Router& r : {Router{64, 6, 1}, {9, 3, 0}}) {
     const Matrix logits = random_logits(random, 201, r);
-    lab.check_rows(router_text(r), 201, [&](Device& d, const std::vector<int32_t>& rows) {
-      return run_choice(d, pick(logits, rows), r);
-    });
+    lab.check_rows(router_text(r), 201,
+                   [&](Device& d, const std::vector<int32_t>& rows) { return run_choice(d, pick(logits, rows), r); });
   }
 }
 
@@ -143,8 +139,8 @@ PARITY(top_experts, refuses) {
   const Result experts(d, IX_F32, 2, 5), weights(d, IX_F32, 2, 5);
   const auto code = [&](const ix_mat* from, int32_t count) {
     ix_status status = {};
-    const int32_t found = d.table()->top_experts(d.handle(), from, count, 1,
-                                                 reinterpret_cast<int32_t*>(experts.floats()), weights.floats(), &status);
+    const int32_t found = d.table()->top_experts(
+        d.handle(), from, count, 1, reinterpret_cast<int32_t*>(experts.floats()), weights.floats(), &status);
     CHECK(found == IX_OK || (status.code == found && status.message[0] != '\0'), "a refusal must say why");
     return found;
   };
@@ -209,9 +205,8 @@ PARITY(combine_experts, values) {
 PARITY(combine_experts, rows) {
   Random random(806);
   const Mixture m = random_mixture(random, 201, 3, 131);
-  lab.check_rows("3 of 131 columns", 201, [&](Device& d, const std::vector<int32_t>& rows) {
-    return run_combine(d, pick_rows(m, rows), true);
-  });
+  lab.check_rows("3 of 131 columns", 201,
+                 [&](Device& d, const std::vector<int32_t>& rows) { return run_combine(d, pick_rows(m, rows), true); });
 }
 
 PARITY(combine_experts_backward, values) {

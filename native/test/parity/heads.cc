@@ -107,8 +107,7 @@ PARITY(linear_logprob_backward, values) {
         if (h.v == 1) continue;  // gradients of a certain outcome are 0: rounding has no scale there
         const Matrix lse = run_logprob(lab.reference(), in.hidden, reference, in.targets, true, cap)[1].values;
         lab.check(head_text(dtype, h) + text("%s, cap %g", frozen ? ", frozen" : "", static_cast<double>(cap)),
-                  dtype == IX_F32 ? kF32Gradient : kBf16Terms,
-                  [&, frozen = frozen, cap = cap](Device& d) -> Outputs {
+                  dtype == IX_F32 ? kF32Gradient : kBf16Terms, [&, frozen = frozen, cap = cap](Device& d) -> Outputs {
                     const PlacedWeight weight(d, in.weight, true);
                     const Placed x(d, in.hidden), l(d, lse), g(d, grad), w(d, before);
                     const Ids ids(d, in.targets);
