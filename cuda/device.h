@@ -62,7 +62,8 @@ struct ix_device {
   bool lost = false;               // an error after which the CUDA context of the process is of no use
   char card[256] = "";
   cudaStream_t stream = nullptr;
-  cudaMemPool_t pool = nullptr;
+  cudaMemPool_t pool = nullptr;  // none where the driver has no pools: memory is allocated plainly
+  size_t memory = SIZE_MAX;      // bytes of the card
   implex::cuda::Workspace workspace;
   implex::cuda::Ring ring;
   implex::cuda::Recorder recorder;
@@ -248,6 +249,8 @@ EntryType<&ix_backend::cast> cast;
 EntryType<&ix_backend::fill_zero> fill_zero;
 EntryType<&ix_backend::optimizer_step> optimizer_step;
 EntryType<&ix_backend::sum_of_squares> sum_of_squares;
+// call.cu
+cudaError_t free_memory(const ix_device* device, void* memory);
 // graph.cu
 void destroy_graphs(ix_device*);
 
