@@ -32,7 +32,8 @@ __device__ inline int32_t device_token_of(const Span& span, int32_t position) {
 // Whether some lane of the warp has a row that does not see some of `keys` keys from `base` on. A lane's two rows
 // ascend; one that is not there has the position -1.
 __device__ inline bool some_unseen(const AttentionShape& s, const int32_t (&position)[2], int32_t base, int32_t keys) {
-  const bool all = base + keys - 1 <= position[0] && base > position[1] - s.window;
+  const int32_t last = position[1] < position[0] ? position[0] : position[1];
+  const bool all = base + keys - 1 <= position[0] && base > last - s.window;
   return __ballot_sync(kAllLanes, all ? 0 : 1) != 0;
 }
 
