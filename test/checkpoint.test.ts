@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Checkpoint, openCheckpoint, readHead, withAddedTokens } from '../lib/checkpoint/checkpoint.js'
-import type { ModelSpec, StoredDtype, WeightSource } from '../lib/native/spec.js'
+import type { LayerSpec, ModelSpec, StoredDtype, WeightSource } from '../lib/native/spec.js'
 import { editHeader, joinSafetensors, splitSafetensors, weightsFile } from './fixtures/damage.js'
 import { TINY_FAMILIES, type TinyCheckpointOptions, writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { sharedPath } from './support/shared.js'
@@ -24,81 +24,214 @@ const weight = ({ spec }: Checkpoint, role: string) => spec.weights.find((item) 
 
 /** The numbers of a spec, for comparing. */
 function numbers(spec: ModelSpec): Record<string, unknown> {
-  const { weights: _, inverseFrequencies, ...rest } = spec
-  return { ...rest, inverseFrequencies: [...inverseFrequencies] }
+  const { weights: _, ropes, ...rest } = spec
+  return { ...rest, ropes: ropes.map((rope) => ({ ...rope, inverseFrequencies: [...rope.inverseFrequencies] })) }
 }
 
-const SMALL = { vocabSize: 512, addedTokens: 0, hiddenSize: 64, layers: 3, heads: 4, maxPositions: 1024 }
+const LAYER: LayerSpec = {
+  preNorm: true,
+  postNorm: false,
+  window: 0,
+  attentionScale: 1 / 4,
+  attentionSoftCap: 0,
+  rope: 0,
+  qkNorm: 'none',
+  intermediateSize: 192,
+}
 const LLAMA = {
-  ...SMALL,
+  vocabSize: 512,
+  addedTokens: 0,
+  hiddenSize: 64,
+  heads: 4,
+  maxPositions: 1024,
   kvHeads: 2,
   headDim: 16,
-  rotaryDim: 16,
-  intermediateSize: 192,
   norm: 'rms',
   normEps: 1e-6,
+  normOffset: 0,
   activation: 'silu',
   gated: true,
   parallelResidual: false,
-  qkNorm: false,
   tiedEmbedding: false,
+  embeddingScale: 1,
+  residualScale: 1,
+  logitScale: 1,
+  logitSoftCap: 0,
 }
 const NEOX = {
   ...LLAMA,
   family: 'gpt_neox',
   kvHeads: 4,
-  intermediateSize: 256,
   norm: 'layer',
   normEps: 1e-5,
   activation: 'gelu',
   gated: false,
 }
-// Numbers of weights: one per role. Frequencies: the second of each, as transformers 5 computes it in float32.
-const REFERENCES = [
-  ['golden/llama/model', { ...LLAMA, family: 'llama' }, 30, 0.3162277638912201],
-  ['golden/llama3/model', { ...LLAMA, family: 'llama', normEps: 1e-5, tiedEmbedding: true }, 29, 0.193922758102417],
-  ['golden/qwen2/model', { ...LLAMA, family: 'qwen2', tiedEmbedding: true }, 38, 0.17782793939113617],
-  [
-    'golden/qwen3/model',
-    { ...LLAMA, family: 'qwen3', headDim: 32, rotaryDim: 32, qkNorm: true },
-    36,
-    0.4216965138912201,
-  ],
-  ['golden/gpt_neox/model', { ...NEOX, parallelResidual: true, rotaryDim: 4 }, 52, 0.009999999776482582],
-  ['golden/gpt_neox_serial/model', { ...NEOX, rotaryDim: 16 }, 52, 0.3162277638912201],
-  [
-    'models/stories260K',
-    {
-      ...LLAMA,
-      family: 'llama',
-      layers: 5,
-      heads: 8,
-      kvHeads: 4,
-      headDim: 8,
-      rotaryDim: 8,
-      intermediateSize: 172,
-      maxPositions: 512,
-      normEps: 1e-5,
+const NEOX_LAYER = { ...LAYER, intermediateSize: 256 }
+
+interface Reference {
+  numbers: Record<string, unknown>
+  layers: LayerSpec[]
+  /** One per role. */
+  weights: number
+  /** The second frequency of each table, as transformers 5 computes it in float32, and how many dimensions are turned. */
+  ropes: [frequency: number, rotaryDim: number][]
+}
+
+const times = (count: number, change: Partial<LayerSpec> = {}): LayerSpec[] =>
+  Array.from({ length: count }, () => ({ ...LAYER, ...change }))
+/** Windows of 24 where the pattern says so. */
+const slides = (pattern: (0 | 1)[], change: Partial<LayerSpec> = {}): LayerSpec[] =>
+  pattern.map((slides) => ({ ...LAYER, window: 24 * slides, ...change }))
+
+const WIDE = { headDim: 32 }
+const WIDE_LAYER = { attentionScale: 32 ** -0.5 }
+const GEMMA = { normOffset: 1, activation: 'gelu_tanh', embeddingScale: 8, headDim: 32, tiedEmbedding: true }
+const GEMMA_LAYER = { postNorm: true, rope: 0 }
+const AFTER = { preNorm: false, postNorm: true, qkNorm: 'width' } as const
+
+const REFERENCES: Record<string, Reference> = {
+  'golden/llama/model': {
+    numbers: { ...LLAMA, family: 'llama' },
+    layers: times(3),
+    weights: 30,
+    ropes: [[0.3162277638912201, 16]],
+  },
+  'golden/llama3/model': {
+    numbers: { ...LLAMA, family: 'llama', normEps: 1e-5, tiedEmbedding: true },
+    layers: times(3),
+    weights: 29,
+    ropes: [[0.193922758102417, 16]],
+  },
+  'golden/qwen2/model': {
+    numbers: { ...LLAMA, family: 'qwen2', tiedEmbedding: true },
+    layers: times(3),
+    weights: 38,
+    ropes: [[0.17782793939113617, 16]],
+  },
+  'golden/qwen3/model': {
+    numbers: { ...LLAMA, ...WIDE, family: 'qwen3' },
+    layers: times(3, { ...WIDE_LAYER, qkNorm: 'head' }),
+    weights: 36,
+    ropes: [[0.4216965138912201, 32]],
+  },
+  'golden/gpt_neox/model': {
+    numbers: { ...NEOX, parallelResidual: true },
+    layers: times(3, NEOX_LAYER),
+    weights: 52,
+    ropes: [[0.009999999776482582, 4]],
+  },
+  'golden/gpt_neox_serial/model': {
+    numbers: NEOX,
+    layers: times(3, NEOX_LAYER),
+    weights: 52,
+    ropes: [[0.3162277638912201, 16]],
+  },
+  'golden/mistral/model': {
+    numbers: { ...LLAMA, family: 'mistral' },
+    layers: slides([1, 1, 1]),
+    weights: 30,
+    ropes: [[0.17782793939113617, 16]],
+  },
+  'golden/gemma2/model': {
+    numbers: { ...LLAMA, ...GEMMA, family: 'gemma2', logitSoftCap: 3 },
+    layers: slides([1, 0, 1, 0], { ...GEMMA_LAYER, attentionScale: 21 ** -0.5, attentionSoftCap: 2 }),
+    weights: 4 * 11 + 2,
+    ropes: [[0.5623413324356079, 32]],
+  },
+  'golden/gemma3/model': {
+    numbers: { ...LLAMA, ...GEMMA, family: 'gemma3_text' },
+    layers: slides([1, 1, 0, 1], { ...GEMMA_LAYER, ...WIDE_LAYER, qkNorm: 'head' }).map((layer) => ({
+      ...layer,
+      rope: layer.window > 0 ? 1 : 0,
+    })),
+    weights: 4 * 13 + 2,
+    ropes: [
+      [0.4216965138912201, 32],
+      [0.5623413324356079, 32],
+    ],
+  },
+  'golden/phi3/model': {
+    numbers: { ...LLAMA, family: 'phi3', normEps: 1e-5 },
+    layers: slides([1, 1, 1]),
+    weights: 30,
+    ropes: [[0.3162277638912201, 16]],
+  },
+  'golden/olmo2/model': {
+    numbers: { ...LLAMA, family: 'olmo2', normEps: 1e-5 },
+    layers: times(3, AFTER),
+    weights: 3 * 11 + 3,
+    ropes: [[0.193922758102417, 16]],
+  },
+  'golden/olmo3/model': {
+    numbers: { ...LLAMA, family: 'olmo3', normEps: 1e-5 },
+    layers: slides([1, 1, 1, 0], AFTER).map((layer) => ({ ...layer, rope: layer.window > 0 ? 1 : 0 })),
+    weights: 4 * 11 + 3,
+    ropes: [
+      [0.193922758102417, 16],
+      [0.193922758102417, 16],
+    ],
+  },
+  'golden/smollm3/model': {
+    numbers: { ...LLAMA, family: 'smollm3', tiedEmbedding: true },
+    layers: [0, -1, 0, -1].map((rope) => ({ ...LAYER, rope })),
+    weights: 4 * 9 + 2,
+    ropes: [[0.16306893527507782, 16]],
+  },
+  'golden/granite/model': {
+    numbers: {
+      ...{ ...LLAMA, family: 'granite', tiedEmbedding: true },
+      ...{ embeddingScale: 6, residualScale: 0.4, logitScale: 0.25 },
+    },
+    layers: times(3, { attentionScale: 0.03 }),
+    weights: 29,
+    ropes: [[0.3162277638912201, 16]],
+  },
+  'golden/qwen3_moe/model': {
+    numbers: { ...LLAMA, ...WIDE, family: 'qwen3_moe' },
+    layers: [0, 1, 2].map((i) => ({
+      ...{ ...LAYER, ...WIDE_LAYER, qkNorm: 'head' },
+      ...(i === 1
+        ? { intermediateSize: 128 }
+        : { intermediateSize: 64, experts: { count: 6, perToken: 2, normalize: true } }),
+    })),
+    weights: 3 * 8 + 3 + 2 * 19 + 3,
+    ropes: [[0.4216965138912201, 32]],
+  },
+  'models/stories260K': {
+    numbers: {
+      ...{ ...LLAMA, family: 'llama', heads: 8, kvHeads: 4, headDim: 8, maxPositions: 512, normEps: 1e-5 },
       tiedEmbedding: true,
     },
-    47,
-    0.10000000149011612,
-  ],
-] as const
+    layers: times(5, { intermediateSize: 172, attentionScale: 8 ** -0.5 }),
+    weights: 47,
+    ropes: [[0.10000000149011612, 8]],
+  },
+}
 
-for (const [name, expected, weights, frequency] of REFERENCES) {
+for (const [name, expected] of Object.entries(REFERENCES)) {
   test(`opens ${name}`, async () => {
     const path = sharedPath(name)
     if (!path) return skip(`the shared folder has no ${name}`)
     const checkpoint = await openCheckpoint(path)
-    const { inverseFrequencies, ...rest } = numbers(checkpoint.spec)
-    assert.equal(rest, expected)
-    assert.is((inverseFrequencies as number[]).length, expected.rotaryDim / 2)
-    assert.is((inverseFrequencies as number[])[1], frequency)
-    assert.is(checkpoint.spec.weights.length, weights)
-    assert.is(checkpoint.contextLength, expected.maxPositions)
+    const { ropes, layers, ...rest } = numbers(checkpoint.spec)
+    assert.equal(rest, expected.numbers)
+    assert.equal(layers, expected.layers)
+    const tables = ropes as { rotaryDim: number; scale: number; inverseFrequencies: number[] }[]
+    assert.equal(
+      tables.map(({ rotaryDim, inverseFrequencies }) => [inverseFrequencies[1], rotaryDim]),
+      expected.ropes,
+    )
+    for (const { rotaryDim, inverseFrequencies, scale } of tables) {
+      assert.is(inverseFrequencies.length, rotaryDim / 2)
+      assert.is(scale, 1)
+    }
+    assert.is(checkpoint.spec.weights.length, expected.weights)
+    assert.is(checkpoint.contextLength, expected.numbers['maxPositions'])
     assert.is(checkpoint.dtype, 'f32')
     assert.is(checkpoint.path, path)
+    assert.equal(checkpoint.notes, [])
+    assert.equal(checkpoint.unread, [])
   })
 }
 

@@ -3,7 +3,7 @@
  * measured on. The names of tensors come from lib/checkpoint/families.ts.
  */
 import { Config } from '../../lib/checkpoint/config.js'
-import { FAMILIES, type TensorRule } from '../../lib/checkpoint/families.js'
+import { FAMILIES, type TensorRule, usualRules } from '../../lib/checkpoint/families.js'
 import type { NamedTensor } from '../../lib/checkpoint/write.js'
 import { Random } from '../../lib/core/random.js'
 
@@ -98,11 +98,11 @@ function randomNumbers(count: number, seed: number): Float32Array {
 export function tensorsOfShape({ config }: RealShape, seed: number): NamedTensor[] {
   const family = FAMILIES.get(config.model_type)!
   const read = new Config('config.json', config)
-  const architecture = family.read(read)
+  const architecture = family.read(read, () => {})
   const { vocab_size: vocabulary, hidden_size: hidden } = config
   const sizeOf = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1)
-  const layerRules = family.layer(architecture, read)
-  const pool = randomNumbers(Math.min(POOL, 2 * Math.max(...layerRules.map(({ shape }) => sizeOf(shape)))), seed)
+  const layerRules = architecture.layers.map((_, i) => usualRules(family.layer(architecture, i, read)))
+  const pool = randomNumbers(Math.min(POOL, 2 * Math.max(...layerRules.flat().map(({ shape }) => sizeOf(shape)))), seed)
   const place = Random.seeded(seed, 13)
   const tensor = (prefix: string, { name, shape }: TensorRule): NamedTensor => {
     const count = sizeOf(shape)
@@ -118,8 +118,8 @@ export function tensorsOfShape({ config }: RealShape, seed: number): NamedTensor
   const list = [table(family.prefix + family.embedding, 100)]
   if (config['tie_word_embeddings'] === false) list.push(table(family.unembedding[0]!, 200))
   for (const rule of family.final(architecture)) list.push(tensor(family.prefix, rule))
-  for (let i = 0; i < architecture.layers; i++) {
-    for (const rule of layerRules) list.push(tensor(`${family.prefix}layers.${i}.`, rule))
+  for (const [i, rules] of layerRules.entries()) {
+    for (const rule of rules) list.push(tensor(`${family.prefix}layers.${i}.`, rule))
   }
   return list
 }

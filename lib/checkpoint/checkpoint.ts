@@ -8,8 +8,9 @@ import { ImplexError } from '../core/errors.js'
 import { checkInteger, checkString, invalidArgument } from '../core/arguments.js'
 import { describeAdapter, hasAdapter } from './adapter.js'
 import { Config } from './config.js'
+import { refuseUnknown } from './config-keys.js'
 import { bytesPerElement } from './dtype.js'
-import { FAMILIES } from './families.js'
+import { FAMILIES, type Family } from './families.js'
 import { isFolder, quoted } from '../core/files.js'
 import { checkPlain, findHeads, HEAD_FILE, type HeadSource, onlyHead } from './heads.js'
 import { readFinite } from './reward-head.js'
@@ -18,11 +19,12 @@ import type { ModelSpec, StoredDtype } from '../native/spec.js'
 import { readTensors } from './tensors.js'
 import { type Border, trainedWith } from './trained-with.js'
 import { HEAD_TENSOR, matchWeights } from './weights.js'
+import { textValues, WRAPPERS, wrapped } from './wrapper.js'
 
 export interface Checkpoint {
   /** Absolute path of the folder. */
   path: string
-  /** `model_type` of config.json. */
+  /** `model_type` of config.json, or of its `text_config` in a vision-language model. */
   family: string
   spec: ModelSpec
   /** Longest sequence, in tokens: `max_position_embeddings`. */
@@ -58,31 +60,23 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const folder = resolve(path)
   await checkFolder(folder, path)
 
-  const config = await readConfig(folder)
+  const { config, family, outerType } = familyOf(await readConfig(folder))
   const modelType = config.string('model_type')
-  const family = FAMILIES.get(modelType)
-  if (!family) {
-    const known = [...FAMILIES.keys()].join(', ')
-    const message = `${config.file}: model_type ${quoted(modelType)} is not supported; supported families: ${known}`
-    throw new ImplexError('ERR_FAMILY_UNKNOWN', message, { path: config.file })
-  }
   if (config.has('quantization_config')) {
     throw config.error(
       'quantization_config',
       'is set, but implex does not read quantized weights; use the f32, f16 or bf16 checkpoint',
     )
   }
-  const architecture = family.read(config)
+  const notes: string[] = []
+  const architecture = family.read(config, (sentence) => notes.push(sentence))
+  refuseUnknown(config, modelType, family.unused)
   const tensors = await readTensors(folder)
   const heads = findHeads(await withHeadFile(folder, tensors), config, architecture.hiddenSize)
-  const { weights, tiedEmbedding, unread, notes } = await matchWeights(
-    folder,
-    family,
-    architecture,
-    config,
-    tensors,
-    heads,
-  )
+  const matched = await matchWeights(folder, family, architecture, config, tensors, heads)
+  const { weights, tiedEmbedding, unread } = matched
+  notes.push(...matched.notes)
+  if (outerType !== undefined) notes.push(textPartNote(config, outerType, modelType, unread))
   const { vocabSize } = architecture
   return {
     path: folder,
@@ -98,6 +92,33 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     ...tokenId(config, 'bos_token_id', 'bosTokenId', vocabSize),
     ...trainedWith(config),
   }
+}
+
+/**
+ * The config that counts, and its family.
+ * @returns `outerType`: the model type of a vision-language model, of which the text part alone is read
+ * @throws ImplexError ERR_FAMILY_UNKNOWN, ERR_CONFIG_INVALID
+ */
+function familyOf(whole: Config): { config: Config; family: Family; outerType?: string } {
+  const outerType = whole.string('model_type')
+  const text = textValues(whole.values)
+  const modelType = text === undefined ? outerType : new Config(whole.file, text, 'text_config.').string('model_type')
+  const family = FAMILIES.get(modelType)
+  if (family === undefined) {
+    const known = [...FAMILIES.keys()].join(', ')
+    const inside = text === undefined ? '' : `the text part of ${quoted(outerType)}: `
+    const wrappers = text === undefined ? `, and the text part of ${[...WRAPPERS.keys()].join(', ')}` : ''
+    const message = `${whole.file}: ${inside}model_type ${quoted(modelType)} is not supported; supported families: ${known}${wrappers}`
+    throw new ImplexError('ERR_FAMILY_UNKNOWN', message, { path: whole.file })
+  }
+  if (text === undefined) return { config: whole, family }
+  const config = new Config(whole.file, { ...family.defaults, ...text }, 'text_config.')
+  return { config, family: wrapped(family), outerType }
+}
+
+function textPartNote({ file }: Config, outerType: string, modelType: string, unread: readonly string[]): string {
+  const rest = unread.length === 0 ? '' : `; ${unread.length} tensors such as ${quoted(unread[0]!)} are not read`
+  return `${file}: of this ${outerType} model implex reads the text part (${modelType}) alone${rest}`
 }
 
 /** With the tensors of a head that lies beside the weights. */

@@ -10,6 +10,7 @@ export class Config {
   readonly file: string
   readonly #values: Record<string, unknown>
   readonly #prefix: string
+  readonly #known = new Set<string>()
 
   /** `prefix` is the path of keys that leads here, for messages: '' or 'rope_parameters.'. */
   constructor(file: string, values: Record<string, unknown>, prefix = '') {
@@ -23,13 +24,35 @@ export class Config {
     return new Config(file, await readJsonFile(file, 'ERR_CONFIG_INVALID'))
   }
 
+  /** All of it, unchecked. */
+  get values(): Readonly<Record<string, unknown>> {
+    return this.#values
+  }
+
+  /** The keys whose value is not null and that nobody has asked for. */
+  unknown(): string[] {
+    return Object.keys(this.#values).filter((key) => !this.#known.has(key) && this.#values[key] !== null)
+  }
+
+  /** Counts the keys as asked for. */
+  know(...keys: readonly string[]): void {
+    for (const key of keys) this.#known.add(key)
+  }
+
+  /** Whether it has no keys at all. */
+  get empty(): boolean {
+    return Object.keys(this.#values).length === 0
+  }
+
   /** The value, or undefined for an absent key and null. */
   get(key: string): unknown {
+    this.know(key)
     return Object.hasOwn(this.#values, key) ? (this.#values[key] ?? undefined) : undefined
   }
 
   /** Whether the key is there with null, which some keys tell from being absent. */
   isNull(key: string): boolean {
+    this.know(key)
     return Object.hasOwn(this.#values, key) && this.#values[key] === null
   }
 
@@ -66,6 +89,27 @@ export class Config {
     const value = this.get(key) ?? fallback
     if (value !== undefined && typeof value !== 'boolean') throw this.unexpected(key, 'true or false')
     return value
+  }
+
+  /** Finite numbers in (0, max]. */
+  numbers(key: string, max: number): number[] {
+    const value = this.#given(key, undefined)
+    const fits = (item: unknown) => typeof item === 'number' && item > 0 && item <= max
+    if (!Array.isArray(value) || !value.every(fits)) {
+      throw this.unexpected(key, `a list of numbers above 0, at most ${max}`)
+    }
+    return value as number[]
+  }
+
+  /** Integers in [min, max]. */
+  integers(key: string, min: number, max: number): number[] | undefined {
+    const value = this.get(key)
+    if (value === undefined) return undefined
+    const fits = (item: unknown) => Number.isSafeInteger(item) && (item as number) >= min && (item as number) <= max
+    if (!Array.isArray(value) || !value.every(fits)) {
+      throw this.unexpected(key, `a list of integers from ${min} to ${max}`)
+    }
+    return value as number[]
   }
 
   string(key: string, fallback?: string): string {

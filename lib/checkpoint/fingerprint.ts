@@ -46,11 +46,12 @@ export async function modelFingerprint(
   cacheDir?: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  const { weights, inverseFrequencies, ...numbers } = checkpoint.spec
+  const { weights, ropes, ...numbers } = checkpoint.spec
   const places = weights.map(({ role, tensor, dtype, shape, rows }) => [role, tensor, dtype, shape, rows ?? null])
   const sorted = Object.entries(numbers).sort(([a], [b]) => (a < b ? -1 : 1))
   const hash = createHash('sha256')
-  hash.update(JSON.stringify([sorted, [...inverseFrequencies], places]))
+  const tables = ropes.map(({ inverseFrequencies, ...rope }) => [rope, [...inverseFrequencies]])
+  hash.update(JSON.stringify([sorted, tables, places]))
   hash.update(await weightsFingerprint(checkpoint, cacheDir, signal))
   return hash.digest('hex')
 }

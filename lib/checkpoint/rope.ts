@@ -1,14 +1,16 @@
 /**
- * Rotary position embedding: the inverse frequencies of a config, as transformers computes them.
+ * Rotary position embedding: the tables of inverse frequencies of a config, as transformers computes them.
  *
  * transformers works in float32, and a frequency is multiplied by positions in the thousands, so its roundings are part of the model:
- * every step here rounds where it does there. Sources: the rope functions of transformers' modeling_rope_utils, versions 4 and 5.
+ * every step here and in rope-scaling.ts rounds where it does there.
  */
 import type { Config } from './config.js'
+import type { RopeSpec } from '../native/spec.js'
+import { baseFrequencies, type Scaled, SCALINGS } from './rope-scaling.js'
 
-export interface Rope {
-  rotaryDim: number
-  inverseFrequencies: Float64Array
+export interface Rope extends RopeSpec {
+  /** The longest sequence for which these frequencies hold, where that is less than the config's, and why. */
+  limit?: { positions: number; reason: string }
 }
 
 export interface RopeDefaults {
@@ -16,47 +18,120 @@ export interface RopeDefaults {
   maxPositions: number
   /** The part of each head that is rotated: fixed at 1, or read from the config with this default. */
   partial: 'whole' | number
+  /** Of a config without `rope_theta`. Defaults to 10000. */
+  theta?: number
+  /** Of a config without `original_max_position_embeddings`. Defaults to `maxPositions`. */
+  originalPositions?: number
+  /** Further keys of its parameters, which the family reads itself. */
+  keys?: readonly string[]
 }
 
-const f32 = Math.fround
 const MAX_THETA = 1e15
-const MAX_FACTOR = 1e9
+const THETA = 10_000
+/** Keys of the types that scale, and of a table that serves several types: what the type does not read changes nothing in it. */
+const KNOWN = [
+  ...['type', 'rope_type', 'rope_theta', 'partial_rotary_factor', 'factor', 'original_max_position_embeddings'],
+  ...['low_freq_factor', 'high_freq_factor', 'beta_fast', 'beta_slow', 'mscale', 'mscale_all_dim', 'attention_factor'],
+  ...['short_factor', 'long_factor', 'max_position_embeddings', 'finetuned'],
+]
 
 /**
  * Reads `rope_parameters` (transformers 5) or `rope_scaling` with `rope_theta` (4), GPT-NeoX' `rotary_emb_base` and `rotary_pct` included.
- * Types: default, linear, llama3.
+ * Types: default, and those of rope-scaling.ts.
  * @throws ImplexError ERR_CONFIG_INVALID naming the key
  */
 export function readRope(config: Config, defaults: RopeDefaults): Rope {
-  // transformers 5 lets the old key win where a config has both.
-  const parameters = config.object('rope_scaling') ?? config.object('rope_parameters')
+  return readTable(config, parametersOf(config), ['rope_theta', 'rotary_emb_base'], defaults)
+}
+
+/**
+ * Of a family whose windowed layers have a table of their own: `rope_parameters` by type of layer (transformers 5), or keys of their own
+ * for the windowed layers (4), whose table is never scaled.
+ * @param slidingKey of the windowed layers' theta in transformers 4
+ */
+export function readRopesByType(
+  config: Config,
+  defaults: RopeDefaults,
+  slidingKey: string,
+  slidingTheta: number,
+): { full: Rope; sliding: Rope } {
+  const scaling = nonEmpty(config.object('rope_scaling'))
+  const byType = nonEmpty(config.object('rope_parameters'))
+  const of = (type: string) => byType?.object(type)
+  const [full, sliding] = [of('full_attention'), of('sliding_attention')]
+  const [stray] = byType?.unknown() ?? []
+  if (stray !== undefined)
+    throw byType!.error(stray, 'is not supported here; supported: "full_attention", "sliding_attention"')
+  config.know('rope_theta', slidingKey)
+  return {
+    full: readTable(config, scaling ?? full, ['rope_theta'], defaults),
+    sliding: readTable(config, sliding, [slidingKey], { ...defaults, theta: slidingTheta }),
+  }
+}
+
+/** transformers 5 lets the old key win where a config has both. */
+export function parametersOf(config: Config): Config | undefined {
+  const [old, parameters] = [nonEmpty(config.object('rope_scaling')), nonEmpty(config.object('rope_parameters'))]
+  return old ?? parameters
+}
+
+const nonEmpty = (parameters: Config | undefined) => (parameters?.empty === true ? undefined : parameters)
+
+function readTable(
+  config: Config,
+  parameters: Config | undefined,
+  thetaKeys: [string, ...string[]],
+  defaults: RopeDefaults,
+): Rope {
+  config.know(...thetaKeys, 'original_max_position_embeddings')
   const theta = parameters?.has('rope_theta')
     ? parameters.positive('rope_theta', MAX_THETA)
-    : config.positive(config.firstOf('rope_theta', 'rotary_emb_base'), MAX_THETA, 10_000)
+    : config.positive(config.firstOf(...thetaKeys), MAX_THETA, defaults.theta ?? THETA)
   const rotaryDim = readRotaryDim(config, parameters, defaults)
-
-  const frequencies = baseFrequencies(theta, rotaryDim)
-  const type = parameters?.string(parameters.firstOf('rope_type', 'type'), 'default') ?? 'default'
-  if (parameters && type === 'linear') {
-    const factor = parameters.positive('factor', MAX_FACTOR)
-    scaleLinearly(frequencies, factor)
-  } else if (parameters && type === 'llama3') {
-    scaleLlama3(frequencies, readLlama3(config, parameters, defaults.maxPositions))
-  } else if (type !== 'default') {
-    const key = parameters?.firstOf('rope_type', 'type') ?? 'rope_type'
-    throw (parameters ?? config).error(
-      key,
-      `${JSON.stringify(type.slice(0, 60))} is not supported; supported: default, linear, llama3`,
-    )
-  }
-  if (!frequencies.every((frequency) => frequency > 0 && frequency <= 1)) {
+  const scaled = scale(config, parameters, theta, rotaryDim, defaults)
+  parameters?.know(...KNOWN, ...(defaults.keys ?? []))
+  const [stray] = parameters?.unknown() ?? []
+  if (stray !== undefined) throw parameters!.error(stray, 'is not supported')
+  if (!scaled.inverseFrequencies.every((frequency) => frequency > 0 && frequency <= 1)) {
     throw (parameters ?? config).error('rope_theta', 'and its scaling give frequencies outside (0, 1]')
   }
-  return { rotaryDim, inverseFrequencies: frequencies }
+  return { rotaryDim, ...scaled }
+}
+
+function scale(
+  config: Config,
+  parameters: Config | undefined,
+  theta: number,
+  rotaryDim: number,
+  { maxPositions, originalPositions = maxPositions }: RopeDefaults,
+): Scaled {
+  const key = parameters?.firstOf('rope_type', 'type') ?? 'rope_type'
+  const named = parameters?.string(key, 'default') ?? 'default'
+  if (parameters === undefined || named === 'default')
+    return { inverseFrequencies: baseFrequencies(theta, rotaryDim), scale: 1 }
+  // Phi-3's first configs call longrope so.
+  const type = named === 'su' || (named === 'yarn' && parameters.has('short_factor')) ? 'longrope' : named
+  const scaling = SCALINGS.get(type)
+  if (scaling === undefined) {
+    const why = type === 'dynamic' ? ', because its frequencies change with the length of each sequence' : ''
+    const supported = ['default', ...SCALINGS.keys()].join(', ')
+    const name = JSON.stringify(type.slice(0, 60))
+    throw parameters.error(key, `${name} is not supported${why}; supported: ${supported}`)
+  }
+  const original = 'original_max_position_embeddings'
+  const source = config.has(original) ? config : parameters
+  return scaling({
+    parameters,
+    theta,
+    rotaryDim,
+    maxPositions,
+    readOriginal: () => source.integer(original, 1, 1 << 26, originalPositions),
+  })
 }
 
 function readRotaryDim(config: Config, parameters: Config | undefined, { headDim, partial }: RopeDefaults): number {
   const key = 'partial_rotary_factor'
+  config.know(key, 'rotary_pct')
   const source = parameters?.has(key) ? parameters : config
   const name = source === config ? config.firstOf('rotary_pct', key) : key
   const fraction = source.positive(name, 1, partial === 'whole' ? 1 : partial)
@@ -74,50 +149,4 @@ function readRotaryDim(config: Config, parameters: Config | undefined, { headDim
     )
   }
   return rotaryDim
-}
-
-function baseFrequencies(theta: number, rotaryDim: number): Float64Array {
-  return Float64Array.from({ length: rotaryDim / 2 }, (_, i) => f32(1 / f32(f32(theta) ** f32((2 * i) / rotaryDim))))
-}
-
-function scaleLinearly(frequencies: Float64Array, factor: number): void {
-  for (const [i, frequency] of frequencies.entries()) frequencies[i] = f32(frequency / f32(factor))
-}
-
-interface Llama3 {
-  factor: number
-  low: number
-  high: number
-  originalPositions: number
-}
-
-function readLlama3(config: Config, parameters: Config, maxPositions: number): Llama3 {
-  const original = 'original_max_position_embeddings'
-  const source = config.has(original) ? config : parameters
-  const scaling = {
-    factor: parameters.positive('factor', MAX_FACTOR),
-    low: parameters.positive('low_freq_factor', MAX_FACTOR),
-    high: parameters.positive('high_freq_factor', MAX_FACTOR),
-    originalPositions: source.integer(original, 1, 1 << 26, maxPositions),
-  }
-  if (scaling.high <= scaling.low) throw parameters.error('high_freq_factor', 'must be greater than "low_freq_factor"')
-  return scaling
-}
-
-/** Long waves are slowed by `factor`, short ones kept, those between blended. */
-function scaleLlama3(frequencies: Float64Array, { factor, low, high, originalPositions }: Llama3): void {
-  const longest = f32(originalPositions / low)
-  const shortest = f32(originalPositions / high)
-  for (const [i, frequency] of frequencies.entries()) {
-    const wavelength = f32(f32(1 / frequency) * f32(2 * Math.PI))
-    if (wavelength < shortest) continue
-    if (wavelength > longest) {
-      frequencies[i] = f32(frequency / f32(factor))
-      continue
-    }
-    const cycles = f32(f32(1 / wavelength) * f32(originalPositions))
-    const smooth = f32(f32(cycles - f32(low)) / f32(high - low))
-    const slowed = f32(f32(f32(1 - smooth) * frequency) / f32(factor))
-    frequencies[i] = f32(slowed + f32(smooth * frequency))
-  }
 }

@@ -6,7 +6,7 @@ import { ImplexError } from '../core/errors.js'
 import type { Config } from './config.js'
 import { type HeadLayer, headTensors, type HeadSource, isOneRow } from './heads.js'
 import { bytesPerElement, decode } from './dtype.js'
-import type { Architecture, Family, TensorRule } from './families.js'
+import type { Architecture, Family, LayerRules, TensorPart, TensorRule } from './families.js'
 import { quoted, readAt, withRegularFile } from '../core/files.js'
 import type { TensorEntry } from './safetensors.js'
 import type { StoredDtype, WeightSource } from '../native/spec.js'
@@ -70,11 +70,11 @@ export async function matchWeights(
     if (unembedding && !tiedEmbedding) expected.set(unembedding, { ...table, parts: [{ role: 'unembedding' }] })
   }
   for (const rule of family.final(architecture)) expected.set(prefix + rule.name, rule)
-  const layerRules = family.layer(architecture, config)
-  for (let i = 0; i < layers; i++) {
-    for (const rule of layerRules) {
+  for (const i of layers.keys()) {
+    const below = `${prefix}layers.${i}.`
+    for (const rule of chosen(family.layer(architecture, i, config), below, tensors)) {
       const parts = rule.parts.map((part) => ({ ...part, role: `layers.${i}.${part.role}` }))
-      expected.set(`${prefix}layers.${i}.${rule.name}`, { ...rule, parts })
+      expected.set(below + rule.name, { ...rule, parts })
     }
   }
   const missing = [...expected.keys()].filter((name) => !tensors.has(name))
@@ -84,15 +84,31 @@ export async function matchWeights(
     const entry = tensors.get(name) as TensorEntry
     checkShape(entry, rule.shape, config)
     const dtype = storedDtype(entry)
-    const { file, offset, bytes, shape } = entry
-    for (const part of rule.parts) weights.push({ ...part, tensor: name, file, offset, bytes, dtype, shape })
+    for (const part of rule.parts) weights.push(partOf(entry, name, dtype, part))
   }
   const [head] = heads
   // Other heads are read where one is chosen.
   if (head !== undefined && heads.length === 1 && isOneRow(head)) weights.push(headWeight(head))
   const unread = leftovers(family, tensors, expected, heads)
-  refuseOwn(family, config, tensors, unread, expected, heads)
+  refuseOwn(prefix, family, config, tensors, unread, expected, heads)
   return { weights, tiedEmbedding, unread, notes }
+}
+
+/** Of tensors that may be stored in several ways, those of the first way that the file has. */
+function chosen(rules: LayerRules, below: string, tensors: ReadonlyMap<string, TensorEntry>): TensorRule[] {
+  return rules.flatMap((rule) => {
+    if (!('oneOf' in rule)) return [rule]
+    return rule.oneOf.find(([first]) => tensors.has(below + first!.name)) ?? rule.oneOf[0]!
+  })
+}
+
+/** A matrix of a tensor of three dimensions is a byte range of its own. */
+function partOf(entry: TensorEntry, name: string, dtype: StoredDtype, { slab, ...part }: TensorPart): WeightSource {
+  const { file, offset, bytes, shape } = entry
+  const whole = { ...part, tensor: name, file, offset, bytes, dtype, shape }
+  if (slab === undefined) return whole
+  const size = bytes / shape[0]!
+  return { ...whole, offset: offset + slab * size, bytes: size, shape: shape.slice(1) }
 }
 
 function headWeight({ layers }: HeadSource): WeightSource {
@@ -127,6 +143,9 @@ function piecesOf(entry: TensorEntry): (start: number, count: number) => Promise
 
 /** A bare body is stored without the prefix that it has inside a causal language model or a classifier. */
 function findPrefix(family: Family, tensors: ReadonlyMap<string, TensorEntry>): string {
+  const { otherPrefixes = [], embedding } = family
+  const other = otherPrefixes.find((prefix) => tensors.has(prefix + embedding) || tensors.has(`${prefix}norm.weight`))
+  if (other !== undefined) return other
   for (const name of tensors.keys()) if (name.startsWith(family.prefix)) return family.prefix
   return tensors.has(family.embedding) || tensors.has('layers.0.input_layernorm.weight') ? '' : family.prefix
 }
@@ -220,9 +239,11 @@ function leftovers(
 
 /**
  * A tensor of the model's own that nothing asked for (one layer too many, a bias, a scale of a quantized matrix) means that the config
- * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as another head's, are left alone.
+ * describes another model, and the scores would be wrong in silence. Tensors outside of the model, such as another head's or those that
+ * read images, are left alone.
  */
 function refuseOwn(
+  prefix: string,
   family: Family,
   config: Config,
   tensors: ReadonlyMap<string, TensorEntry>,
@@ -230,9 +251,10 @@ function refuseOwn(
   expected: ReadonlyMap<string, TensorRule>,
   heads: readonly HeadSource[],
 ): void {
-  const names = [...expected.keys(), ...family.unembedding, ...heads.flatMap(headTensors).map(({ name }) => name)]
-  const owned = new Set(names.map(firstPart))
-  const name = unread.find((one) => owned.has(firstPart(one)))
+  const others = [...family.unembedding, ...heads.flatMap(headTensors).map(({ name }) => name)]
+  const inBody = prefix === '' ? [...expected.keys()].map(firstPart) : []
+  const owned = new Set([...inBody, ...others.map(firstPart).filter((part) => !prefix.startsWith(`${part}.`))])
+  const name = unread.find((one) => (prefix !== '' && one.startsWith(prefix)) || owned.has(firstPart(one)))
   if (name === undefined) return
   const { file } = tensors.get(name) as TensorEntry
   const problem = `${file}: the model that ${config.file} describes has no tensor ${quoted(name)}`

@@ -6,6 +6,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { appear, flushFolder, temporaryName, writeFlushed } from '../core/atomic.js'
 import { ImplexError } from '../core/errors.js'
 import { bytesPerElement, encode } from './dtype.js'
+import { withFloats } from './float-keys.js'
 import { quoted, systemCode } from '../core/files.js'
 import type { StoredDtype } from '../native/spec.js'
 import { INDEX_FILE, SINGLE_FILE } from './tensors.js'
@@ -36,6 +37,8 @@ export interface WriteSafetensorsOptions {
 export interface CheckpointContent<T extends StreamedTensor = NamedTensor> {
   /** Written as config.json. */
   config: Record<string, unknown>
+  /** Keys of the config whose whole numbers are written as floats. */
+  floats?: ReadonlySet<string>
   tensors: T[]
   /** Further files by plain name, such as tokenizer.json. */
   files?: Record<string, string>
@@ -83,7 +86,8 @@ export async function writeCheckpoint(
     if (!options.replace) await refuseExisting(resolve(folder))
     await mkdir(temporary, { recursive: true })
     await writeWeights(temporary, content)
-    await writeText(join(temporary, 'config.json'), `${JSON.stringify(content.config, null, 2)}\n`)
+    const config = withFloats(JSON.stringify(content.config, null, 2), content.floats ?? new Set())
+    await writeText(join(temporary, 'config.json'), `${config}\n`)
     for (const [name, text] of Object.entries(content.files ?? {})) {
       if (basename(name) !== name) throw new RangeError(`${quoted(name)} is not a plain file name`)
       await writeText(join(temporary, name), text)

@@ -300,7 +300,7 @@ export class LanguageModel implements Disposable {
     const lengths = prompts.map((ids) => ids.length)
     const room = Math.min(maxNewTokens, this.contextLength - Math.min(...lengths))
     const tokens = lengths.reduce((sum, length) => sum + length, 0) + sequences * room
-    const bytes = 2 * layers * kvHeads * headDim * tokens * (this.dtype === 'f32' ? 4 : 2)
+    const bytes = 2 * layers.length * kvHeads * headDim * tokens * (this.dtype === 'f32' ? 4 : 2)
     const available = availableMemory()
     if (bytes <= available) return
     const mib = (value: number) => `${Math.ceil(value / 2 ** 20)} MiB`

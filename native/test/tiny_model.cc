@@ -411,6 +411,7 @@ Reference::Rows Reference::forward(const std::vector<int32_t>& tokens) const {
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return logits[x] > logits[y]; });
     order.resize(static_cast<size_t>(layer.experts.per_token));
+    choices_.insert(choices_.end(), order.begin(), order.end());
     double total = 0;
     if (layer.experts.normalize) {
       for (const size_t e : order) total += std::exp(logits[e]);
@@ -524,6 +525,19 @@ std::vector<double> Reference::rewards(const std::vector<int32_t>& tokens) const
     result.push_back(sum);
   }
   return result;
+}
+
+bool same_experts_in_bf16(const TinyModel& model, const std::vector<std::vector<int32_t>>& sequences) {
+  const Reference exact(model, DType::kF32), rounded(model, DType::kBf16);
+  for (const std::vector<int32_t>& tokens : sequences)
+    if (exact.choices(tokens) != rounded.choices(tokens)) return false;
+  return true;
+}
+
+std::vector<size_t> Reference::choices(const std::vector<int32_t>& tokens) const {
+  choices_.clear();
+  forward(tokens);
+  return choices_;
 }
 
 TinyBatch random_batch(Random& random, const ModelSpec& spec) {

@@ -126,23 +126,33 @@ function checkSpec({ spec, path }: Checkpoint): void {
   const sizes = [
     spec.vocabSize,
     spec.hiddenSize,
-    spec.layers,
+    spec.layers.length,
     spec.heads,
     spec.kvHeads,
     spec.headDim,
-    spec.intermediateSize,
+    ...spec.layers.map(({ intermediateSize }) => intermediateSize),
   ]
   check(
     [...sizes, spec.maxPositions].every((size) => Number.isSafeInteger(size) && size > 0),
     'sizes',
   )
   check(spec.heads % spec.kvHeads === 0, 'kvHeads divides heads')
-  check(spec.rotaryDim % 2 === 0 && spec.rotaryDim <= spec.headDim, 'rotaryDim')
-  check(spec.inverseFrequencies.length === spec.rotaryDim / 2, 'number of frequencies')
-  check(
-    spec.inverseFrequencies.every((frequency) => frequency > 0 && frequency <= 1),
-    'frequencies',
-  )
+  for (const { rotaryDim, inverseFrequencies, scale } of spec.ropes) {
+    check(rotaryDim % 2 === 0 && rotaryDim <= spec.headDim, 'rotaryDim')
+    check(inverseFrequencies.length === rotaryDim / 2, 'number of frequencies')
+    check(
+      inverseFrequencies.every((frequency) => frequency > 0 && frequency <= 1),
+      'frequencies',
+    )
+    check(Number.isFinite(scale) && scale > 0, 'scale of the rotation')
+  }
+  for (const { rope, window, attentionScale, attentionSoftCap, experts } of spec.layers) {
+    check(rope >= -1 && rope < spec.ropes.length, 'rope')
+    check(Number.isSafeInteger(window) && window >= 0 && window < 2 ** 31, 'window')
+    check(Number.isFinite(attentionScale) && attentionScale > 0, 'attentionScale')
+    check(Number.isFinite(attentionSoftCap) && attentionSoftCap >= 0, 'attentionSoftCap')
+    check(experts === undefined || (experts.perToken > 0 && experts.perToken <= experts.count), 'experts')
+  }
   check(spec.normEps > 0 && spec.normEps <= 1, 'normEps')
   check(new Set(spec.weights.map((weight) => weight.role)).size === spec.weights.length, 'roles are unique')
   for (const { role, file, offset, bytes, dtype, shape, rows } of spec.weights) {

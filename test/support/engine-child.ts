@@ -112,7 +112,7 @@ async function sparseSpec(): Promise<ModelSpec> {
     const shape = name === 'down' ? [spec.hiddenSize, intermediateSize] : [intermediateSize, spec.hiddenSize]
     return { ...weight, file, offset: 0, bytes, shape }
   })
-  return { ...spec, intermediateSize, weights }
+  return { ...spec, layers: spec.layers.map((layer) => ({ ...layer, intermediateSize })), weights }
 }
 
 const result = await programs[process.argv[2]]()

@@ -2,14 +2,17 @@
  * A trained model as a checkpoint folder in Hugging Face form: `…ForSequenceClassification` with one label for the explicit kind,
  * `…ForCausalLM` for the others.
  */
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { FAMILIES } from '../../checkpoint/families.js'
+import { FAMILIES, type Family } from '../../checkpoint/families.js'
 import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
 import { type Border, recordTraining } from '../../checkpoint/trained-with.js'
 import { HEAD_TENSOR, readWeight } from '../../checkpoint/weights.js'
+import { floatKeys } from '../../checkpoint/float-keys.js'
+import { textValues } from '../../checkpoint/wrapper.js'
 import { type StreamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
@@ -54,6 +57,7 @@ export async function saveModel(
     folder,
     {
       config: await savedConfig(checkpoint, text.padTokenId, options),
+      floats: floatKeys(await readFile(join(checkpoint.path, 'config.json'), 'utf8')),
       tensors,
       files: { ...text.files, ...generation },
       dtype: 'f32',
@@ -73,16 +77,21 @@ function checkFinite(name: string, values: Float32Array, start: number): void {
 }
 
 async function savedConfig(
-  { path, spec }: Checkpoint,
+  { path, family: name, spec }: Checkpoint,
   padTokenId: number,
   { explicit, dtype, border }: SaveOptions,
 ): Promise<Record<string, unknown>> {
-  const config = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
+  const whole = await readJsonFile(join(path, 'config.json'), 'ERR_CONFIG_INVALID')
+  const family = FAMILIES.get(name)!
+  // Of a vision-language model the text part is what was trained, and what is saved is that alone.
+  const text = textValues(whole)
+  const config: Record<string, unknown> = text === undefined ? whole : { ...family.defaults, ...text }
   config.vocab_size = spec.vocabSize + spec.addedTokens
   recordTraining(config, border === undefined ? {} : { border })
-  const [name] = Array.isArray(config.architectures) ? config.architectures : []
-  const body = typeof name === 'string' ? name.replace(/(ForCausalLM|ForSequenceClassification|Model)$/, '') : ''
-  if (body !== '') config.architectures = [body + (explicit ? 'ForSequenceClassification' : 'ForCausalLM')]
+  if (Array.isArray(config.architectures) && config.architectures.length > 0) {
+    const { causal, classifier = causal } = family.classes
+    config.architectures = [explicit ? `${classifier}ForSequenceClassification` : `${causal}ForCausalLM`]
+  }
   const type = dtype === 'bf16' ? 'bfloat16' : 'float32'
   if ('torch_dtype' in config || !('dtype' in config)) config.torch_dtype = type
   if ('dtype' in config) config.dtype = type
@@ -124,14 +133,16 @@ function listTensors(
     byTensor.set(weight.tensor, [...(byTensor.get(weight.tensor) ?? []), weight])
   }
   const tensors: StreamedTensor[] = []
+  const readPrefix = prefixOf(family, spec)
   for (const [tensor, parts] of byTensor) {
     const { role, shape } = parts[0]!
     const [rows, ...columns] = shape as [number, ...number[]]
     const added = role === 'embedding' || role === 'unembedding' ? spec.addedTokens : 0
+    const slabs = slabsOf(parts)
     tensors.push({
-      name: savedName(tensor, role, family.prefix, family.embedding),
-      shape: [rows + added, ...columns],
-      data: () => wholeTensor(trainer, trained, spec, parts),
+      name: savedName(tensor, role, family, readPrefix),
+      shape: [...(slabs.length > 1 ? [slabs.length] : []), rows + added, ...columns],
+      data: () => wholeTensor(trainer, trained, spec, slabs),
       dtype: dtype === 'bf16' && shape.length === 2 ? 'bf16' : undefined,
     })
   }
@@ -143,14 +154,45 @@ function listTensors(
   return tensors
 }
 
-function savedName(tensor: string, role: string, prefix: string, embedding: string): string {
-  if (role === 'embedding') return prefix + embedding
-  if (role === 'unembedding' || tensor.startsWith(prefix)) return tensor
-  return prefix + tensor // of a bare body
+/** What comes before the body's names in the file that was read. */
+function prefixOf(family: Family, spec: ModelSpec): string {
+  const [norm] = family.final(spec)
+  const { tensor } = spec.weights.find(({ role }) => role === 'final_norm')!
+  return tensor.slice(0, tensor.length - norm!.name.length)
 }
 
-/** One tensor of the file, its trained parts from the trainer and the rest as they were. */
+function savedName(tensor: string, role: string, family: Family, readPrefix: string): string {
+  const { prefix, embedding, unembedding } = family
+  if (role === 'embedding') return prefix + embedding
+  if (role === 'unembedding') return unembedding.includes(tensor) ? tensor : unembedding[0]!
+  return prefix + tensor.slice(readPrefix.length)
+}
+
+/** The parts by the matrix that they are in, where the tensor of the file has several, one below the other. */
+function slabsOf(parts: WeightSource[]): WeightSource[][] {
+  const slabs = new Map<number, WeightSource[]>()
+  for (const part of parts) slabs.set(part.offset, [...(slabs.get(part.offset) ?? []), part])
+  return [...slabs].sort(([a], [b]) => a - b).map(([, slab]) => slab)
+}
+
 async function wholeTensor(
+  trainer: Pick<Trainer, 'parameter'>,
+  trained: ReadonlySet<string>,
+  spec: ModelSpec,
+  slabs: WeightSource[][],
+): Promise<Float32Array> {
+  if (slabs.length === 1) return wholeMatrix(trainer, trained, spec, slabs[0]!)
+  const elements = slabs[0]![0]!.shape.reduce((product, size) => product * size, 1)
+  const whole = new Float32Array(slabs.length * elements)
+  for (const [i, slab] of slabs.entries()) {
+    whole.set(await wholeMatrix(trainer, trained, spec, slab), i * elements)
+    await pause()
+  }
+  return whole
+}
+
+/** A tensor or a matrix of it, its trained parts from the trainer and the rest as they were. */
+async function wholeMatrix(
   trainer: Pick<Trainer, 'parameter'>,
   trained: ReadonlySet<string>,
   spec: ModelSpec,
