@@ -26,7 +26,7 @@ export {
 } from './models/language-model.js'
 export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
-export { RewardModel } from './models/reward-model.js'
+export { type ExpertLoad, RewardModel } from './models/reward-model.js'
 export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'

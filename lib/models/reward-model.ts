@@ -34,6 +34,14 @@ import {
   type ScoreStreamOptions,
 } from './reward-options.js'
 
+/** See RewardModel.expertLoad. */
+export interface ExpertLoad {
+  /** From 0. */
+  layer: number
+  /** One number for each expert. */
+  tokens: number[]
+}
+
 interface Parts extends OpenText, OnDevice<Model> {
   border?: Border
   reading: Reading
@@ -137,6 +145,18 @@ export class RewardModel implements Disposable {
   /** Whether a reference had to be loaded so far; false as long as the cache knew everything. */
   get referenceLoaded(): boolean {
     return this.#referenceLoaded
+  }
+
+  /** Of a mixture of experts: how many tokens each expert of each such layer got so far. The last layer counts only tokens that are read. */
+  get expertLoad(): ExpertLoad[] | undefined {
+    const load = this.#parts.model.expertLoad
+    if (load === undefined) return undefined
+    let at = 0
+    return this.checkpoint.spec.layers.flatMap(({ experts }, layer) => {
+      if (experts === undefined) return []
+      at += experts.count
+      return [{ layer, tokens: [...load.subarray(at - experts.count, at)] }]
+    })
   }
 
   /** The policy's checkpoint: read-only data. */

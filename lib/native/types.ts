@@ -71,6 +71,8 @@ export interface NativeScores {
   values: Float64Array
   /** The scored segments' tokens, back to back. The first token of a segment without a parent has no term: 0. */
   tokenLogprobs?: Float32Array
+  /** Tokens that each expert got, those of all layers with experts back to back; the last layer computes only rows that are read. */
+  expertLoad?: Float64Array
 }
 
 /** Prompts to go on from. */

@@ -204,6 +204,7 @@ Napi::Object write_result(Napi::Env env, const ScoreResult& result, bool token_l
   Napi::Object object = Napi::Object::New(env);
   object.Set("values", write_array<Napi::Float64Array>(env, result.values));
   if (token_logprobs) object.Set("tokenLogprobs", write_array<Napi::Float32Array>(env, result.token_logprobs));
+  if (!result.expert_load.empty()) object.Set("expertLoad", write_array<Napi::Float64Array>(env, result.expert_load));
   return object;
 }
 

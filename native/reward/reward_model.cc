@@ -75,6 +75,13 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
   check_scored(batch, request.scored);
   check_read_at(request, batch);
   if (request.scored.empty() && request.read_at.empty()) return {};
+  ScoreResult result = read_out(request, batch, cancel);
+  for (const std::vector<int64_t>& load : transformer_.expert_load())
+    for (const int64_t tokens : load) result.expert_load.push_back(static_cast<double>(tokens));
+  return result;
+}
+
+ScoreResult RewardModel::read_out(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
   switch (request.readout) {
     case Readout::kLogprob:
       return logprob(request, batch, cancel);

@@ -50,6 +50,8 @@ struct ScoreResult {
   std::vector<double> values;
   std::vector<float>
       token_logprobs;  // the scored segments' tokens back to back; a parentless segment's first token has none (0)
+  // Tokens that each expert got, those of all layers with experts back to back; see Transformer::expert_load.
+  std::vector<double> expert_load;
 };
 
 // Throws Error(kTensorDtype | kDeviceUnavailable | kOutOfMemory).
@@ -87,6 +89,7 @@ class RewardModel {
   const DeviceBuffer& head() const { return heads_.front(); }
 
  private:
+  ScoreResult read_out(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult logprob(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult next_token(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);

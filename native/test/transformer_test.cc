@@ -560,3 +560,29 @@ TEST(transformer_shares_weights_with_adapters) {
     CHECK(score(last, batch.request).values == with_base, "%s: without its base", options.name);
   }
 }
+
+TEST(transformer_tells_the_load_of_experts) {
+  const TemporaryFolder folder;
+  for (const TinyOptions& options : tiny_shapes()) {
+    const TinyModel tiny = make_tiny_model(options, 41, folder);
+    Random random(42);
+    const TinyBatch batch = random_batch(random, tiny.spec);
+    const std::unique_ptr<RewardModel> model = load(tiny.spec, DType::kF32);
+    const ScoreResult result = score(*model, with(batch.request, Readout::kRewardTokens));
+    std::vector<double> want;
+    for (size_t i = 0; i < tiny.spec.layers.size(); ++i) {
+      const ExpertsSpec& experts = tiny.spec.layers[i].experts;
+      want.insert(want.end(), static_cast<size_t>(experts.count), 0);
+    }
+    CHECK(result.expert_load.size() == want.size(), "%s: %zu experts", options.name, result.expert_load.size());
+    if (want.empty()) continue;
+    const auto first = static_cast<size_t>(tiny.spec.layers[0].experts.count);
+    double sum = 0;
+    for (size_t x = 0; x < first; ++x) sum += result.expert_load[x];
+    const auto expected =
+        static_cast<double>(batch.request.tokens.size()) * static_cast<double>(tiny.spec.layers[0].experts.per_token);
+    CHECK(sum == expected, "%s: the first layer's experts got %g rows, want %g", options.name, sum, expected);
+    CHECK(score(*model, with(batch.request, Readout::kRewardTokens)).expert_load == result.expert_load,
+          "%s: a second pass adds to the first", options.name);
+  }
+}
