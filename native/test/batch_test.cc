@@ -50,7 +50,7 @@ void refuse(const char* name, T ModelSpec::*field, std::initializer_list<T> valu
 template <typename T>
 void refuse_layer(const char* name, T LayerSpec::*field, std::initializer_list<T> values) {
   for (const T& value : values)
-    refuse_changed((std::string("layers[1].") + name).c_str(), [&](ModelSpec& s) { s.layers[1].*field = value; });
+    refuse_changed((std::string("layers[1]") + name).c_str(), [&](ModelSpec& s) { s.layers[1].*field = value; });
 }
 
 }  // namespace
@@ -109,13 +109,13 @@ TEST(model_spec_validation) {
   refuse<int64_t>("heads", &ModelSpec::heads, {0, -1, most});
   refuse<int64_t>("kvHeads", &ModelSpec::kv_heads, {0, -1, 3, 8, most});
   refuse<int64_t>("headDim", &ModelSpec::head_dim, {0, -1, most});
-  refuse_layer<int64_t>("intermediateSize", &LayerSpec::intermediate_size, {0, -1, most});
-  refuse_layer<int64_t>("window", &LayerSpec::window, {-1, most});
-  refuse_layer<int64_t>("rope", &LayerSpec::rope, {-2, 1, most});
-  refuse_layer<double>("attentionScale", &LayerSpec::attention_scale, {0, -1, std::nan(""), HUGE_VAL});
-  refuse_layer<double>("attentionSoftCap", &LayerSpec::attention_soft_cap, {-1, 1e-9, std::nan(""), HUGE_VAL});
-  refuse_layer<ExpertsSpec>("experts.count", &LayerSpec::experts, {{-1, 1, false}, {most, 1, false}});
-  refuse_layer<ExpertsSpec>("experts.perToken", &LayerSpec::experts, {{4, 0, false}, {4, 5, true}});
+  refuse_layer<int64_t>(".intermediateSize", &LayerSpec::intermediate_size, {0, -1, most});
+  refuse_layer<int64_t>(".window", &LayerSpec::window, {-1, most});
+  refuse_layer<int64_t>(".rope", &LayerSpec::rope, {-2, 1, most});
+  refuse_layer<double>(".attentionScale", &LayerSpec::attention_scale, {0, -1, std::nan(""), HUGE_VAL});
+  refuse_layer<double>(".attentionSoftCap", &LayerSpec::attention_soft_cap, {-1, 1e-9, std::nan(""), HUGE_VAL});
+  refuse_layer<ExpertsSpec>(".experts.count", &LayerSpec::experts, {{-1, 1, false}, {most, 1, false}});
+  refuse_layer<ExpertsSpec>(".experts.perToken", &LayerSpec::experts, {{4, 0, false}, {4, 5, true}});
   refuse_layer<bool>(" has no norms", &LayerSpec::pre_norm, {false});
   refuse<int64_t>("maxPositions", &ModelSpec::max_positions, {0, -1, most});
   refuse<double>("normEps", &ModelSpec::norm_eps, {-1e-9, 1, std::nan(""), HUGE_VAL});

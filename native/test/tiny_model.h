@@ -53,6 +53,8 @@ class Reference {
   std::vector<double> logprobs(const std::vector<int32_t>& tokens) const;
   // ln p(target | all tokens).
   double next_logprob(const std::vector<int32_t>& tokens, int32_t target) const;
+  // The experts that each token chooses in each layer that has some.
+  std::vector<size_t> choices(const std::vector<int32_t>& tokens) const;
   // head · final norm, for every token.
   std::vector<double> rewards(const std::vector<int32_t>& tokens) const;
 
@@ -71,7 +73,12 @@ class Reference {
   const ModelSpec& spec_;
   bool rounded_;
   std::map<std::string, std::vector<double>> weights_;
+  mutable std::vector<size_t> choices_;  // of the forward passes since choices() cleared it
 };
+
+// Whether rounding to bf16 leaves every token its experts. Where a token is close to a tie it does not, and what
+// follows is another computation, which no bound on rounding covers.
+bool same_experts_in_bf16(const TinyModel& model, const std::vector<std::vector<int32_t>>& sequences);
 
 // A batch of shared prompts and lone sequences: what to ask the engine, and each scored segment's whole sequence.
 struct TinyBatch {
