@@ -20,7 +20,7 @@ import { pathToFileURL } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeTinyModels } from './fixtures/tiny-models.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
 import { type Entry, ENTRIES, exportsOf } from './support/public-api.js'
 import { ARCHITECTURES } from './support/golden.js'
@@ -50,7 +50,7 @@ docs('every generated part has an end', () => {
 })
 
 docs('every command is in docs/cli.md', async () => {
-  const { stdout } = await implex(['--help'])
+  const { stdout } = await implexHere(['--help'])
   const commands = Array.from(
     stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z]+)\b/gm),
     (match) => match[1]!,

@@ -3,8 +3,9 @@
  * needs, and demands what it cannot do without.
  */
 import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
-import { checkPlain, onlyHead } from '../checkpoint/heads.js'
-import { readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
+import type { HeadSpec } from '../checkpoint/head-spec.js'
+import { checkPlain, HEAD_FORMS, onlyHead } from '../checkpoint/heads.js'
+import { type LabelChoice, logitHead, plainHead, readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
 import { throwIfAborted, untilAborted } from '../core/abort.js'
 import { outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
@@ -139,24 +140,35 @@ export function hasTrainableHead({ heads, path }: Checkpoint): boolean {
   return head !== undefined
 }
 
+export interface HeadChoice extends LabelChoice {
+  head?: string | Float32Array
+  spec?: HeadSpec
+  /** The id of the token that `spec` names. */
+  logit?: number
+}
+
 /**
- * The head of an explicit reward, given or the checkpoint's own, with its label chosen.
+ * The head of an explicit reward, given, described or the checkpoint's own, with its label chosen.
  * @throws RangeError for a wrong one or a label that it lacks, ImplexError as readHead; ERR_TENSOR_MISSING where there is none
  */
-export async function openHead(
-  checkpoint: Checkpoint,
-  { head, label }: { head?: string | Float32Array; label?: number | string },
-): Promise<RewardHead> {
+export async function openHead(checkpoint: Checkpoint, choice: HeadChoice): Promise<RewardHead> {
   const { path, spec, heads, unread } = checkpoint
-  if (typeof head === 'string') return readRewardHead(await findHead(head, spec.hiddenSize), label, false)
-  if (head !== undefined) {
-    const weight = await givenHead(checkpoint, head)
-    return { weight, bias: 0 }
+  const { head, logit } = choice
+  if (logit !== undefined) return logitHead(checkpoint, logit)
+  if (typeof head === 'string' || choice.spec !== undefined) {
+    const found = await findHead(typeof head === 'string' ? head : path, spec.hiddenSize, choice.spec)
+    return readRewardHead(found, choice, false)
   }
+  if (head !== undefined) return plainHead(await givenHead(checkpoint, head))
   const own = onlyHead(heads, path)
-  if (own !== undefined) return readRewardHead(own, label, true)
-  const names = unread.slice(0, 5).map(quoted).join(', ')
-  const others = unread.length === 0 ? '' : `; tensors that nothing reads: ${names}${unread.length > 5 ? ', ...' : ''}`
+  if (own !== undefined) return readRewardHead(own, choice, true)
+  const known = HEAD_FORMS.map(({ layers }) => layers.join('+'))
+  const names = unread.slice(0, 20).map(quoted).join(', ')
+  const others =
+    unread.length === 0
+      ? ''
+      : `; tensors outside of the body: ${names}${unread.length > 20 ? `, ... (${unread.length})` : ''}. Where one of them is the head, name its ` +
+        `layers with --head-spec (option "headSpec"); known without that: ${[...new Set(known)].join(', ')}`
   throw new ImplexError(
     'ERR_TENSOR_MISSING',
     `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
