@@ -23,6 +23,7 @@ import { writeTinyModels } from './fixtures/tiny-models.js'
 import { implexHere } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
 import { type Entry, ENTRIES, exportsOf } from './support/public-api.js'
+import { ARCHITECTURES } from './support/golden.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -121,7 +122,7 @@ docs('screens fit 80 columns', () => {
 docs('the recorded accuracy is within the bounds', () => {
   const { errors, bounds } = goldenRecord()
   for (const dtype of ['f32', 'bf16'] as const) {
-    assert.is(Object.keys(errors[dtype]).length, 6)
+    assert.is(Object.keys(errors[dtype]).length, ARCHITECTURES.length)
     for (const [architecture, of] of Object.entries(errors[dtype])) {
       for (const [name, error] of Object.entries(of))
         assert.ok(error <= bounds[dtype][name as keyof typeof of], `${dtype}, ${architecture}, ${name}`)
