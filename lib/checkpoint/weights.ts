@@ -94,7 +94,7 @@ export async function matchWeights(
   return { weights, tiedEmbedding, unread, notes }
 }
 
-/** Of tensors that may be stored in several ways, those of the first way that the file has. */
+/** Where tensors may be stored in several ways: those of the first way that the file has. */
 function chosen(rules: LayerRules, below: string, tensors: ReadonlyMap<string, TensorEntry>): TensorRule[] {
   return rules.flatMap((rule) => {
     if (!('oneOf' in rule)) return [rule]
