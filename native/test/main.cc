@@ -1,5 +1,5 @@
-// Runs the registered cases: all, or those whose name contains one of the arguments. `--hashes` instead prints a hash of
-// results that must not depend on the number of threads (invariance_test.cc runs this program again with other
+// Runs the registered cases: all, or those whose name contains one of the arguments. `--hashes` instead prints a hash
+// of results that must not depend on the number of threads (invariance_test.cc runs this program again with other
 // settings).
 #include <cstring>
 #include <exception>
