@@ -3,6 +3,8 @@
  * needs, and demands what it cannot do without.
  */
 import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { withMerged } from '../checkpoint/adapter/temporary.js'
+import { withAdapter } from '../checkpoint/adapter/adapter.js'
 import { checkPlain, onlyHead } from '../checkpoint/heads.js'
 import { readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
 import { throwIfAborted, untilAborted } from '../core/abort.js'
@@ -15,6 +17,7 @@ import { type DeviceChoice, type OnDevice, openOnDevice } from '../native/device
 import type { Model } from '../native/handles.js'
 import type { ModelSpec } from '../native/spec.js'
 import type { Cancellation } from '../native/types.js'
+import { textFolders } from '../text/tokenizer-folder.js'
 import type { TextEncoderOptions } from '../text/text-encoder.js'
 
 export interface OpenText {
@@ -25,26 +28,39 @@ export interface OpenText {
 }
 
 /**
- * Opens the checkpoint of `text`, that of the reference if there is one, and the threads that encode for both.
- * @throws ImplexError as openCheckpoint and the encoder do; ERR_TOKENIZER_INVALID when the two have different tokenizers; ERR_ABORTED
+ * Opens the checkpoint of `text` with its adapter, that of the reference if there is one, and the threads that encode for both.
+ * @param reference a folder, or the checkpoint without the adapter
+ * @throws ImplexError as openCheckpoint, withAdapter and the encoder do; ERR_TOKENIZER_INVALID when the two have different tokenizers;
+ *   ERR_ABORTED
  */
 export async function openText(
   text: TextEncoderOptions,
   threads: number,
-  { reference, signal }: { reference?: string; signal?: AbortSignal } = {},
+  { reference, signal }: { reference?: string | { base: true }; signal?: AbortSignal } = {},
 ): Promise<OpenText> {
   throwIfAborted(signal, 'the opening')
-  const checkpoint = await openCheckpoint(text.path)
-  const other = reference === undefined ? undefined : await openCheckpoint(reference)
+  const base = await openCheckpoint(text.path)
+  const checkpoint = text.adapter === undefined ? base : await withAdapter(base, text.adapter)
+  const other = typeof reference === 'string' ? await openCheckpoint(reference) : reference && base
   const pool = await EncodePool.start(text, threads, { signal })
   try {
-    if (other !== undefined) await untilAborted(checkTokenizers(pool, checkpoint, other), signal, 'the opening')
+    if (other !== undefined && other !== base)
+      await untilAborted(checkTokenizers(pool, checkpoint, other), signal, 'the opening')
     const { description } = pool
-    return { checkpoint: widened(checkpoint, description), reference: other && widened(other, description), pool }
+    const padded = await withOwnPadding(checkpoint, description)
+    return { checkpoint: widened(padded, description), reference: other && widened(other, description), pool }
   } catch (error) {
     pool.close()
     throw error
   }
+}
+
+/** An adapter's own tokenizer pads as in its training, whatever the base's config says. */
+async function withOwnPadding(checkpoint: Checkpoint, { padTokenId }: { padTokenId?: number }): Promise<Checkpoint> {
+  const { path, adapter } = checkpoint
+  if (adapter === undefined || padTokenId === undefined) return checkpoint
+  const { config } = await textFolders(path, adapter.path)
+  return config === adapter.path ? { ...checkpoint, padTokenId } : checkpoint
 }
 
 async function checkTokenizers(pool: EncodePool, { path: model }: Checkpoint, { path }: Checkpoint): Promise<void> {
@@ -103,12 +119,15 @@ export interface ScoringModel {
  * @throws ImplexError as openOnDevice does; ERR_TENSOR_MISSING without the unembedding that the use needs
  */
 export async function openToScore(
-  { path, spec }: Checkpoint,
+  checkpoint: Checkpoint,
   { use, who, head }: ScoringModel,
   choice: DeviceChoice,
   cancel?: Cancellation,
 ): Promise<OnDevice<Model>> {
-  const opened = await openOnDevice(weightsFor(spec, use, head !== undefined), choice, cancel)
+  const { path, spec, adapter } = checkpoint
+  const weights = weightsFor(spec, use, head !== undefined)
+  const open = (one: ModelSpec) => openOnDevice(one, choice, cancel)
+  const opened = adapter === undefined ? await open(weights) : await withMerged(weights, adapter, choice.dtype, open)
   try {
     if (head !== undefined) opened.model.setHead(head)
     if (use === 'explicit' || use === 'hidden' || opened.model.hasUnembedding) return opened
@@ -147,7 +166,7 @@ export async function openHead(
   checkpoint: Checkpoint,
   { head, label }: { head?: string | Float32Array; label?: number | string },
 ): Promise<RewardHead> {
-  const { path, spec, heads, unread } = checkpoint
+  const { path, spec, heads, unread, adapter } = checkpoint
   if (typeof head === 'string') return readRewardHead(await findHead(head, spec.hiddenSize), label, false)
   if (head !== undefined) {
     const weight = await givenHead(checkpoint, head)
@@ -155,12 +174,22 @@ export async function openHead(
   }
   const own = onlyHead(heads, path)
   if (own !== undefined) return readRewardHead(own, label, true)
+  if (adapter !== undefined) throw headlessAdapter(adapter.path, path)
   const names = unread.slice(0, 5).map(quoted).join(', ')
   const others = unread.length === 0 ? '' : `; tensors that nothing reads: ${names}${unread.length > 5 ? ', ...' : ''}`
   throw new ImplexError(
     'ERR_TENSOR_MISSING',
     `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
       `or score with kind "implicit", which needs none${others}`,
+    { path },
+  )
+}
+
+function headlessAdapter(path: string, base: string): ImplexError {
+  return new ImplexError(
+    'ERR_TENSOR_MISSING',
+    `${path}: an explicit reward needs a head, and this adapter was saved without one (peft saves it where modules_to_save has "score"); if ` +
+      `it belongs to the head of another file or of its base, give that with --head (option "head"), for example --head ${base}`,
     { path },
   )
 }

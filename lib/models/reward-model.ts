@@ -95,11 +95,14 @@ export class RewardModel implements Disposable {
   static async open(path: string, options: RewardModelOptions): Promise<RewardModel> {
     checkString('path', path)
     const resolved = resolveOptions(options)
-    const { kind, template, now, encodeThreads, signal } = resolved
-    const text = await openText({ path, template, kind, now }, encodeThreads, { reference: resolved.reference, signal })
+    const { kind, adapter, template, now, encodeThreads, signal } = resolved
+    const off = adapter !== undefined && kind === 'implicit' ? ({ base: true } as const) : undefined
+    const reference = resolved.reference ?? off
+    const text = await openText({ path, adapter, template, kind, now }, encodeThreads, { reference, signal })
     try {
       const { checkpoint } = text
-      for (const one of [checkpoint, text.reference]) one?.notes.forEach(resolved.onWarning)
+      const others = text.reference?.path === checkpoint.path ? [] : (text.reference?.notes ?? [])
+      for (const note of [...checkpoint.notes, ...others]) resolved.onWarning(note)
       const head = kind === 'explicit' ? await openHead(checkpoint, resolved) : undefined
       checkPool(head, resolved.pool)
       const use = head?.ofHidden === undefined ? kind : 'hidden'
@@ -139,6 +142,11 @@ export class RewardModel implements Disposable {
   /** Whether a reference had to be loaded so far; false as long as the cache knew everything. */
   get referenceLoaded(): boolean {
     return this.#referenceLoaded
+  }
+
+  /** Absolute path of the adapter, if there is one. */
+  get adapter(): string | undefined {
+    return this.#parts.checkpoint.adapter?.path
   }
 
   /** The policy's checkpoint: read-only data. */
