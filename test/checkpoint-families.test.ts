@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import { type Checkpoint, openCheckpoint } from '../lib/checkpoint/checkpoint.js'
 import { FAMILIES } from '../lib/checkpoint/families.js'
 import { WRAPPERS } from '../lib/checkpoint/wrapper.js'
-import { type CheckpointContent, type NamedTensor, writeCheckpoint } from '../lib/checkpoint/write.js'
+import { type CheckpointContent, writeCheckpoint } from '../lib/checkpoint/write.js'
 import { readWeight } from '../lib/checkpoint/weights.js'
 import type { LayerSpec, WeightSource } from '../lib/native/spec.js'
 import {
@@ -14,6 +14,7 @@ import {
   type TinyFamily,
   tinyCheckpoint,
 } from './fixtures/tiny-checkpoint.js'
+import { fuseExperts, wrap } from './fixtures/tiny-variants.js'
 import { rejection } from './support/engine.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -138,35 +139,6 @@ families('experts: which layers have them, and as many as which key says', async
   assert.equal(spec.layers[1]!.experts, { count: 4, perToken: 2, normalize: true })
 })
 
-/** The experts' tensors as transformers 5 has them in memory. */
-function fuseExperts(
-  content: CheckpointContent,
-  [gate, up, down]: [string, string, string],
-  block: string,
-): CheckpointContent {
-  const tensors: NamedTensor[] = []
-  const stacks = new Map<string, Map<number, NamedTensor[]>>()
-  const names: Record<string, string> = { [gate]: 'gate_up_proj', [up]: 'gate_up_proj', [down]: 'down_proj' }
-  for (const tensor of content.tensors) {
-    const found = new RegExp(`^(.*\\.)${block}\\.experts\\.(\\d+)\\.(\\w+)\\.weight$`).exec(tensor.name)
-    if (found === null) {
-      tensors.push({ ...tensor, name: tensor.name.replace(`.${block}.gate.`, '.mlp.gate.') })
-      continue
-    }
-    const [, before, expert, part] = found
-    const name = `${before}mlp.experts.${names[part!]}`
-    const stack = stacks.get(name) ?? new Map<number, NamedTensor[]>()
-    stacks.set(name, stack.set(Number(expert), [...(stack.get(Number(expert)) ?? []), tensor]))
-  }
-  for (const [name, stack] of stacks) {
-    const parts = [...stack.values()].flat()
-    const rows = [...stack.values()][0]!.reduce((sum, { shape }) => sum + shape[0]!, 0)
-    const data = Float32Array.from(parts.flatMap((part) => [...part.data]))
-    tensors.push({ name, shape: [stack.size, rows, parts[0]!.shape[1]!], data })
-  }
-  return { ...content, tensors }
-}
-
 async function valuesOf(source: WeightSource): Promise<number[]> {
   const all = await readWeight(source)
   const { rows, shape } = source
@@ -201,32 +173,6 @@ const TEXT: Record<string, TinyFamily> = {
   llava_next: 'llama',
   llava_onevision: 'qwen2',
   internvl: 'qwen2',
-}
-
-/** As transformers 4 and 5 save it, with a tensor of the part that sees. */
-function wrap(content: CheckpointContent, outer: string, version: 4 | 5): CheckpointContent {
-  const { architectures: _, ...text } = content.config
-  const rename = (name: string) =>
-    version === 4
-      ? `language_model.${name}`
-      : name.startsWith('model.')
-        ? name.replace('model.', 'model.language_model.')
-        : name
-  const vision = version === 4 ? 'vision_tower.patch.weight' : 'model.vision_tower.patch.weight'
-  return {
-    ...content,
-    config: {
-      architectures: ['SomethingForConditionalGeneration'],
-      model_type: outer,
-      text_config: text,
-      vision_config: { hidden_size: 7, num_attention_heads: 3 },
-      image_token_index: 9,
-    },
-    tensors: [
-      ...content.tensors.map((tensor) => ({ ...tensor, name: rename(tensor.name) })),
-      { name: vision, shape: [2, 2], data: new Float32Array(4) },
-    ],
-  }
 }
 
 for (const outer of WRAPPERS.keys()) {

@@ -1,5 +1,5 @@
 /**
- * Measures the errors against the golden checkpoints and prints them as a table in Markdown.
+ * Measures the errors against the golden checkpoints, of rewards and of the first gradients, and prints them as a table in Markdown.
  *   node dist/test/golden-table.js [FILE]      FILE: also written as JSON (bench/results/golden-accuracy.json is one)
  */
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { DType } from '../lib/native/device.js'
 import { nativeInfo } from '../lib/native/handles.js'
 import { ARCHITECTURES, BOUNDS, errorTable, golden, type Measure, measure } from './support/golden.js'
+import { KINDS, measureTraining } from './support/golden-train.js'
 import { repositoryRoot } from './support/shared.js'
 
 const errors: Record<string, Record<string, Record<Measure, number>>> = {}
@@ -19,6 +20,14 @@ for (const dtype of ['f32', 'bf16'] as DType[]) {
   }
   console.log(`\n${dtype}\n\n${errorTable([...Object.entries(errors[dtype]), ['bound', BOUNDS[dtype]]])}`)
 }
+/** The largest error in the norm of a parameter's gradient, over all objectives. */
+const gradients: Record<string, number> = {}
+for (const architecture of ARCHITECTURES) {
+  const worst = []
+  for (const kind of KINDS) worst.push((await measureTraining(architecture, kind)).norm)
+  gradients[architecture] = Math.max(...worst)
+}
+console.log(gradients)
 const [file] = process.argv.slice(2)
 if (file !== undefined) {
   const { builder, compiler, cpu, threads } = nativeInfo()
@@ -33,6 +42,7 @@ if (file !== undefined) {
     build: { builder, compiler },
     bounds: BOUNDS,
     errors,
+    gradients,
   }
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`)
 }

@@ -1,5 +1,5 @@
 /**
- * Training against float64 PyTorch: losses, every parameter's gradient and five AdamW steps, for six architectures and six objectives.
+ * Training against float64 PyTorch: losses, every parameter's gradient and five AdamW steps, for fifteen architectures and six objectives.
  *
  * `node dist/test/golden-train.test.js --table` writes the errors as a Markdown table instead.
  *

@@ -1,5 +1,5 @@
 /**
- * The golden checkpoints, six architectures: token ids, every reward against float64 within the contract, and the same bits whatever the
+ * The golden checkpoints, fifteen architectures: token ids, every reward against float64 within the contract, and the same bits whatever the
  * batch, its order, its size, the sharing of prompts and the number of threads. Measures and bounds: support/golden.ts.
  */
 import { execFile } from 'node:child_process'

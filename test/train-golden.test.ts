@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert'
 import { RewardModel } from '../lib/models/reward-model.js'
 import type { TrainOptions } from '../lib/train/options.js'
 import { train } from '../lib/train/train.js'
+import { ARCHITECTURES } from './support/golden.js'
 import { sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -20,7 +21,7 @@ interface Golden {
 const folder = temporaryFolder()
 const golden = suite('golden training')
 
-for (const name of ['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_serial']) {
+for (const name of ARCHITECTURES) {
   golden(`${name}: losses before each of five steps and after them, and rewards`, async () => {
     const path = sharedPath(`golden/${name}`)
     if (path === undefined) return skip(`../shared/golden/${name} is absent`)

@@ -57,7 +57,8 @@ oracle(
     const request: unknown[] = []
     for (const family of TINY_FAMILIES) {
       const path = join(folder, family)
-      await writeTinyCheckpoint(path, { family, tied: family === 'qwen2', style: family === 'qwen3' ? 5 : 4 })
+      const tied = family === 'qwen2' || family.startsWith('gemma')
+      await writeTinyCheckpoint(path, { family, tied, style: family === 'qwen3' ? 5 : 4 })
       for (const kind of ['explicit', 'implicit'] as const) request.push(await trainAndScore(path, family, kind))
     }
     const stories = sharedPath('models/stories260K')

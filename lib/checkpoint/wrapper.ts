@@ -2,6 +2,7 @@
  * Checkpoints of vision-language models whose text model is of a family that implex reads: the text part is opened as if it were alone.
  * A new one is one entry in WRAPPERS.
  */
+import { Config } from './config.js'
 import type { Family } from './families.js'
 import { isPlainObject } from '../core/arguments.js'
 
@@ -36,6 +37,12 @@ export function textValues(values: Record<string, unknown>): Record<string, unkn
   if (fallback === undefined || (text !== undefined && !isPlainObject(text))) return undefined
   const outer = OUTER.filter((key) => values[key] !== undefined && values[key] !== null)
   return { model_type: fallback, ...text, ...Object.fromEntries(outer.map((key) => [key, values[key]])) }
+}
+
+/** The config that counts for the text: that of the text part in a vision-language model. */
+export function textConfig(config: Config): Config {
+  const text = textValues(config.values)
+  return text === undefined ? config : new Config(config.file, text, 'text_config.')
 }
 
 /** The family with the names that its tensors have inside such a checkpoint, by versions 5 and 4 of transformers. */

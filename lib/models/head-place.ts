@@ -10,6 +10,7 @@ import { existsSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
+import { textConfig } from '../checkpoint/wrapper.js'
 import { ImplexError } from '../core/errors.js'
 import { isFolder } from '../core/files.js'
 
@@ -69,6 +70,6 @@ async function padBeside(file: string | undefined): Promise<number | undefined> 
   const folder = (await isFolder(resolve(file))) ? resolve(file) : dirname(resolve(file))
   const config = join(folder, 'config.json')
   if (!existsSync(config)) return undefined
-  const id = (await Config.read(config)).get('pad_token_id')
+  const id = textConfig(await Config.read(config)).get('pad_token_id')
   return typeof id === 'number' && id >= 0 ? id : undefined
 }

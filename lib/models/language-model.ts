@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import { textValues } from '../checkpoint/wrapper.js'
 import { readJsonIfPresent } from '../core/files.js'
 import type { EncodePool } from '../data/encode-pool.js'
 import type { EncoderDescription } from '../data/encode-worker.js'
@@ -336,7 +337,8 @@ async function defaultStop(checkpoint: Checkpoint, encoder: EncoderDescription):
   for (const id of [encoder.terminator, encoder.eosTokenId, checkpoint.eosTokenId]) if (id !== undefined) ids.add(id)
   for (const name of ['config.json', 'generation_config.json']) {
     const file = join(checkpoint.path, name)
-    const eos = (await readJsonIfPresent(file, 'ERR_CONFIG_INVALID'))?.eos_token_id
+    const values = (await readJsonIfPresent(file, 'ERR_CONFIG_INVALID')) ?? {}
+    const eos = (textValues(values) ?? values)['eos_token_id']
     for (const id of Array.isArray(eos) ? eos : [eos]) if (Number.isSafeInteger(id) && id >= 0) ids.add(id as number)
   }
   return [...ids]

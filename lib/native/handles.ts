@@ -67,6 +67,10 @@ export class Model extends NativeHandle<NativeModel> {
   generate(request: NativeGenerateRequest, cancel?: Cancellation): Promise<NativeGeneration> {
     return awaitNative(this.generate, cancel, (flag) => this.native.generate(request, flag))
   }
+  /** See NativeModel. @throws ImplexError as openModel does, and ERR_CONFIG_INVALID for a spec of another model */
+  withAdapters(spec: ModelSpec, cancel?: Cancellation): Promise<Model> {
+    return awaitNative(this.withAdapters, cancel, async (flag) => new Model(await this.native.withAdapters(spec, flag)))
+  }
   setHead(weight: Float32Array): void {
     callNative(this.setHead, () => this.native.setHead(weight))
   }

@@ -45,6 +45,17 @@ export interface LayerSpec {
   experts?: ExpertsSpec
 }
 
+/**
+ * A low-rank adapter of a projection: y = W x + scale · B (A x). The weights have the roles `<role>.lora_a` [rank, columns] and
+ * `<role>.lora_b` [rows, rank]. A trainer of a model with adapters trains these alone, and the head.
+ */
+export interface AdapterSpec {
+  /** Of the projection, as `layers.0.q` or `layers.3.experts.2.down`. */
+  role: string
+  rank: number
+  scale: number
+}
+
 export interface ModelSpec {
   /** 'llama', 'qwen2', …: for messages only. */
   family: string
@@ -77,6 +88,7 @@ export interface ModelSpec {
   /** A logit z, already scaled, becomes cap * tanh(z / cap); 0: none. */
   logitSoftCap: number
   tiedEmbedding: boolean
+  adapters?: AdapterSpec[]
   weights: WeightSource[]
 }
 

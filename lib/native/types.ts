@@ -1,6 +1,7 @@
 /**
  * Types of what the addon exports, as native/addon implements them: batches in, scores out. docs/architecture.md explains a batch.
  */
+import type { ModelSpec } from './spec.js'
 export interface NativeInfo {
   version: string
   builder: 'node-gyp' | 'cmake'
@@ -107,6 +108,11 @@ export interface NativeModel {
   readonly disposed: boolean
   /** Sets the explicit reward's head, [hiddenSize]. Calls of score() made before use the old one, those made after the new one. */
   setHead(weight: Float32Array): void
+  /**
+   * A model with the adapters of `spec` that shares this one's weights: of the spec's weights only the adapters' matrices are read, and
+   * the head if there is one; without one the new model has this one's head.
+   */
+  withAdapters(spec: ModelSpec, cancel?: NativeCancel): Promise<NativeModel>
   /** What a sequence gets depends on its prompt, its seed and the options alone, not on the sequences beside it. */
   generate(request: NativeGenerateRequest, cancel?: NativeCancel): Promise<NativeGeneration>
   /** Calls are worked off in order, one at a time per thread of JavaScript. */

@@ -4,6 +4,7 @@
 import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
+import { textConfig } from '../checkpoint/wrapper.js'
 import { givenHead, hasTrainableHead } from '../models/open.js'
 import { Random, STREAMS } from '../core/random.js'
 
@@ -29,7 +30,7 @@ export async function initialHead(
   if (given !== undefined) return { weight: await givenHead(checkpoint, given), origin: 'given' }
   if (hasTrainableHead(checkpoint)) return { origin: 'checkpoint' }
   const { path, spec } = checkpoint
-  const config = await Config.read(join(path, 'config.json'))
+  const config = textConfig(await Config.read(join(path, 'config.json')))
   const deviation = config.positive('initializer_range', 100, INITIALIZER_RANGE)
   const random = Random.seeded(seed, STREAMS.head)
   return {

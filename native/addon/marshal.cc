@@ -117,6 +117,16 @@ ModelSpec read_spec(const Napi::Value& value) {
   spec.layers = read_all<LayerSpec>(fields, "layers", read_layer);
   spec.ropes = read_all<RopeSpec>(fields, "ropes", read_rope);
   spec.tied_embedding = fields.boolean("tiedEmbedding");
+  if (given(fields.get("adapters"))) {
+    const Napi::Array adapters = read_array(fields.name("adapters"), fields.get("adapters"));
+    for (uint32_t i = 0; i < adapters.Length(); ++i) {
+      const Napi::HandleScope scope(value.Env());
+      const Fields adapter(fields.name("adapters") + '[' + std::to_string(i) + ']', adapters.Get(i));
+      const AdapterSpec numbers = {adapter.integer("rank"), adapter.finite("scale")};
+      if (!spec.adapters.emplace(adapter.string("role"), numbers).second)
+        throw_out_of_range(adapter.name("role"), "given once", adapter.get("role"));
+    }
+  }
   spec.weights = read_all<WeightSource>(fields, "weights", read_weight);
   return spec;
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "addon/generate_job.h"
+#include "addon/open_jobs.h"
 
 namespace implex::addon {
 
@@ -38,9 +39,9 @@ const napi_type_tag NativeModel::kTag = {0xd1b0a96e7f3a4c2cULL, 0x8e55c6f0274b4d
 Napi::Function NativeModel::define(Napi::Env env) {
   return Handle::define(
       env, {method<score>(env, "score"), method<generate>(env, "generate"), method<set_head>(env, "setHead"),
-            method<dispose>(env, "dispose"), getter<disposed>("disposed"), getter<device>("device"),
-            getter<kernels>("kernels"), getter<weight_bytes>("weightBytes"), getter<has_head>("hasHead"),
-            getter<has_unembedding>("hasUnembedding")});
+            method<with_adapters>(env, "withAdapters"), method<dispose>(env, "dispose"), getter<disposed>("disposed"),
+            getter<device>("device"), getter<kernels>("kernels"), getter<weight_bytes>("weightBytes"),
+            getter<has_head>("hasHead"), getter<has_unembedding>("hasUnembedding")});
 }
 
 Napi::Value NativeModel::generate(const Napi::CallbackInfo& info) {
@@ -48,6 +49,13 @@ Napi::Value NativeModel::generate(const Napi::CallbackInfo& info) {
   GenerateRequest request = read_generate_request(info[0]);
   NativeCancel* cancel = cancel_argument(info[1]);
   return self.submit(info.Env(), std::make_unique<GenerateJob>(info.Env(), self.resource_, std::move(request)), cancel);
+}
+
+Napi::Value NativeModel::with_adapters(const Napi::CallbackInfo& info) {
+  NativeModel& self = receiver(info);
+  ModelSpec spec = read_spec(info[0]);
+  NativeCancel* cancel = cancel_argument(info[1]);
+  return self.submit(info.Env(), adapt_model_job(info.Env(), self.resource_, std::move(spec)), cancel);
 }
 
 Napi::Value NativeModel::set_head(const Napi::CallbackInfo& info) {

@@ -18,6 +18,7 @@ class NativeModel : public ResourceHandle<NativeModel, LoadedModel> {
   friend class ResourceHandle<NativeModel, LoadedModel>;
 
   static Napi::Value generate(const Napi::CallbackInfo& info);
+  static Napi::Value with_adapters(const Napi::CallbackInfo& info);
   static Napi::Value set_head(const Napi::CallbackInfo& info);
   static Napi::Value has_head(const Napi::CallbackInfo& info);
   static Napi::Value has_unembedding(const Napi::CallbackInfo& info);

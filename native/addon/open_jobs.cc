@@ -57,6 +57,23 @@ class OpenModelJob : public OpenJob<NativeModel, LoadedModel> {
   }
 };
 
+class AdaptModelJob : public OpenJob<NativeModel, LoadedModel> {
+ public:
+  AdaptModelJob(Napi::Env env, std::shared_ptr<LoadedModel> base, ModelSpec spec) : OpenJob(env, std::move(spec), {}) {
+    resource = std::move(base);
+  }
+
+  void execute() override {
+    auto loaded = std::make_shared<LoadedModel>();
+    const RewardModel& base = *static_cast<LoadedModel&>(*resource).model;
+    loaded->model = std::make_unique<RewardModel>(base, spec_, *cancel);
+    RewardModel& model = *loaded->model;
+    facts_.has_head = model.has_head();
+    facts_.has_unembedding = model.has_unembedding();
+    done(std::move(loaded), model, model.weight_bytes());
+  }
+};
+
 class OpenTrainerJob : public OpenJob<NativeTrainer, LoadedTrainer> {
  public:
   OpenTrainerJob(Napi::Env env, ModelSpec spec, LoadOptions load, TrainOptions train)
@@ -79,6 +96,10 @@ class OpenTrainerJob : public OpenJob<NativeTrainer, LoadedTrainer> {
 
 std::unique_ptr<PromiseJob> open_model_job(Napi::Env env, ModelSpec spec, LoadOptions load) {
   return std::make_unique<OpenModelJob>(env, std::move(spec), std::move(load));
+}
+
+std::unique_ptr<PromiseJob> adapt_model_job(Napi::Env env, std::shared_ptr<LoadedModel> base, ModelSpec spec) {
+  return std::make_unique<AdaptModelJob>(env, std::move(base), std::move(spec));
 }
 
 std::unique_ptr<PromiseJob> open_trainer_job(Napi::Env env, ModelSpec spec, LoadOptions load, TrainOptions train) {

@@ -27,23 +27,21 @@ void Device::raise(const ix_status& status) {
   throw Error(code, status.message);
 }
 
-DeviceBuffer::DeviceBuffer(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
-  device.call(&ix_backend::alloc, bytes, &data_);
-}
-
-void DeviceBuffer::reset() {
-  if (data_) device_->table()->release(device_->handle(), data_);
-  data_ = nullptr;
+DeviceBuffer::DeviceBuffer(Device& device, size_t bytes) : bytes_(bytes) {
+  void* memory = nullptr;
+  device.call(&ix_backend::alloc, bytes, &memory);
+  data_.reset(memory, [&device](void* freed) {
+    if (freed) device.table()->release(device.handle(), freed);
+  });
 }
 
 DeviceWeight::DeviceWeight(Device& device, DType dtype, int64_t rows, int64_t cols, bool trainable)
     : device_(&device), rows_(rows) {
-  device.call(&ix_backend::weight_create, static_cast<int32_t>(dtype), rows, cols, trainable ? 1 : 0, &weight_);
-}
-
-void DeviceWeight::reset() {
-  if (weight_) device_->table()->weight_destroy(device_->handle(), weight_);
-  weight_ = nullptr;
+  ix_weight* weight = nullptr;
+  device.call(&ix_backend::weight_create, static_cast<int32_t>(dtype), rows, cols, trainable ? 1 : 0, &weight);
+  weight_.reset(weight, [&device](ix_weight* freed) {
+    if (freed) device.table()->weight_destroy(device.handle(), freed);
+  });
 }
 
 DeviceBatch::DeviceBatch(Device& device, const std::vector<ix_segment>& segments) : device_(device) {

@@ -4,8 +4,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "backend.h"
@@ -61,74 +61,63 @@ class Device {
   std::string kernel_set_;
 };
 
+// Memory of a device. The device must outlive it.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
   DeviceBuffer(Device& device, size_t bytes);
-  ~DeviceBuffer() { reset(); }
-  DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
-  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
-    swap(other);
-    return *this;
-  }
+  DeviceBuffer(DeviceBuffer&&) noexcept = default;
+  DeviceBuffer& operator=(DeviceBuffer&&) noexcept = default;
 
-  void* data() const { return data_; }
+  void* data() const { return data_.get(); }
   size_t bytes() const { return bytes_; }
   template <typename T>
   T* as() const {
-    return static_cast<T*>(data_);
+    return static_cast<T*>(data_.get());
   }
+
+  // Another handle of the same memory, which is freed with the last of them.
+  DeviceBuffer share() const { return *this; }
 
   // A buffer that holds a copy of host values.
   template <typename T>
   static DeviceBuffer of(Device& device, const std::vector<T>& values) {
     DeviceBuffer buffer(device, values.size() * sizeof(T));
-    device.call(&ix_backend::upload, buffer.data_, values.data(), values.size() * sizeof(T));
+    device.call(&ix_backend::upload, buffer.data(), values.data(), values.size() * sizeof(T));
     return buffer;
   }
 
  private:
-  void reset();
-  void swap(DeviceBuffer& other) {
-    std::swap(device_, other.device_);
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-  }
+  DeviceBuffer(const DeviceBuffer&) = default;
 
-  Device* device_ = nullptr;
-  void* data_ = nullptr;
+  std::shared_ptr<void> data_;
   size_t bytes_ = 0;
 };
 
+// A weight in the layout of the device's products.
 class DeviceWeight {
  public:
   DeviceWeight() = default;
   DeviceWeight(Device& device, DType dtype, int64_t rows, int64_t cols, bool trainable);
-  ~DeviceWeight() { reset(); }
-  DeviceWeight(DeviceWeight&& other) noexcept { swap(other); }
-  DeviceWeight& operator=(DeviceWeight&& other) noexcept {
-    swap(other);
-    return *this;
-  }
+  DeviceWeight(DeviceWeight&&) noexcept = default;
+  DeviceWeight& operator=(DeviceWeight&&) noexcept = default;
 
   explicit operator bool() const { return weight_ != nullptr; }
-  ix_weight* get() const { return weight_; }
+  ix_weight* get() const { return weight_.get(); }
   int64_t rows() const { return rows_; }
-  size_t bytes() const { return weight_ ? device_->table()->weight_bytes(weight_) : 0; }
+  size_t bytes() const { return weight_ ? device_->table()->weight_bytes(weight_.get()) : 0; }
   void write(int64_t row, int64_t count, const float* values) {
-    device_->call(&ix_backend::weight_write, weight_, row, count, values);
+    device_->call(&ix_backend::weight_write, weight_.get(), row, count, values);
   }
+
+  // As DeviceBuffer::share.
+  DeviceWeight share() const { return *this; }
 
  private:
-  void reset();
-  void swap(DeviceWeight& other) {
-    std::swap(device_, other.device_);
-    std::swap(weight_, other.weight_);
-    std::swap(rows_, other.rows_);
-  }
+  DeviceWeight(const DeviceWeight&) = default;
 
   Device* device_ = nullptr;
-  ix_weight* weight_ = nullptr;
+  std::shared_ptr<ix_weight> weight_;
   int64_t rows_ = 0;
 };
 

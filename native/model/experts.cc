@@ -80,10 +80,10 @@ void Layer::experts_forward(const LayerBuffers& b, bool keep, const ix_mat* resi
         const ix_mat gate = rows_of(e.gate, at, rows);
         const ix_mat up = rows_of(e.up, at, rows);
         const ix_mat hidden = rows_of(e.hidden, 0, rows);
-        project(in, w.gate, gate);
-        project(in, w.up, up);
+        project(b.adapter, in, w.gate, gate);
+        project(b.adapter, in, w.up, up);
         device_.call(&ix_backend::glu, activation, &gate, &up, &hidden);
-        project(hidden, w.down, rows_of(e.out, row, rows));
+        project(b.adapter, hidden, w.down, rows_of(e.out, row, rows));
       }
     }
     const ix_mat added = residual == nullptr ? ix_mat{} : rows_of(*residual, first, count);
@@ -123,10 +123,10 @@ void Layer::experts_backward(const LayerBuffers& b, const LayerGradients& gradie
         const ix_mat in = rows_of(e.in, row, rows);
         const ix_mat in_grad = rows_of(expert_in, row, rows);
         device_.call(&ix_backend::glu, activation, &gate, &up, &hidden);
-        projection_backward(w.down, to.down, rows_of(expert_out, row, rows), hidden, hidden_grad, false);
+        projection_backward(b.adapter, w.down, to.down, rows_of(expert_out, row, rows), hidden, hidden_grad, false);
         device_.call(&ix_backend::glu_backward, activation, &gate, &up, &hidden_grad, &gate_grad, &up_grad);
-        projection_backward(w.gate, to.gate, gate_grad, in, in_grad, false);
-        projection_backward(w.up, to.up, up_grad, in, in_grad, true);
+        projection_backward(b.adapter, w.gate, to.gate, gate_grad, in, in_grad, false);
+        projection_backward(b.adapter, w.up, to.up, up_grad, in, in_grad, true);
       }
     }
     const ix_mat to = rows_of(normed_grad, first, count);
@@ -134,7 +134,7 @@ void Layer::experts_backward(const LayerBuffers& b, const LayerGradients& gradie
     const ix_mat logits_grad = rows_of(g.router_logits, 0, count);
     device_.call(&ix_backend::top_experts_backward, &e.logits, per_token, experts.normalize ? 1 : 0, e.chosen,
                  g.expert_weights, &logits_grad);
-    projection_backward(weights_.router, gradients.router, logits_grad, e.router_in, to, true);
+    projection_backward(b.adapter, weights_.router, gradients.router, logits_grad, e.router_in, to, true);
   }
 }
 

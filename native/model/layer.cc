@@ -24,9 +24,28 @@ int32_t activation_code(Activation activation) {
   return IX_ACT_NONE;
 }
 
-void Layer::project(const ix_mat& in, const Linear& linear, const ix_mat& out, const ix_mat* residual) const {
+void Layer::project(const AdapterBuffers& adapter, const ix_mat& in, const Linear& linear, const ix_mat& out,
+                    const ix_mat* residual) const {
   const ix_epilogue epilogue = {linear.bias.as<float>(), residual};
-  device_.call(&ix_backend::gemm, &in, linear.weight.get(), &epilogue, &out);
+  if (!linear.low.a) {
+    device_.call(&ix_backend::gemm, &in, linear.weight.get(), &epilogue, &out);
+    return;
+  }
+  // The sum of both products is rounded once.
+  const ix_mat sum = out.dtype == IX_F32 ? out : ix_mat{adapter.sum, IX_F32, out.rows, out.cols, out.cols};
+  device_.call(&ix_backend::gemm, &in, linear.weight.get(), &epilogue, &sum);
+  const ix_mat low = low_rank_input(adapter, linear.low, in);
+  const ix_epilogue added = {nullptr, &sum};
+  device_.call(&ix_backend::gemm, &low, linear.low.b.get(), &added, &out);
+}
+
+ix_mat Layer::low_rank_input(const AdapterBuffers& adapter, const LowRank& low, const ix_mat& in) const {
+  const ix_epilogue none = {nullptr, nullptr};
+  const ix_mat scaled = with_shape(adapter.scaled, in.rows, low.a.rows());
+  const ix_mat out = with_shape(adapter.low, in.rows, low.a.rows());
+  device_.call(&ix_backend::gemm, &in, low.a.get(), &none, &scaled);
+  device_.call(&ix_backend::scaled_add, &scaled, low.scale, nullptr, &out);
+  return out;
 }
 
 void Layer::norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const {
@@ -62,14 +81,14 @@ ix_attention Layer::attention_shape() const {
 void Layer::forward(const LayerShape& shape, const LayerBuffers& b, bool keep, const LayerCache* cache) const {
   const LayerWeights& w = weights_;
   pre_norm(w.attention_norm, b.in, b.normed);
-  project(b.normed, w.k, b.k_raw);
-  project(b.normed, w.v, b.v);
+  project(b.adapter, b.normed, w.k, b.k_raw);
+  project(b.adapter, b.normed, w.v, b.v);
   if (shape.rows != nullptr && cache == nullptr) {
     // From here on only the rows that are asked for.
     device_.call(&ix_backend::gather_rows, &b.in, shape.rows, &b.row_in);
     device_.call(&ix_backend::gather_rows, &b.normed, shape.rows, &b.row_normed);
   }
-  project(b.row_normed, w.q, b.q_raw);
+  project(b.adapter, b.row_normed, w.q, b.q_raw);
   head_norms(b);
   rope(shape, shape.rows, spec_.heads, false, b.q);
   rope(shape, cache == nullptr ? nullptr : shape.rows, spec_.kv_heads, false, b.k);
@@ -117,10 +136,10 @@ void Layer::after_attention(const LayerBuffers& b, bool keep) const {
   const LayerWeights& w = weights_;
   if (spec_.parallel_residual) norm(w.mlp_norm, b.row_in, b.mlp_normed);  // of the stream before attention is added
   if (adds_branches_as_they_are()) {
-    project(b.attended, w.o, b.mid, &b.row_in);
+    project(b.adapter, b.attended, w.o, b.mid, &b.row_in);
   } else {
     const ix_mat branch = rows_of(b.attention_branch, 0, b.mid.rows);
-    project(b.attended, w.o, branch);
+    project(b.adapter, b.attended, w.o, branch);
     add_branch(b, branch, w.attention_post_norm, b.row_in, b.mid);
   }
   if (!spec_.parallel_residual) pre_norm(w.mlp_norm, b.mid, b.mlp_normed);
@@ -148,12 +167,12 @@ void Layer::dense_forward(const LayerBuffers& b, bool keep, const ix_mat* residu
     const ix_mat gate = rows_of(b.gate, at, count);
     const ix_mat up = rows_of(b.up, at, count);
     const ix_mat hidden = rows_of(b.hidden, 0, count);
-    project(x, spec_.gated ? weights_.gate : weights_.up, gate);
-    if (spec_.gated) project(x, weights_.up, up);
+    project(b.adapter, x, spec_.gated ? weights_.gate : weights_.up, gate);
+    if (spec_.gated) project(b.adapter, x, weights_.up, up);
     device_.call(&ix_backend::glu, activation, &gate, spec_.gated ? &up : nullptr, &hidden);
     const ix_mat added = residual == nullptr ? ix_mat{} : rows_of(*residual, row, count);
     const ix_mat to = rows_of(out, row, count);
-    project(hidden, weights_.down, to, residual == nullptr ? nullptr : &added);
+    project(b.adapter, hidden, weights_.down, to, residual == nullptr ? nullptr : &added);
   }
 }
 
@@ -164,11 +183,30 @@ ix_mat Layer::as_operand(const ix_mat& grad, const ix_mat& scratch) const {
   return out;
 }
 
-void Layer::projection_backward(const Linear& linear, const LinearGradient& gradient, const ix_mat& grad,
-                                const ix_mat& in, const ix_mat& in_grad, bool accumulate) const {
+void Layer::projection_backward(const AdapterBuffers& adapter, const Linear& linear, const LinearGradient& gradient,
+                                const ix_mat& grad, const ix_mat& in, const ix_mat& in_grad, bool accumulate) const {
   if (gradient.weight != nullptr || gradient.bias != nullptr)
     device_.call(&ix_backend::gemm_backward_weight, &grad, &in, gradient.weight, gradient.bias);
-  device_.call(&ix_backend::gemm_backward_input, &grad, linear.weight.get(), accumulate ? &in_grad : nullptr, &in_grad);
+  const ix_mat* before = accumulate ? &in_grad : nullptr;
+  if (!linear.low.a) {
+    device_.call(&ix_backend::gemm_backward_input, &grad, linear.weight.get(), before, &in_grad);
+    return;
+  }
+  const LowRank& low = linear.low;
+  if (gradient.low.b != nullptr) {
+    const ix_mat low_in = low_rank_input(adapter, low, in);
+    device_.call(&ix_backend::gemm_backward_weight, &grad, &low_in, gradient.low.b, nullptr);
+  }
+  const ix_mat scaled = with_shape(adapter.scaled, in.rows, low.a.rows());
+  const ix_mat low_grad = with_shape(adapter.low, in.rows, low.a.rows());
+  device_.call(&ix_backend::gemm_backward_input, &grad, low.b.get(), nullptr, &scaled);
+  device_.call(&ix_backend::scaled_add, &scaled, low.scale, nullptr, &low_grad);
+  if (gradient.low.a != nullptr)
+    device_.call(&ix_backend::gemm_backward_weight, &low_grad, &in, gradient.low.a, nullptr);
+  const ix_mat sum =
+      in_grad.dtype == IX_F32 ? in_grad : ix_mat{adapter.sum, IX_F32, in_grad.rows, in_grad.cols, in_grad.cols};
+  device_.call(&ix_backend::gemm_backward_input, &low_grad, low.a.get(), before, &sum);
+  device_.call(&ix_backend::gemm_backward_input, &grad, linear.weight.get(), &sum, &in_grad);
 }
 
 void Layer::mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
@@ -188,11 +226,11 @@ void Layer::mlp_backward(const LayerBuffers& b, const LayerGradients& gradients,
     const ix_mat x = rows_of(b.mlp_normed, row, count);
     const ix_mat x_grad = rows_of(normed_grad, row, count);
     device_.call(&ix_backend::glu, activation, &gate, up_or_none, &hidden);
-    projection_backward(weights_.down, gradients.down, grad, hidden, hidden_grad, false);
+    projection_backward(b.adapter, weights_.down, gradients.down, grad, hidden, hidden_grad, false);
     device_.call(&ix_backend::glu_backward, activation, &gate, up_or_none, &hidden_grad, &gate_grad,
                  spec_.gated ? &up_grad : nullptr);
-    projection_backward(spec_.gated ? weights_.gate : weights_.up, first, gate_grad, x, x_grad, false);
-    if (spec_.gated) projection_backward(weights_.up, gradients.up, up_grad, x, x_grad, true);
+    projection_backward(b.adapter, spec_.gated ? weights_.gate : weights_.up, first, gate_grad, x, x_grad, false);
+    if (spec_.gated) projection_backward(b.adapter, weights_.up, gradients.up, up_grad, x, x_grad, true);
   }
 }
 
@@ -203,7 +241,7 @@ void Layer::after_attention_backward(const LayerBuffers& b, const LayerGradients
   const auto output_projection = [&] {
     const ix_mat grad =
         branch_gradient(g, stream, b.attention_branch, w.attention_post_norm, gradients.attention_post_norm);
-    projection_backward(w.o, gradients.o, as_operand(grad, g.cast), b.attended, attended_grad, false);
+    projection_backward(b.adapter, w.o, gradients.o, as_operand(grad, g.cast), b.attended, attended_grad, false);
   };
   if (spec_.parallel_residual) output_projection();  // before the MLP's share is added to the stream's gradient
   const ix_mat grad = branch_gradient(g, stream, b.mlp_branch, w.mlp_post_norm, gradients.mlp_post_norm);
@@ -252,14 +290,14 @@ void Layer::backward(const LayerShape& shape, const LayerBuffers& b, const Layer
   rope(shape, shape.rows, spec_.heads, true, q_grad);
   rope(shape, nullptr, spec_.kv_heads, true, g.k);
   head_norms_backward(b, gradients, q_grad, g.k);
-  projection_backward(w.k, gradients.k, g.k, b.normed, g.normed, false);
-  projection_backward(w.v, gradients.v, g.v, b.normed, g.normed, true);
+  projection_backward(b.adapter, w.k, gradients.k, g.k, b.normed, g.normed, false);
+  projection_backward(b.adapter, w.v, gradients.v, g.v, b.normed, g.normed, true);
   if (selected) {
-    projection_backward(w.q, gradients.q, q_grad, b.row_normed, g.row_normed, false);
+    projection_backward(b.adapter, w.q, gradients.q, q_grad, b.row_normed, g.row_normed, false);
     device_.call(&ix_backend::scatter_rows, &g.row_normed, shape.rows, &g.normed, 1);
     device_.call(&ix_backend::scatter_rows, &g.row_stream, shape.rows, &g.stream, 0);
   } else {
-    projection_backward(w.q, gradients.q, q_grad, b.normed, g.normed, true);
+    projection_backward(b.adapter, w.q, gradients.q, q_grad, b.normed, g.normed, true);
   }
   pre_norm_backward(w.attention_norm, b.in, g.normed, g.stream, gradients.attention_norm);
 }

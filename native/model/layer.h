@@ -34,6 +34,10 @@ struct LayerCache {
 struct LinearGradient {
   float* weight = nullptr;
   float* bias = nullptr;
+  struct {
+    float* a = nullptr;
+    float* b = nullptr;
+  } low;
 };
 struct NormGradient {
   float* gamma = nullptr;
@@ -65,7 +69,10 @@ class Layer {
                 const BackwardBuffers& g) const;
 
  private:
-  void project(const ix_mat& in, const Linear& linear, const ix_mat& out, const ix_mat* residual = nullptr) const;
+  void project(const AdapterBuffers& adapter, const ix_mat& in, const Linear& linear, const ix_mat& out,
+               const ix_mat* residual = nullptr) const;
+  // scale · A x, in the products' dtype.
+  ix_mat low_rank_input(const AdapterBuffers& adapter, const LowRank& low, const ix_mat& in) const;
   void norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const;
   // The norm before attention or the MLP; where there is none, `in` in the products' dtype.
   void pre_norm(const Norm& norm, const ix_mat& in, const ix_mat& out) const;
@@ -100,8 +107,8 @@ class Layer {
                         const ix_mat& out_grad, const ix_mat& normed_grad) const;
   void mlp_backward(const LayerBuffers& b, const LayerGradients& gradients, const BackwardBuffers& g,
                     const ix_mat& out_grad, const ix_mat& normed_grad) const;
-  void projection_backward(const Linear& linear, const LinearGradient& gradient, const ix_mat& grad, const ix_mat& in,
-                           const ix_mat& in_grad, bool accumulate) const;
+  void projection_backward(const AdapterBuffers& adapter, const Linear& linear, const LinearGradient& gradient,
+                           const ix_mat& grad, const ix_mat& in, const ix_mat& in_grad, bool accumulate) const;
   ix_mat as_operand(const ix_mat& grad, const ix_mat& scratch) const;
   ix_attention attention_shape() const;
 

@@ -57,11 +57,20 @@ SharedBuffers place_shared(Arena::Plan& plan, const ModelSpec& spec, DType dtype
   s.hidden = plan.matrix(dtype, std::min(kMlpRows, most), std::max(w.dense, w.expert));
   if (w.branch) s.branch = plan.matrix(DType::kF32, rows, spec.hidden_size);
   if (w.experts > 0) s.expert_in = plan.matrix(dtype, std::min(rows, kExpertTokens) * w.per_token, spec.hidden_size);
+  int64_t rank = 0;
+  for (const auto& [role, adapter] : spec.adapters) rank = std::max(rank, adapter.rank);
+  if (rank == 0) return s;
+  s.adapter.scaled = plan.matrix(DType::kF32, most, rank);
+  s.adapter.low = plan.matrix(dtype, most, rank);
+  const int64_t wide =
+      std::max(rows * std::max(spec.heads, spec.kv_heads) * spec.head_dim, s.hidden.rows * s.hidden.cols);
+  if (dtype != DType::kF32) s.adapter.sum = floats(plan, wide);
   return s;
 }
 
 void place_mlp(Arena::Plan& plan, const ModelSpec& spec, const LayerWidths& w, DType dtype, int64_t rows, bool training,
                const SharedBuffers& shared, LayerBuffers& b) {
+  b.adapter = shared.adapter;
   b.attention_branch = b.mlp_branch = b.branch_normed = shared.branch;
   if (training && w.post_norm) {
     b.attention_branch = plan.matrix(DType::kF32, rows, spec.hidden_size);

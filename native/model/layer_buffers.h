@@ -33,6 +33,13 @@ struct ExpertBuffers {
   ix_mat out;                 // f32 [n*K or kExpertTokens*K, D]
 };
 
+// Scratch of one projection's low-rank adapter; R is the largest rank.
+struct AdapterBuffers {
+  ix_mat scaled;         // f32 [n, R]
+  ix_mat low;            // [n, R]
+  float* sum = nullptr;  // f32: a projection's result before it is rounded
+};
+
 // T tokens of the batch; n rows that the layer computes queries and MLP for: all T, or in the last layer the rows that
 // a read-out needs.
 struct LayerBuffers {
@@ -53,6 +60,7 @@ struct LayerBuffers {
   ix_mat attention_branch, mlp_branch;  // what attention and MLP give, kept for the norm after each
   ix_mat branch_normed;                 // scratch; may be either
   ExpertBuffers experts;
+  AdapterBuffers adapter;
 };
 
 // Scratch of the backward pass, shared by all layers.
@@ -88,6 +96,7 @@ struct SharedBuffers {
   ix_mat hidden;     // [kMlpRows, the widest F]
   ix_mat branch;     // f32 [n, D]
   ix_mat expert_in;  // [kExpertTokens*K, D]
+  AdapterBuffers adapter;
 };
 SharedBuffers place_shared(Arena::Plan& plan, const ModelSpec& spec, DType dtype, int64_t rows);
 
@@ -108,5 +117,8 @@ inline ix_mat rows_of(const ix_mat& m, int64_t first, int64_t count) {
   view.rows = count;
   return view;
 }
+
+// The same memory, seen as fewer rows or columns.
+inline ix_mat with_shape(const ix_mat& m, int64_t rows, int64_t cols) { return {m.data, m.dtype, rows, cols, cols}; }
 
 }  // namespace implex

@@ -79,6 +79,11 @@ void validate(const ModelSpec& s) {
   soft_cap("logitSoftCap", s.logit_soft_cap);
   in_range("ropes", static_cast<int64_t>(s.ropes.size()), 0, 8);
   for (size_t i = 0; i < s.ropes.size(); ++i) validate_rope(s, i);
+  for (const auto& [role, adapter] : s.adapters) {
+    in_range("the rank of the adapter of " + role, adapter.rank, 1, 1 << 16);
+    require(std::isfinite(adapter.scale) && std::abs(adapter.scale) < 1e9,
+            "the scale of the adapter of " + role + " is not a number");
+  }
   int64_t experts = 0;
   for (size_t i = 0; i < s.layers.size(); ++i) {
     validate_layer(s, i);

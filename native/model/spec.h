@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,13 @@ struct LayerSpec {
   ExpertsSpec experts;
 };
 
+// A low-rank adapter of a projection: y = W x + scale · B (A x). A and B are the weights ROLE.lora_a [rank, columns]
+// and ROLE.lora_b [rows, rank].
+struct AdapterSpec {
+  int64_t rank = 0;
+  double scale = 1;
+};
+
 struct ModelSpec {
   std::string family;
   int64_t vocab_size = 0;
@@ -84,6 +92,7 @@ struct ModelSpec {
   double logit_scale = 1;
   double logit_soft_cap = 0;  // 0: none
   bool tied_embedding = false;
+  std::map<std::string, AdapterSpec> adapters;  // by the role of their projection
   std::vector<WeightSource> weights;
 
   int64_t layer_count() const { return static_cast<int64_t>(layers.size()); }

@@ -8,6 +8,9 @@ namespace {
 struct Nothing {};
 struct NoLinear {
   Nothing weight, bias;
+  struct {
+    Nothing a, b;
+  } low;
 };
 struct NoNorm {
   Nothing gamma, beta;

@@ -16,6 +16,7 @@ enum class TensorKind {
   kProjection,  // a projection's matrix
   kBias,        // and its bias
   kRouter,      // that of a mixture of experts, always f32
+  kAdapter,     // one of the two matrices of a low-rank adapter
   kNorm,        // a norm's gamma or beta
 };
 
@@ -29,7 +30,7 @@ struct TensorPlace {
 };
 
 // One layer's tensors and a model's, whatever stands for each: a weight on the device, where its gradient goes,
-// nothing. Linear has the members weight and bias, Norm has gamma and beta.
+// nothing. Linear has the members weight, bias and low.a, low.b, Norm has gamma and beta.
 template <typename Linear, typename Norm>
 struct LayerTensors {
   Norm attention_norm;
@@ -62,6 +63,27 @@ void resize_layers(const ModelSpec& s, Model& model) {
     model.layers[i].experts.resize(static_cast<size_t>(s.layers[i].experts.count));
 }
 
+// Calls f(name, part, rows, columns) for the projections of a layer's attention, and for those of its MLP or experts.
+template <typename Layer, typename F>
+void visit_attention_projections(const ModelSpec& s, Layer& l, const F& f) {
+  const int64_t q_size = s.heads * s.head_dim;
+  const int64_t kv_size = s.kv_heads * s.head_dim;
+  f("q", l.q, q_size, s.hidden_size);
+  f("k", l.k, kv_size, s.hidden_size);
+  f("v", l.v, kv_size, s.hidden_size);
+  f("o", l.o, s.hidden_size, q_size);
+}
+template <typename Layer, typename F>
+void visit_mlp_projections(const ModelSpec& s, const LayerSpec& spec, Layer& l, const F& f) {
+  const auto mlp = [&](const std::string& prefix, auto& part) {
+    if (s.gated) f(prefix + "gate", part.gate, spec.intermediate_size, s.hidden_size);
+    f(prefix + "up", part.up, spec.intermediate_size, s.hidden_size);
+    f(prefix + "down", part.down, s.hidden_size, spec.intermediate_size);
+  };
+  if (spec.experts.count == 0) return mlp("", l);
+  for (size_t i = 0; i < l.experts.size(); ++i) mlp("experts." + std::to_string(i) + ".", l.experts[i]);
+}
+
 // Calls f(place, tensor) for every tensor of a layer: what another spec has no place for is not visited.
 template <typename Layer, typename F>
 void visit_layer(const ModelSpec& s, int64_t index, Layer& l, const F& f) {
@@ -70,36 +92,28 @@ void visit_layer(const ModelSpec& s, int64_t index, Layer& l, const F& f) {
   const auto linear = [&](const std::string& name, auto& part, int64_t rows, int64_t cols) {
     f(TensorPlace{at + name, TensorKind::kProjection, rows, cols, index, true}, part.weight);
     f(TensorPlace{at + name + "_bias", TensorKind::kBias, 1, rows, index, false}, part.bias);
+    const auto adapter = s.adapters.find(at + name);
+    if (adapter == s.adapters.end()) return;
+    const int64_t rank = adapter->second.rank;
+    f(TensorPlace{at + name + ".lora_a", TensorKind::kAdapter, rank, cols, index, true}, part.low.a);
+    f(TensorPlace{at + name + ".lora_b", TensorKind::kAdapter, rows, rank, index, true}, part.low.b);
   };
   const auto norm = [&](const char* name, auto& part, int64_t size) {
     f(TensorPlace{at + name, TensorKind::kNorm, 1, size, index, true, s.norm_offset}, part.gamma);
     f(TensorPlace{at + name + "_bias", TensorKind::kNorm, 1, size, index, false}, part.beta);
   };
-  const auto mlp = [&](const std::string& prefix, auto& part) {
-    if (s.gated) linear(prefix + "gate", part.gate, spec.intermediate_size, s.hidden_size);
-    linear(prefix + "up", part.up, spec.intermediate_size, s.hidden_size);
-    linear(prefix + "down", part.down, s.hidden_size, spec.intermediate_size);
-  };
-  const int64_t q_size = s.heads * s.head_dim;
-  const int64_t kv_size = s.kv_heads * s.head_dim;
   if (spec.pre_norm) norm("attention_norm", l.attention_norm, s.hidden_size);
-  linear("q", l.q, q_size, s.hidden_size);
-  linear("k", l.k, kv_size, s.hidden_size);
-  linear("v", l.v, kv_size, s.hidden_size);
-  linear("o", l.o, s.hidden_size, q_size);
+  visit_attention_projections(s, l, linear);
   if (spec.qk_norm != QkNorm::kNone) {
     const bool head = spec.qk_norm == QkNorm::kHead;
-    norm("q_norm", l.q_norm, head ? s.head_dim : q_size);
-    norm("k_norm", l.k_norm, head ? s.head_dim : kv_size);
+    norm("q_norm", l.q_norm, s.head_dim * (head ? 1 : s.heads));
+    norm("k_norm", l.k_norm, s.head_dim * (head ? 1 : s.kv_heads));
   }
   if (spec.post_norm) norm("attention_post_norm", l.attention_post_norm, s.hidden_size);
   if (spec.pre_norm) norm("mlp_norm", l.mlp_norm, s.hidden_size);
-  if (spec.experts.count == 0) {
-    mlp("", l);
-  } else {
+  if (spec.experts.count > 0)
     f(TensorPlace{at + "router", TensorKind::kRouter, spec.experts.count, s.hidden_size, index, true}, l.router.weight);
-    for (size_t i = 0; i < l.experts.size(); ++i) mlp("experts." + std::to_string(i) + ".", l.experts[i]);
-  }
+  visit_mlp_projections(s, spec, l, linear);
   if (spec.post_norm) norm("mlp_post_norm", l.mlp_post_norm, s.hidden_size);
 }
 

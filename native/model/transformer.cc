@@ -29,6 +29,14 @@ Transformer::Transformer(std::shared_ptr<Device> device, const ModelSpec& spec, 
   spec_.weights.clear();
 }
 
+Transformer::Transformer(const Transformer& base, const ModelSpec& spec, const CancelFlag& cancel)
+    : device_(base.device_), spec_(spec), dtype_(base.dtype_), arena_(*device_) {
+  validate(spec_);
+  weights_ = load_adapters(*device_, base.weights_, base.spec_, spec_, dtype_, cancel);
+  device_->call(&ix_backend::synchronize);
+  spec_.weights.clear();
+}
+
 Transformer::~Transformer() = default;
 
 // Where each matrix of LayerBuffers lies: in memory of its own ("own"), or in that of the buffer named. What one pass

@@ -24,6 +24,8 @@ class Transformer {
   // Loads the weights; blocking. With a sink they are trainable.
   Transformer(std::shared_ptr<Device> device, const ModelSpec& spec, DType dtype, WeightSink* sink,
               const CancelFlag& cancel);
+  // The same with the adapters of `spec`: see load_adapters.
+  Transformer(const Transformer& base, const ModelSpec& spec, const CancelFlag& cancel);
   ~Transformer();
 
   // Where a caller's own arrays of a batch live: they share the pass's arena. Asked twice, once to measure and once to

@@ -96,6 +96,24 @@ class Loader {
   size_t bytes_ = 0;
 };
 
+// Adapters that no projection takes are refused; the others' scales go to their place.
+void set_adapter_scales(const ModelSpec& s, TransformerWeights& w) {
+  size_t placed = 0;
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const std::string at = "layers." + std::to_string(i) + ".";
+    const auto set = [&](const std::string& name, Linear& part, int64_t, int64_t) {
+      const auto adapter = s.adapters.find(at + name);
+      if (adapter == s.adapters.end()) return;
+      part.low.scale = static_cast<float>(adapter->second.scale);
+      ++placed;
+    };
+    visit_attention_projections(s, w.layers[i], set);
+    visit_mlp_projections(s, s.layers[i], w.layers[i], set);
+  }
+  if (placed != s.adapters.size())
+    throw Error(ErrorCode::kConfigInvalid, "an adapter is for a projection that the model does not have");
+}
+
 }  // namespace
 
 TransformerWeights load_weights(Device& device, const ModelSpec& s, DType dtype, WeightSink* sink,
@@ -113,7 +131,49 @@ TransformerWeights load_weights(Device& device, const ModelSpec& s, DType dtype,
                        [&](const TensorPlace& place, DeviceBuffer& to) {
                          if (place.required || loader.has(place.role)) to = loader.vector(place);
                        }});
+  set_adapter_scales(s, w);
   if (loader.has("head")) w.head = loader.host_vector("head", s.hidden_size);
+  w.bytes = loader.bytes();
+  return w;
+}
+
+TransformerWeights load_adapters(Device& device, const TransformerWeights& base, const ModelSpec& base_spec,
+                                 const ModelSpec& s, DType dtype, const CancelFlag& cancel) {
+  std::unordered_map<std::string, const DeviceWeight*> matrices;
+  std::unordered_map<std::string, const DeviceBuffer*> vectors;
+  std::unordered_map<std::string, TensorPlace> places;
+  visit_tensors(base_spec, base,
+                EachOf{[&](const TensorPlace& place, const DeviceWeight& weight) {
+                         matrices[place.role] = &weight;
+                         places[place.role] = place;
+                       },
+                       [&](const TensorPlace& place, const DeviceBuffer& buffer) {
+                         vectors[place.role] = &buffer;
+                         places[place.role] = place;
+                       }});
+  const auto check = [&](const TensorPlace& place) {
+    const auto found = places.find(place.role);
+    if (found == places.end() || found->second.rows != place.rows || found->second.cols != place.cols)
+      throw Error(ErrorCode::kConfigInvalid, "the model to adapt has another " + place.role, {.parameter = place.role});
+  };
+  Loader loader(device, s, dtype, nullptr, cancel);
+  TransformerWeights w;
+  resize_layers(s, w);
+  visit_tensors(s, w,
+                EachOf{[&](const TensorPlace& place, DeviceWeight& to) {
+                         if (place.kind == TensorKind::kAdapter) {
+                           to = loader.matrix(place, 0);
+                         } else {
+                           check(place);
+                           to = matrices.at(place.role)->share();
+                         }
+                       },
+                       [&](const TensorPlace& place, DeviceBuffer& to) {
+                         check(place);
+                         to = vectors.at(place.role)->share();
+                       }});
+  set_adapter_scales(s, w);
+  w.head = loader.has("head") ? loader.host_vector("head", s.hidden_size) : base.head;
   w.bytes = loader.bytes();
   return w;
 }

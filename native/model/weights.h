@@ -11,9 +11,16 @@
 
 namespace implex {
 
+// A projection's low-rank adapter, or empty.
+struct LowRank {
+  DeviceWeight a, b;
+  float scale = 0;
+};
+
 struct Linear {
   DeviceWeight weight;
   DeviceBuffer bias;  // f32 [rows]; empty without one
+  LowRank low;
 };
 
 struct Norm {
@@ -50,6 +57,12 @@ class WeightSink {
 // finite, truncated, no memory.
 TransformerWeights load_weights(Device& device, const ModelSpec& spec, DType dtype, WeightSink* sink,
                                 const CancelFlag& cancel);
+
+// The weights of a model with the adapters of `spec`, which share those of `base` on the device: only the adapters'
+// matrices and the head, if the spec has one, are loaded. Throws Error as load_weights does, and kConfigInvalid when
+// the models are not otherwise alike.
+TransformerWeights load_adapters(Device& device, const TransformerWeights& base, const ModelSpec& base_spec,
+                                 const ModelSpec& spec, DType dtype, const CancelFlag& cancel);
 
 // The row that added rows of this matrix are given. Throws Error as load_weights does.
 std::vector<float> mean_row(const WeightSource& source, const CancelFlag& cancel);

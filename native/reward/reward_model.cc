@@ -37,6 +37,11 @@ RewardModel::RewardModel(std::shared_ptr<Device> device, const ModelSpec& spec, 
   if (!transformer_.weights().head.empty()) set_head(transformer_.weights().head);
 }
 
+RewardModel::RewardModel(const RewardModel& base, const ModelSpec& spec, const CancelFlag& cancel)
+    : transformer_(base.transformer_, spec, cancel) {
+  if (!transformer_.weights().head.empty()) set_head(transformer_.weights().head);
+}
+
 ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& cancel) {
   cancel.check();
   const RaggedBatch batch(request.tokens, request.segments, transformer_.spec().vocabulary(),

@@ -57,6 +57,10 @@ class RewardModel {
   RewardModel(std::shared_ptr<Device> device, const ModelSpec& spec, DType dtype, WeightSink* sink,
               const CancelFlag& cancel);
 
+  // A model with the adapters of `spec` that shares the base's weights; see load_adapters. Its head is the spec's, or
+  // the base's. Blocking.
+  RewardModel(const RewardModel& base, const ModelSpec& spec, const CancelFlag& cancel);
+
   // Blocking; calls on one model must not overlap. Throws Error or std::bad_alloc; the model stays usable after one.
   // Values are not finite where activations overflow: for the caller to judge, row by row.
   ScoreResult score(const ScoreRequest& request, const CancelFlag& cancel);

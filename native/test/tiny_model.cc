@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/tensors.h"
+
 namespace implex::test {
 
 namespace {
@@ -214,6 +216,7 @@ std::vector<TinyOptions> tiny_shapes() {
   TinyOptions gemma3 = gemma2;  // two rotations, norms of q and k with the offset
   gemma3.name = "gemma3";
   gemma3.spec.logit_soft_cap = 0;
+  gemma3.spec.tied_embedding = false;
   gemma3.spec.ropes.push_back(rope_of(10, 100, 1.2));
   set(gemma3.spec, &LayerSpec::attention_soft_cap, 0.0);
   set(gemma3.spec, &LayerSpec::qk_norm, QkNorm::kHead);
@@ -251,8 +254,22 @@ std::vector<TinyOptions> tiny_shapes() {
   scaled_mixture.spec.layers[0].experts = {4, 1, false};
   set(scaled_mixture.spec, &LayerSpec::post_norm, true);
 
-  return {llama,  large_vocabulary, qwen2, qwen3,   neox,    serial,        mistral,
-          gemma2, gemma3,           olmo2, granite, mixture, scaled_mixture};
+  TinyOptions adapted = qwen2;  // ranks and scales that differ, beside a bias and into the residual
+  adapted.name = "adapters";
+  adapted.spec.adapters = {{"layers.0.q", {3, 2}},    {"layers.0.v", {5, -0.7}}, {"layers.0.down", {2, 1.5}},
+                           {"layers.2.o", {4, 0.5}},  {"layers.2.k", {1, 1}},    {"layers.1.gate", {3, 1}},
+                           {"layers.2.up", {3, 0.25}}};
+
+  TinyOptions adapted_mixture = scaled_mixture;
+  adapted_mixture.name = "adapted_mixture";
+  adapted_mixture.spec.adapters = {{"layers.0.experts.1.down", {3, 1}},
+                                   {"layers.0.experts.0.gate", {2, 2}},
+                                   {"layers.0.experts.3.up", {2, 1}},
+                                   {"layers.0.o", {2, 1}},
+                                   {"layers.1.down", {2, 1}}};
+
+  return {llama, large_vocabulary, qwen2,   qwen3,          neox,    serial,         mistral, gemma2, gemma3,
+          olmo2, granite,          mixture, scaled_mixture, adapted, adapted_mixture};
 }
 
 TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const TemporaryFolder& folder) {
@@ -309,6 +326,8 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
     for (int64_t e = 0; e < layer.experts.count; ++e) mlp("experts." + std::to_string(e) + ".");
     if (layer.post_norm) norm(role("mlp_post_norm"), s.hidden_size);
   }
+  for (const TensorPlace& place : tensor_places(s))
+    if (place.kind == TensorKind::kAdapter) w.add(place.role, place.rows, place.cols, in / 2);
   norm("final_norm", s.hidden_size);
   if (options.head) w.add("head", 1, s.hidden_size, 1);
   folder.write(path.substr(path.find_last_of('/') + 1), w.content);
@@ -352,6 +371,12 @@ std::vector<double> Reference::linear(const std::vector<double>& x, const std::s
     for (size_t i = 0; i < x.size(); ++i) sum += w[row * x.size() + i] * x[i];
     y.push_back(sum);
   }
+  const auto adapter = spec_.adapters.find(role);
+  if (adapter == spec_.adapters.end()) return y;
+  std::vector<double> low = linear(x, role + ".lora_a");
+  for (double& value : low) value = round(value * adapter->second.scale);
+  const std::vector<double> added = linear(low, role + ".lora_b");
+  for (size_t i = 0; i < y.size(); ++i) y[i] += added[i];
   return y;
 }
 

@@ -440,3 +440,41 @@ TEST(transformer_load_errors) {
   cancel.cancel();
   CHECK_ERROR(ErrorCode::kAborted, load_model(tiny.spec, LoadOptions(), cancel), "aborted");
 }
+
+// Adapters on weights that another model holds: the bits of a model loaded with them, and the base keeps its own.
+TEST(transformer_shares_weights_with_adapters) {
+  const TemporaryFolder folder;
+  for (const TinyOptions& options : tiny_shapes()) {
+    if (options.spec.adapters.empty()) continue;
+    const TinyModel tiny = make_tiny_model(options, 31, folder);
+    Random random(32);
+    const TinyBatch batch = random_batch(random, tiny.spec);
+    ModelSpec without = tiny.spec;
+    without.adapters.clear();
+    CancelFlag cancel;
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      const std::unique_ptr<RewardModel> base = load(without, dtype), whole = load(tiny.spec, dtype);
+      const std::vector<double> before = score(*base, batch.request).values;
+      const RewardModel adapted(*base, tiny.spec, cancel);
+      const std::vector<double> want = score(*whole, batch.request).values;
+      CHECK(before != want, "%s: the adapters change nothing", options.name);
+      RewardModel other(*base, tiny.spec, cancel);
+      CHECK(score(other, batch.request).values == want, "%s: shared weights give other bits", options.name);
+      CHECK(score(*base, batch.request).values == before, "%s: the base has changed", options.name);
+      CHECK(adapted.weight_bytes() < base->weight_bytes(), "%s: the base is loaded again", options.name);
+    }
+    ModelSpec wider = tiny.spec;
+    wider.vocab_size += 1;
+    const std::unique_ptr<RewardModel> base = load(without, DType::kF32);
+    CHECK_ERROR(ErrorCode::kConfigInvalid, RewardModel(*base, wider, cancel), "embedding");
+    ModelSpec elsewhere = tiny.spec;
+    elsewhere.adapters["layers.0.router"] = {1, 1};
+    CHECK_ERROR(ErrorCode::kConfigInvalid, RewardModel(*base, elsewhere, cancel), "does not have");
+    // The shared weights outlive the model that loaded them.
+    std::unique_ptr<RewardModel> first = load(without, DType::kF32);
+    RewardModel last(*first, tiny.spec, cancel);
+    const std::vector<double> with_base = score(last, batch.request).values;
+    first.reset();
+    CHECK(score(last, batch.request).values == with_base, "%s: without its base", options.name);
+  }
+}

@@ -11,7 +11,10 @@ constexpr int64_t kAlignment = 64;  // floats between entries: each starts on a 
 
 bool trained(TensorKind kind, const ModelSpec& spec, const ParameterChoice& choice) {
   const Frozen& frozen = choice.frozen;
+  if (!spec.adapters.empty()) return kind == TensorKind::kAdapter;
   switch (kind) {
+    case TensorKind::kAdapter:
+      return true;
     case TensorKind::kEmbedding:
       return !frozen.embedding && !(spec.tied_embedding && frozen.unembedding);
     case TensorKind::kUnembedding:

@@ -12,9 +12,11 @@ REQUEST.json is a list of
   rows[i].rewards                  [chosen, rejected] by implex
 Prints one line per entry: the largest difference, relative to the largest reward, or null. Exits with 1 when one is beyond 1e-4.
 """
-import json, sys
+import json, os, sys
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 torch.set_num_threads(2)
 
@@ -42,8 +44,27 @@ def padded(sequences, pad):
     return ids, mask
 
 
+def loaded(kind, path):
+    """Every tensor of the file has a place, and every place a tensor."""
+    # The other implementations of attention leave Gemma 2's soft cap out.
+    model, info = kind.from_pretrained(path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    wrong = {key: value for key, value in info.items() if value}
+    assert not wrong, f"{path}: {wrong}"
+    return model.eval()
+
+
+def headless(entry, sequences):
+    """transformers has no classifier of this family: the body's last hidden state times the saved head."""
+    body = AutoModel.from_pretrained(entry["model"], dtype=torch.float32).eval()
+    head = load_file(os.path.join(entry["model"], "model.safetensors"))["score.weight"][0].double()
+    return [(body(input_ids=torch.tensor([prompt + response])).last_hidden_state[0, -1].double() @ head).item()
+            for pair in sequences for prompt, response in pair]
+
+
 def explicit(entry, tokenizer, sequences):
-    model = AutoModelForSequenceClassification.from_pretrained(entry["model"], dtype=torch.float32).eval()
+    if AutoConfig.from_pretrained(entry["model"]).model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return headless(entry, sequences)
+    model = loaded(AutoModelForSequenceClassification, entry["model"])
     assert model.config.num_labels == 1, f"num_labels is {model.config.num_labels}"
     assert model.config.pad_token_id is not None, "pad_token_id is not set"
     # In one padded batch: the padding token must not hide the token that the reward is read from.
@@ -58,10 +79,10 @@ def logprob(model, prompt, response):
 
 
 def implicit(entry, tokenizer, sequences):
-    model = AutoModelForCausalLM.from_pretrained(entry["model"], dtype=torch.float32).eval()
+    model = loaded(AutoModelForCausalLM, entry["model"])
     reference = None
     if entry["reference"] is not None:
-        reference = AutoModelForCausalLM.from_pretrained(entry["reference"], dtype=torch.float32).eval()
+        reference = loaded(AutoModelForCausalLM, entry["reference"])
         rows, old = model.config.vocab_size, reference.config.vocab_size
         if rows > old:
             reference.resize_token_embeddings(rows, mean_resizing=False)

@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
+import { FAMILIES } from '../../lib/checkpoint/families.js'
 import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
 import { BOOKKEEPING, ROW_SHAPES } from '../../lib/data/shapes/table.js'
 import type { DType } from '../../lib/native/device.js'
@@ -14,7 +15,7 @@ import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '..
 import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
 import { apiText } from './api-doc.js'
 import { implex } from './cli.js'
-import { BOUNDS, errorTable, type Measure } from './golden.js'
+import { ARCHITECTURES, BOUNDS, errorTable, familyOf, type Measure } from './golden.js'
 import { repositoryRoot } from './shared.js'
 import { temporaryFolder } from './tmp.js'
 
@@ -55,6 +56,7 @@ export async function generate(name: string): Promise<string | undefined> {
   if (what === 'golden' && (argument === 'f32' || argument === 'bf16')) return goldenTable(argument)
   if (what === 'speed') return speedTable()
   if (what === 'heads') return headTable()
+  if (what === 'families') return argument === 'names' ? familyNames() : familyTable()
   if (what === 'shapes') return shapeTable()
   if (what === 'bookkeeping') return BOOKKEEPING.map((key) => `\`${key}\``).join(', ')
   if (what === 'experiment') return experimentBlock(argument!, name.split(' ')[2] ?? 'result')
@@ -71,6 +73,25 @@ function headTable(): string {
     return `| ${names} | ${place} | ${savedBy} |`
   })
   return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
+}
+
+/** With the largest errors of the golden checkpoints of each family, in f32. */
+function familyTable(): string {
+  const { errors, gradients } = goldenRecord()
+  const rows = [...FAMILIES].map(([name, { opens, refuses = '' }]) => {
+    const golden = ARCHITECTURES.filter((architecture) => familyOf(architecture) === name)
+    const worst = (of: (architecture: string) => number[]) =>
+      golden.length === 0 ? '' : Math.max(...golden.flatMap(of)).toExponential(1)
+    const forward = worst((architecture) => Object.values(errors.f32[architecture]!))
+    const backward = worst((architecture) => [gradients[architecture]!])
+    return `| \`${name}\` | ${opens} | ${forward} | ${backward} | ${refuses} |`
+  })
+  const head = '| `model_type` | checkpoints | largest error, rewards | gradients | refused |'
+  return [head, '| --- | --- | ---: | ---: | --- |', ...rows].join('\n')
+}
+
+function familyNames(): string {
+  return [...FAMILIES].map(([name, { opens }]) => `- \`${name}\`: ${opens}`).join('\n')
 }
 
 function shapeTable(): string {
@@ -91,6 +112,8 @@ export interface GoldenRecord {
   implex: string
   bounds: Record<DType, Record<Measure, number>>
   errors: Record<DType, Record<string, Record<Measure, number>>>
+  /** Largest error in the norm of a parameter's gradient, in f32. */
+  gradients: Record<string, number>
 }
 
 export function goldenRecord(): GoldenRecord {

@@ -72,9 +72,37 @@ function byTensor(spec: ModelSpec, gradients: Tensors): Tensors {
     }
     tensors.set(tensor, whole)
   }
+  fuseExperts(spec, tensors)
   const head = gradients.get('head')
   if (head !== undefined) tensors.set('score.weight', head)
   return tensors
+}
+
+/** The experts' gradients in tensors of three dimensions, as transformers 5 has the weights in memory. */
+function fuseExperts({ layers }: ModelSpec, tensors: Tensors): void {
+  for (const [i, { experts }] of layers.entries()) {
+    if (experts === undefined) continue
+    const block = `model.layers.${i}.mlp.experts`
+    const fused = (...parts: string[]) => {
+      const pieces: Float32Array[] = []
+      for (let e = 0; e < experts.count; e++) {
+        for (const part of parts) {
+          const name = `${block}.${e}.${part}_proj.weight`
+          pieces.push(tensors.get(name)!)
+          tensors.delete(name)
+        }
+      }
+      const whole = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0))
+      let at = 0
+      for (const piece of pieces) {
+        whole.set(piece, at)
+        at += piece.length
+      }
+      return whole
+    }
+    tensors.set(`${block}.gate_up_proj`, fused('gate', 'up'))
+    tensors.set(`${block}.down_proj`, fused('down'))
+  }
 }
 
 function batchOf(golden: Golden, kind: Kind): NativeTrainBatch {

@@ -36,8 +36,21 @@ export interface GoldenPair {
 export type Side = 'chosen' | 'rejected'
 export const SIDES = ['chosen', 'rejected'] as const
 
-export const ARCHITECTURES = ['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_serial'] as const
+export const ARCHITECTURES = [
+  ...['llama', 'llama3', 'qwen2', 'qwen3', 'gpt_neox', 'gpt_neox_serial', 'mistral', 'gemma2', 'gemma3', 'phi3'],
+  ...['olmo2', 'olmo3', 'smollm3', 'granite', 'qwen3_moe'],
+] as const
 export type Architecture = (typeof ARCHITECTURES)[number]
+
+/** The `model_type` of a golden checkpoint. */
+export function familyOf(architecture: Architecture): string {
+  const others: Partial<Record<Architecture, string>> = {
+    llama3: 'llama',
+    gemma3: 'gemma3_text',
+    gpt_neox_serial: 'gpt_neox',
+  }
+  return others[architecture] ?? architecture
+}
 
 export const MEASURES = ['logp', 'token_logp', 'im', 'ex_last', 'ex_mean', 'grm_yes'] as const
 export type Measure = (typeof MEASURES)[number]

@@ -63,6 +63,7 @@ export const gemma3Text = decoder({
   family: 'gemma3_text',
   opens: 'Gemma 3, text models and the text part of the others',
   classes: { causal: 'Gemma3', classifier: 'Gemma3Text' },
+  refuses: '`use_bidirectional_attention`, `attn_logit_softcapping`',
   unused: ['hidden_act'],
   defaults: {
     vocab_size: 262_208,

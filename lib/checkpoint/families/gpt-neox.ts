@@ -8,6 +8,7 @@ import { refuseWindows } from './windows.js'
 export const gptNeox: Family = {
   opens: 'GPT-NeoX 20B, Pythia, Dolly, OpenAssistant',
   classes: { causal: 'GPTNeoX' },
+  refuses: 'windows',
   prefix: 'gpt_neox.',
   embedding: 'embed_in.weight',
   // transformers renames the first to the second when it loads.

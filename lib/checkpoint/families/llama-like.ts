@@ -21,6 +21,7 @@ export const llama = decoder({
   family: 'llama',
   opens: 'Llama 2 and 3, Tülu 3, Vicuna, Yi, DeepSeek LLM and R1-Distill-Llama, TinyLlama',
   classes: { causal: 'Llama' },
+  refuses: 'windows',
   defaults: LLAMA,
   bias: 'attention_bias',
   mlpBias: true,
@@ -38,6 +39,7 @@ export const qwen2 = decoder({
   family: 'qwen2',
   opens: 'Qwen2, Qwen2.5, QwQ, R1-Distill-Qwen',
   classes: { causal: 'Qwen2' },
+  refuses: '`mlp_bias`',
   bias: 'qkv',
   windows: LAST_LAYERS,
 })
@@ -46,6 +48,7 @@ export const qwen3 = decoder({
   family: 'qwen3',
   opens: 'Qwen3 (dense), Skywork-Reward-V2-Qwen3',
   classes: { causal: 'Qwen3' },
+  refuses: '`mlp_bias`',
   headDim: 128,
   bias: 'attention_bias',
   qkNorm: 'head',
@@ -70,6 +73,7 @@ export const mistral = decoder({
   family: 'mistral',
   opens: 'Mistral 7B v0.1 to v0.3, Zephyr, Mistral Nemo and Small, Eurus, RM-Mistral',
   classes: { causal: 'Mistral' },
+  refuses: '`attention_bias`, `mlp_bias`, `layer_types` that differ',
   defaults: MISTRAL,
   kvHeads: 'required',
   windows: everyLayer(4096),
@@ -79,6 +83,7 @@ export const ministral = decoder({
   family: 'ministral',
   opens: 'Ministral 8B (2410)',
   classes: { causal: 'Ministral' },
+  refuses: '`attention_bias`, `mlp_bias`',
   kvHeads: 'required',
   windows: { length: 4096, slides: () => true },
 })
@@ -100,8 +105,9 @@ function readMinistral3Rope(config: Config, defaults: RopeDefaults): Rope {
 
 export const ministral3 = decoder({
   family: 'ministral3',
-  opens: 'Ministral 3, within `original_max_position_embeddings`',
+  opens: 'Ministral 3, alone or inside Mistral 3',
   classes: { causal: 'Ministral3' },
+  refuses: 'texts beyond `original_max_position_embeddings`, where `llama_4_scaling_beta` scales the attention',
   kvHeads: 'required',
   headDim: 128,
   eps: 1e-5,
@@ -166,8 +172,9 @@ export const granite = decoder({
 
 export const phi3 = decoder({
   family: 'phi3',
-  opens: 'Phi-3 and Phi-3.5 (mini, medium), Phi-4, Phi-4-mini; 128k versions up to their original context',
+  opens: 'Phi-3 and Phi-3.5 (mini, medium), Phi-4, Phi-4-mini',
   classes: { causal: 'Phi3' },
+  refuses: 'texts beyond `original_max_position_embeddings`, where longrope has other frequencies',
   unused: ['full_attn_mod', 'interpolate_factor'],
   eps: 1e-5,
   rope: { partial: 1, originalPositions: 4096 },
@@ -198,6 +205,7 @@ export const qwen3Moe = decoder({
   family: 'qwen3_moe',
   opens: 'Qwen3 30B-A3B and 235B-A22B',
   classes: { causal: 'Qwen3Moe' },
+  refuses: '`mlp_bias`',
   kvHeads: 'required',
   bias: 'attention_bias',
   qkNorm: 'head',
@@ -226,6 +234,7 @@ export const mixtral = decoder({
   family: 'mixtral',
   opens: 'Mixtral 8x7B and 8x22B',
   classes: { causal: 'Mixtral' },
+  refuses: '`attention_bias`, `mlp_bias`',
   kvHeads: 'required',
   eps: 1e-5,
   rope: { theta: 1_000_000 },
