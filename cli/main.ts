@@ -10,6 +10,7 @@ import { addEval } from './eval.js'
 import { addExperiment } from './experiment.js'
 import { addReport } from './report.js'
 import { addGenerate } from './generate.js'
+import { addMergeAdapter } from './merge-adapter.js'
 import { addScore } from './score.js'
 import { addTrain } from './train.js'
 import { VERSION } from './version.js'
@@ -36,6 +37,7 @@ addEval(program, finish)
 addScore(program, finish)
 addExperiment(program, finish)
 addReport(program, finish)
+addMergeAdapter(program, finish)
 addGenerate(program, finish)
 addBench(program, finish)
 addDoctor(program, finish)

@@ -3,6 +3,7 @@
  * needs, and demands what it cannot do without.
  */
 import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { lowRankSpec } from '../checkpoint/adapter/spec.js'
 import { withMerged } from '../checkpoint/adapter/temporary.js'
 import { withAdapter } from '../checkpoint/adapter/adapter.js'
 import { checkPlain, onlyHead } from '../checkpoint/heads.js'
@@ -98,6 +99,17 @@ export function limitsOf(
 /** `hidden`: the hidden states alone. */
 export type Use = RewardKind | 'sft' | 'hidden'
 
+/**
+ * Whether a model with its adapter can share the weights of the same model without it.
+ * @param off the checkpoint without the adapter
+ */
+function sharesWeights({ adapter, spec }: Checkpoint, off: Checkpoint | undefined): boolean {
+  if (adapter === undefined || off === undefined || off.adapter !== undefined || adapter.mergeOnly !== undefined)
+    return false
+  const own = new Set(off.spec.weights)
+  return spec.weights.every((weight) => weight.role === 'head' || own.has(weight))
+}
+
 /** The weights that a use reads: the unembedding is often the largest one, and an explicit reward has no use for it. */
 export function weightsFor(spec: ModelSpec, use: Use, headGiven = false): ModelSpec {
   const unused = new Set<string>()
@@ -127,12 +139,41 @@ export async function openToScore(
   const { path, spec, adapter } = checkpoint
   const weights = weightsFor(spec, use, head !== undefined)
   const open = (one: ModelSpec) => openOnDevice(one, choice, cancel)
-  const opened = adapter === undefined ? await open(weights) : await withMerged(weights, adapter, choice.dtype, open)
+  const opened =
+    adapter === undefined
+      ? await open(weights)
+      : adapter.mergeOnly === undefined
+        ? await open(lowRankSpec(weights, adapter))
+        : await withMerged(weights, adapter, choice.dtype, open)
   try {
     if (head !== undefined) opened.model.setHead(head)
     if (use === 'explicit' || use === 'hidden' || opened.model.hasUnembedding) return opened
     const message = `${path}: ${who} needs a language model's unembedding (lm_head), and this checkpoint has none`
     throw new ImplexError('ERR_TENSOR_MISSING', message, { path })
+  } catch (error) {
+    opened.model.dispose()
+    throw error
+  }
+}
+
+/** A model to score with, and the same one without its adapter where that has to be had and both can share their weights. */
+export interface ScoringModels extends OnDevice<Model> {
+  off?: Model
+}
+
+/** Loads the weights, those that the checkpoint shares with `off` once. Errors as openToScore. */
+export async function openWithReference(
+  checkpoint: Checkpoint,
+  off: Checkpoint | undefined,
+  scoring: ScoringModel,
+  choice: DeviceChoice,
+  cancel?: Cancellation,
+): Promise<ScoringModels> {
+  if (off === undefined || !sharesWeights(checkpoint, off)) return openToScore(checkpoint, scoring, choice, cancel)
+  const opened = await openToScore(off, scoring, choice, cancel)
+  try {
+    const spec = lowRankSpec(weightsFor(checkpoint.spec, scoring.use), checkpoint.adapter!)
+    return { ...opened, model: await opened.model.withAdapters(spec, cancel), off: opened.model }
   } catch (error) {
     opened.model.dispose()
     throw error

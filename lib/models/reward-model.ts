@@ -25,13 +25,22 @@ import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
 import { rowSource } from '../data/sources.js'
 import { UnreadCounts } from '../data/unread.js'
-import type { DeviceName, DType, OnDevice } from '../native/device.js'
+import type { DeviceName, DType } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import type { TemplateSource } from '../text/text-encoder.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
 import { type HeadPlace, type HeadPlaceName, headPlace, type TextTokens } from './head-place.js'
-import { limitsOf, openHead, type OpenText, openText, openToScore } from './open.js'
+import {
+  limitsOf,
+  openHead,
+  type OpenText,
+  openText,
+  openToScore,
+  openWithReference,
+  type ScoringModel,
+  type ScoringModels,
+} from './open.js'
 import {
   type ResolvedOptions,
   type RewardModelOptions,
@@ -42,7 +51,7 @@ import {
   type ScoreStreamOptions,
 } from './reward-options.js'
 
-interface Parts extends OpenText, OnDevice<Model> {
+interface Parts extends OpenText, ScoringModels {
   head?: RewardHead
   border?: Border
   place?: HeadPlace
@@ -109,7 +118,8 @@ export class RewardModel implements Disposable {
       const who = `the ${kind} kind`
       const border = kind === 'generative' ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
       const place = await resolvePlace(checkpoint, resolved, text.pool.description)
-      const opened = await openToScore(checkpoint, { use, who, head: head?.weight }, resolved, signal)
+      const scoring: ScoringModel = { use, who, head: head?.weight }
+      const opened = await openWithReference(checkpoint, text.reference, scoring, resolved, signal)
       return new RewardModel({ ...text, ...opened, head, border, place }, resolved)
     } catch (error) {
       text.pool.close()
@@ -134,7 +144,7 @@ export class RewardModel implements Disposable {
     this.templateSource = pool.description.templateSource
     this.textFingerprint = pool.description.fingerprint
     this.contextLength = limitsOf(checkpoint, reference).contextLength
-    this.weightBytes = model.weightBytes
+    this.weightBytes = model.weightBytes + (parts.off?.weightBytes ?? 0)
     this.#parts = parts
     this.#options = options
   }
@@ -205,6 +215,7 @@ export class RewardModel implements Disposable {
     this.#disposed = true
     this.#parts.pool.close()
     this.#parts.model.dispose()
+    this.#parts.off?.dispose()
     this.#reference?.then(
       (model) => model.dispose(),
       () => {},
@@ -287,6 +298,11 @@ export class RewardModel implements Disposable {
   }
 
   #loadReference(checkpoint: Checkpoint): Promise<Model> {
+    const { off } = this.#parts
+    if (off !== undefined) {
+      this.#referenceLoaded = true
+      return Promise.resolve(off)
+    }
     const choice = { device: this.device, dtype: this.dtype }
     this.#reference ??= openToScore(checkpoint, { use: 'implicit', who: 'a reference' }, choice)
       .then(({ model }) => {

@@ -125,14 +125,3 @@ export interface RowSelection {
   block: number
   stride: number
 }
-
-/** What an adapter adds to a projection: y = W x + scale · B (A x). Several parts of a fused projection share A and take rows of B. */
-export interface LowRankSource {
-  /** The projection: `layers.0.q`, `layers.3.experts.2.down`. */
-  role: string
-  scale: number
-  /** [r, inputs] */
-  a: WeightSource
-  /** [outputs, r] */
-  b: WeightSource
-}

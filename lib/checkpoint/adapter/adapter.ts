@@ -4,7 +4,7 @@
 import { resolve } from 'node:path'
 import { ImplexError } from '../../core/errors.js'
 import { isFolder, quoted } from '../../core/files.js'
-import type { LowRankSource, WeightSource } from '../../native/spec.js'
+import type { WeightSource } from '../../native/spec.js'
 import type { Checkpoint } from '../checkpoint.js'
 import { findHeads, headTensors, type HeadSource } from '../heads.js'
 import type { TensorEntry } from '../safetensors.js'
@@ -15,6 +15,16 @@ import { type AdapterTensors, type LowRankTensors, readAdapterTensors } from './
 import { type AdapterSettings, readAdapterSettings } from './settings.js'
 import { adaptedSpec } from './spec.js'
 import { Targets } from './targets.js'
+
+/** What is added to one matrix: scale · B A. Several parts of a fused projection share A and take rows of B. */
+export interface LowRankSource {
+  role: string
+  scale: number
+  /** [rank, inputs] */
+  a: WeightSource
+  /** [outputs, rank] */
+  b: WeightSource
+}
 
 /** One projection's low-rank part. */
 export interface LowRank extends LowRankSource {
@@ -33,7 +43,7 @@ export interface Adapter {
   embedding?: LowRankSource
   /** Roles whose whole tensor is the adapter's own. */
   replaced: ReadonlyMap<string, WeightSource>
-  /** Absent: the low-rank parts can be added while a projection computes. Else the tensor for which they must be merged. */
+  /** Absent: the engine can add the low-rank parts while a projection computes. Else the tensor for which they must be merged. */
   mergeOnly?: string
 }
 
@@ -174,8 +184,8 @@ class Opening {
     const bias = loraBias ? this.#need(tensors, 'bias', `${name}.lora_B.bias`) : undefined
     if (bias !== undefined) this.#checkShape(bias, [outputs], why)
     this.#refuseRest(tensors, ['a', 'b', ...(dora ? ['magnitude'] : []), ...(loraBias ? ['bias'] : [])])
-    // The engine adds low-rank parts to the projections of attention and MLP alone.
-    if (table || kind === 'router') this.#mergeOnly ??= a.name
+    // The engine adds low-rank parts to the projections of a layer alone.
+    if (table) this.#mergeOnly ??= a.name
     this.#mergeOnly ??= (magnitude ?? bias)?.name
     for (const part of module.parts) this.#addPart(part, scale, { a, b, magnitude, bias })
   }

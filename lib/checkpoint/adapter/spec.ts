@@ -41,6 +41,16 @@ export function adaptedSpec(
   return { spec: { ...spec, vocabSize, tiedEmbedding, weights: [...weights.values()] }, notes }
 }
 
+/** For the engine to add the low-rank parts while it computes: the adapter must not be one that has to be merged. */
+export function lowRankSpec(spec: ModelSpec, { lowRank }: Adapter): ModelSpec {
+  const matrices = lowRank.flatMap(({ role, a, b }) => [
+    { ...a, role: `${role}.lora_a` },
+    { ...b, role: `${role}.lora_b` },
+  ])
+  const adapters = lowRank.map(({ role, scale, a }) => ({ role, rank: a.shape[0]!, scale }))
+  return { ...spec, adapters, weights: [...spec.weights, ...matrices] }
+}
+
 /** An unembedding that differs from the embedding, of a base that ties them. A copy that modules_to_save trains leaves the other one as it was. */
 function unembeddingOf(adapter: Adapter, own: WeightSource): WeightSource | undefined {
   const { replaced, embedding, lowRank, settings } = adapter
