@@ -10,7 +10,6 @@ import type { Command } from 'commander'
 import { fileError } from '../lib/core/files.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
 import type { Border } from '../lib/checkpoint/trained-with.js'
-import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { evaluate, type Evaluation } from '../lib/evaluate/evaluate.js'
@@ -22,24 +21,32 @@ import { EXIT, say } from './exit.js'
 import { evaluationTable } from './eval-table.js'
 import { Interrupt } from './interrupt.js'
 import { fileWrite, LineWriter, stdoutWrite } from './line-writer.js'
-import { borderOption, choice, collectSets, headAtOption, integer, label, modelOf, positiveNumber } from './options.js'
+import {
+  borderOption,
+  choice,
+  collectSets,
+  type HeadFlags,
+  headOptions,
+  integer,
+  modelOf,
+  positiveNumber,
+  type StepFlags,
+  stepOptions,
+} from './options.js'
 import { checkOutputs } from './outputs.js'
 import { Progress } from './progress.js'
 import { formatRow } from '../lib/data/row-lines.js'
 import { VERSION } from './version.js'
 
-interface EvalFlags {
+interface EvalFlags extends HeadFlags, StepFlags {
   model?: string
   adapter?: string
   kind: RewardKind
   data: Record<string, string>
   rows?: RowsOption
   reference?: string
-  head?: string
-  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
-  headAt?: HeadPlaceName
   border?: Border
   template?: string
   out?: string
@@ -58,8 +65,8 @@ interface EvalFlags {
 }
 
 export function addEval(program: Command, finish: (status: number) => void): void {
-  program
-    .command('eval')
+  const command = program.command('eval')
+  command
     .description('Evaluate a reward model on named sets of preference pairs.')
     .usage('--model DIR --kind KIND --data NAME=FILE... [options]')
     .option('--model <dir>', 'checkpoint folder in Hugging Face format')
@@ -69,8 +76,8 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint (default: none, or the model without --adapter)')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
-    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
+  for (const option of [...headOptions(), ...stepOptions()]) command.addOption(option)
+  command
     .addOption(
       choice(
         '--pool <where>',
@@ -78,7 +85,6 @@ export function addEval(program: Command, finish: (status: number) => void): voi
         POOLS,
       ),
     )
-    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
     .addOption(borderOption())
     .option('--out <path>', 'write the results as JSON to this file; in a folder, also write every reward')
@@ -139,15 +145,21 @@ async function run(flags: EvalFlags): Promise<number> {
     ],
   )
   const places = await placesOf(flags)
-  const { kind, reference, head, headAt, beta, pool, border, device, dtype, template, onLong } = flags
+  const { kind, reference, beta, pool, border, device, dtype, template, onLong } = flags
   const { cache, cacheDir, encodeThreads } = flags
   using model = await RewardModel.open(path, {
     kind,
     adapter: flags.adapter,
     reference,
-    head,
-    headAt,
+    head: flags.head,
+    headSpec: flags.headSpec,
+    headAt: flags.headAt,
     label: flags.label,
+    labelWeights: flags.labelWeights,
+    steps: flags.steps,
+    stepsAggregate: flags.stepsAggregate,
+    goodToken: flags.goodToken,
+    badToken: flags.badToken,
     beta,
     pool,
     border,

@@ -6,7 +6,9 @@ import { type OptionRow, TRAIN_OPTION_ROWS, TRAIN_OPTIONS, type TrainOptionName 
 import type { Shape } from '../lib/train/option-values.js'
 import { baseOfAdapter } from '../lib/checkpoint/adapter/adapter.js'
 import { BORDERS } from '../lib/checkpoint/trained-with.js'
-import { HEAD_PLACES } from '../lib/models/head-place.js'
+import { tokenOf } from '../lib/checkpoint/head-spec.js'
+import { STEP_AGGREGATES, type StepAggregate } from '../lib/data/steps.js'
+import { HEAD_AT, HEAD_PLACES, type HeadPlaceOption } from '../lib/models/head-place.js'
 import { UsageError } from './exit.js'
 
 /** A flag with a fixed set of values. Its description should name them. */
@@ -29,12 +31,81 @@ export function borderOption(): Option {
   )
 }
 
-export function headAtOption(): Option {
-  return choice(
-    '--head-at <token>',
-    "explicit: last or last-non-pad (default: as the head's checkpoint says)",
-    HEAD_PLACES,
-  )
+/** What scoring and evaluation can be told of a head. */
+export interface HeadFlags {
+  head?: string
+  headSpec?: string
+  label?: number | string
+  labelWeights?: number[] | Record<string, number>
+  headAt?: HeadPlaceOption
+}
+
+export function headOptions(): Option[] {
+  return [
+    new Option('--head <file>', "explicit: file with the head (default: the checkpoint's)"),
+    new Option('--head-spec <spec>', 'explicit: layers of the head, or logit:TOKEN; a .json file'),
+    new Option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name').argParser(
+      label,
+    ),
+    new Option('--label-weights <list>', 'explicit: weights of all labels, or NAME=WEIGHT of some').argParser(
+      labelWeights,
+    ),
+    new Option(
+      '--head-at <place>',
+      "explicit: last, last-non-pad, token:TOKEN or append:TOKEN (default: as the head's checkpoint says)",
+    ).argParser(headAt),
+  ]
+}
+
+/** What they can be told of process rewards. */
+export interface StepFlags {
+  steps?: string | number | RegExp
+  stepsAggregate?: StepAggregate
+  goodToken?: string | number
+  badToken?: string | number
+}
+
+export function stepOptions(): Option[] {
+  return [
+    new Option('--steps <end>', 'process rewards: token, or /regex/, that ends a step of a response').argParser(steps),
+    choice(
+      '--steps-aggregate <how>',
+      'reward of the steps: min, mean, last or product (default: min)',
+      STEP_AGGREGATES,
+    ),
+    new Option('--good-token <token>', 'generative, with --steps: token after a good step (default: Yes)').argParser(
+      tokenOf,
+    ),
+    new Option('--bad-token <token>', 'generative, with --steps: token after a bad one').argParser(tokenOf),
+  ]
+}
+
+/** A token, or a pattern between slashes with flags after it. */
+function steps(text: string): string | number | RegExp {
+  const pattern = /^\/(.+)\/([a-z]*)$/s.exec(text)
+  if (pattern === null) return tokenOf(text)
+  try {
+    return new RegExp(pattern[1]!, pattern[2])
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}
+
+function headAt(text: string): HeadPlaceOption {
+  if (HEAD_AT.test(text)) return text as HeadPlaceOption
+  throw new InvalidArgumentError(`It must be one of ${HEAD_PLACES.join(', ')}, token:TOKEN, append:TOKEN.`)
+}
+
+function labelWeights(text: string): number[] | Record<string, number> {
+  const parts = text.split(',')
+  if (!text.includes('=')) return parts.map(number)
+  const named: Record<string, number> = {}
+  for (const part of parts) {
+    const at = part.lastIndexOf('=')
+    if (at <= 0) throw new InvalidArgumentError('It must be numbers, or NAME=NUMBER for each label that counts.')
+    named[part.slice(0, at)] = number(part.slice(at + 1))
+  }
+  return named
 }
 
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -129,6 +200,6 @@ export async function modelOf({ model, adapter }: { model?: string; adapter?: st
 }
 
 /** A label of a head: its number or its name. */
-export function label(text: string): number | string {
+function label(text: string): number | string {
   return /^\d+$/.test(text) ? Number(text) : text
 }

@@ -3,7 +3,7 @@
  * run that agrees with all of it may continue after the last line. The result then equals that of a run without interruption.
  */
 import { type FileHandle, open, rm } from 'node:fs/promises'
-import { writeFileAtomic } from '../lib/core/atomic.js'
+import { removeLeftoversOf, writeFileAtomic } from '../lib/core/atomic.js'
 import { fileError, readJsonIfPresent, systemCode } from '../lib/core/files.js'
 import { readJsonl } from '../lib/data/jsonl.js'
 import { ImplexError } from '../lib/core/errors.js'
@@ -46,8 +46,10 @@ export async function readResumeFile(out: string): Promise<ResumeFile | undefine
   )
 }
 
+/** For the one process that holds the output's lock. */
 export async function writeResumeFile(out: string, now: Date, run: RunIdentity): Promise<void> {
   const value: ResumeFile = { format: FORMAT, now: now.toISOString(), run }
+  await removeLeftoversOf(resumePath(out))
   await writeFileAtomic(resumePath(out), `${JSON.stringify(value, null, 2)}\n`)
 }
 

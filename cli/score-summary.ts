@@ -3,7 +3,7 @@
  */
 import { PreferenceMetrics } from '../lib/evaluate/metrics.js'
 import type { ScoredRow } from '../lib/data/score-rows.js'
-import type { RewardModel } from '../lib/models/reward-model.js'
+import type { ExpertLoad, RewardModel } from '../lib/models/reward-model.js'
 import { factsOf, type RowFacts } from '../lib/data/row-lines.js'
 import { VERSION } from './version.js'
 
@@ -81,6 +81,8 @@ export interface ScoreSummary {
   referenceLoaded: boolean
   cacheHits: number
   cacheMisses: number
+  /** Of a mixture of experts only: see RewardModel. */
+  expertLoad?: ExpertLoad[]
   version: string
 }
 
@@ -115,6 +117,7 @@ export function summarize(tally: ScoreTally, model: RewardModel, seconds: number
     referenceLoaded: model.referenceLoaded,
     cacheHits: model.cacheStatistics.hits,
     cacheMisses: model.cacheStatistics.misses,
+    ...(model.expertLoad !== undefined && { expertLoad: model.expertLoad }),
     version: VERSION,
   }
 }

@@ -12,7 +12,6 @@ import { type JsonlSource, readJsonl } from '../lib/data/jsonl.js'
 import { ON_LONG, REWARD_KINDS, type OnLong, type RewardKind } from '../lib/data/encode.js'
 import { defaultCacheDir, NUMERICS_VERSION } from '../lib/data/reference-cache.js'
 import type { Border } from '../lib/checkpoint/trained-with.js'
-import type { HeadPlaceName } from '../lib/models/head-place.js'
 import { ROWS_OPTIONS, type RowsOption } from '../lib/data/shapes/names.js'
 import { DEVICES, DTYPES, type DeviceName, type DType } from '../lib/native/device.js'
 import { ImplexError } from '../lib/core/errors.js'
@@ -22,7 +21,17 @@ import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { stdoutWrite } from './line-writer.js'
 import { checkOutputs } from './outputs.js'
-import { borderOption, choice, headAtOption, integer, label, modelOf, positiveNumber } from './options.js'
+import {
+  borderOption,
+  choice,
+  type HeadFlags,
+  headOptions,
+  integer,
+  modelOf,
+  positiveNumber,
+  type StepFlags,
+  stepOptions,
+} from './options.js'
 import { Progress } from './progress.js'
 import type { RunIdentity } from './resume.js'
 import { ScoreOutput } from './score-output.js'
@@ -31,18 +40,15 @@ import { snakeKeys } from '../lib/core/keys.js'
 import { describeSummary, ScoreTally, summarize } from './score-summary.js'
 import { VERSION } from './version.js'
 
-interface ScoreFlags {
+interface ScoreFlags extends HeadFlags, StepFlags {
   model?: string
   adapter?: string
   kind: RewardKind
   data: string
   rows?: RowsOption
   reference?: string
-  head?: string
-  label?: number | string
   beta?: number
   pool?: 'last' | 'mean'
-  headAt?: HeadPlaceName
   border?: Border
   template?: string
   out: string
@@ -53,6 +59,7 @@ interface ScoreFlags {
   encodeThreads?: number
   onLong?: OnLong
   onError: 'stop' | 'skip'
+  labels?: boolean
   logprobs?: boolean
   limit?: number
   resume?: boolean
@@ -63,8 +70,8 @@ interface ScoreFlags {
 }
 
 export function addScore(program: Command, finish: (status: number) => void): void {
-  program
-    .command('score')
+  const command = program.command('score')
+  command
     .description('Score a file of preference pairs or response groups.')
     .usage('--model DIR --kind KIND --data FILE [options]')
     .option('--model <dir>', 'checkpoint folder in Hugging Face format')
@@ -74,8 +81,8 @@ export function addScore(program: Command, finish: (status: number) => void): vo
     .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
     .option('--reference <dir>', 'implicit: reference checkpoint (default: none, or the model without --adapter)')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
-    .option('--head <file>', "explicit: file with the head (default: the checkpoint's)")
-    .option('--label <n>', 'explicit: which label of a head of several is the reward, by number or name', label)
+  for (const option of [...headOptions(), ...stepOptions()]) command.addOption(option)
+  command
     .addOption(
       choice(
         '--pool <where>',
@@ -83,7 +90,6 @@ export function addScore(program: Command, finish: (status: number) => void): vo
         POOLS,
       ),
     )
-    .addOption(headAtOption())
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
     .addOption(borderOption())
     .option('--out <file>', 'file for the rewards; - writes to standard output', '-')
@@ -106,6 +112,7 @@ export function addScore(program: Command, finish: (status: number) => void): vo
         ON_ERROR,
       ).default('stop'),
     )
+    .option('--labels', "explicit: also write the value of each of the head's labels")
     .option('--logprobs', 'implicit: also write log-probabilities, in total and per token')
     .option('--limit <n>', 'stop after this many input rows', integer(0))
     .option('--resume', 'continue an interrupted run that wrote to the same --out')
@@ -219,6 +226,7 @@ async function scoreAll(
   const stream = model.scoreStream(output.watch(source), {
     onError: flags.onError,
     tokenLogprobs: flags.logprobs === true,
+    labelRewards: flags.labels === true,
     firstOrdinal: tally.responses,
     drain,
     batchTokens: flags.batchTokens,
@@ -232,10 +240,11 @@ async function scoreAll(
   return (performance.now() - start) / 1000
 }
 
-function checkFlags({ data, out, kind, resume, logprobs, force }: ScoreFlags): void {
+function checkFlags({ data, out, kind, resume, logprobs, labels, force }: ScoreFlags): void {
   if (resume && out === '-') throw new UsageError('--resume needs --out FILE: standard output cannot be continued')
   if (resume && data === '-') throw new UsageError('--resume needs --data FILE: standard input cannot be read again')
   if (resume && force) throw new UsageError('--resume continues the output and --force overwrites it; give one of them')
+  if (labels && kind !== 'explicit') throw new UsageError(`--labels is for --kind explicit; kind ${kind} has no head`)
   if (logprobs && kind !== 'implicit')
     throw new UsageError(`--logprobs is for --kind implicit; a reward of kind ${kind} has none`)
 }
@@ -270,6 +279,11 @@ async function identify(flags: ScoreFlags, model: RewardModel, signal: AbortSign
     'head-at': model.headAt ?? null,
     'pad-token-id': model.padTokenId ?? null,
     'on-long': model.onLong,
+    steps: flags.steps === undefined ? null : String(flags.steps),
+    'steps-aggregate': flags.steps === undefined ? null : (flags.stepsAggregate ?? 'min'),
+    'good-token': flags.goodToken ?? null,
+    'bad-token': flags.badToken ?? null,
+    labels: flags.labels === true,
     logprobs: flags.logprobs === true,
     device: model.device,
     dtype: model.dtype,

@@ -3,7 +3,10 @@
 //
 // Keys come in blocks aligned to the position in the sequence, whichever segments hold them, and each row's sums run
 // over the blocks in order: how a sequence is cut into segments, and which rows share a block, changes no bit. A block
-// of keys past a row's position changes nothing of it: its weights are exactly 0 and its factor exactly 1.
+// of keys that a row does not see changes nothing of it. Past its position: the weights are exactly 0 and the factor
+// exactly 1. Before its window: the row stays as it began, with a total of 0. Blocks before every row's window are not
+// looked at. Scores are masked only in blocks of which some row of the warp does not see some key. With a soft cap (a
+// kernel of its own) a score is bent before the softmax.
 //
 // bf16 with heads of 64, 80, 96, 128, 256: 64 query rows a block, four warps of 16 with mma.sync, keys and values
 // through shared memory by cp.async, the copy of the values under the scores and that of the next keys under the
@@ -21,8 +24,10 @@ namespace {
 template <int E>
 constexpr size_t kForwardBytes = (kQueryRows + 2 * kBlockKeys<E>)*kTileStride<E> * sizeof(Bf16);
 
-template <int E>
-__global__ void __launch_bounds__(kAttentionThreads)
+template <int E, bool kCapped>
+__global__ void __launch_bounds__(kAttentionThreads, E <= 96    ? 4
+                                                     : E <= 128 ? 3
+                                                                : 2)
     attend(AttentionShape s, const Bf16* q, int64_t q_stride, const Bf16* k, const Bf16* v, int64_t kv_stride,
            Bf16* out, int64_t out_stride, float* lse) {
   constexpr int kKeys = kBlockKeys<E>;
@@ -33,7 +38,6 @@ __global__ void __launch_bounds__(kAttentionThreads)
   Bf16* values = keys + kKeys * kTileStride<E>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int g = static_cast<int>(threadIdx.x) % kWarp / 4, t = static_cast<int>(threadIdx.x) % 4;
-  const float scale = s.scale * kLog2e;  // scores in units of ln 2
   const int32_t items = *s.block_count * s.heads;
   for (int32_t item = static_cast<int32_t>(blockIdx.x); item < items; item += static_cast<int32_t>(gridDim.x)) {
     const QueryBlock block = s.blocks[item / s.heads];
@@ -51,7 +55,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     };
     copy_tile<E, kQueryRows>(queries,
                              [&](int i) -> const Bf16* { return i < block.rows ? q_head + i * q_stride : nullptr; });
-    copy_block(keys, k_head, 0);  // one group with the queries
+    const int32_t first = first_seen(block.first, s.window) / kKeys * kKeys;
+    copy_block(keys, k_head, first);  // one group with the queries
 
     int32_t position[2];
     float top[2], total[2];
@@ -68,7 +73,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 #pragma unroll
       for (int i = 0; i < 4; ++i) sum[j][i] = 0.0f;
 
-    for (int32_t base = 0; base <= block.last; base += kKeys) {
+    for (int32_t base = first; base <= block.last; base += kKeys) {
       copy_block(values, v_head, base);
       copy_wait<1>();  // queries and keys
       __syncthreads();
@@ -81,28 +86,37 @@ __global__ void __launch_bounds__(kAttentionThreads)
       __syncthreads();                         // the keys have been read
       copy_block(keys, k_head, base + kKeys);  // zeros past the end; a group in any case
 #pragma unroll
+      for (int j = 0; j < kTiles; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) score[j][i] = finish_score<kCapped>(s, score[j][i]);
+      if (some_unseen(s, position, base, kKeys)) {
+        const int32_t distance[2] = {position[0] - base - 2 * t, position[1] - base - 2 * t};
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j)
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            if (!within(distance[i / 2] - (j * 8 + i % 2), s.window)) score[j][i] = kNever;
+      }
+#pragma unroll
       for (int r = 0; r < 2; ++r) {
         float most = kNever;
 #pragma unroll
-        for (int j = 0; j < kTiles; ++j) {
+        for (int j = 0; j < kTiles; ++j)
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const bool seen = base + j * 8 + 2 * t + i <= position[r];
-            score[j][2 * r + i] = seen ? score[j][2 * r + i] * scale : kNever;
-            most = fmaxf(most, score[j][2 * r + i]);
-          }
-        }
+          for (int i = 0; i < 2; ++i) most = fmaxf(most, score[j][2 * r + i]);
         most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 1));
         most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
         const float next = fmaxf(top[r], most);
-        const float rescale = exp2f(top[r] - next);
+        // From kNever itself all weights would be 1: a row that has seen nothing yet gets none.
+        const float shift = next == kNever ? 0.0f : next;
+        const float rescale = exp2_fast(top[r] - shift);
         top[r] = next;
         float weights = 0.0f;
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            score[j][2 * r + i] = exp2f(score[j][2 * r + i] - next);
+            score[j][2 * r + i] = exp2_fast(score[j][2 * r + i] - shift);
             weights += score[j][2 * r + i];
           }
         }
@@ -155,6 +169,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   const int32_t head = static_cast<int32_t>(item % s.heads);
   const int64_t token = s.rows != nullptr ? s.rows[row] : row;
   const int32_t position = s.positions[token];
+  const int32_t first = first_seen(position, s.window);
   const Span span = s.spans[segment_of[token]];
   const int64_t kv_at = static_cast<int64_t>(head / s.group) * E;
   for (int d = lane; d < E; d += kWarp) {
@@ -163,13 +178,14 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   }
   __syncwarp();
   float top = kNever, total = 0.0f;
-  for (int32_t base = 0; base <= position; base += kWarp) {
-    const bool seen = base + lane <= position;
+  for (int32_t base = first / kWarp * kWarp; base <= position; base += kWarp) {
+    const bool seen = within(position - (base + lane), s.window);
     float score = kNever;
     if (seen) {
       const T* key = k + device_token_of(span, base + lane) * kv_stride + kv_at;
       score = 0.0f;
       for (int d = 0; d < E; ++d) score = fmaf(query[d], to_float(key[d]), score);
+      if (s.cap.cap > 0) score = s.cap.cap * tanh_fast(score * s.cap.inverse);
     }
     const float next = fmaxf(top, warp_max(score));
     const float rescale = expf(top - next);
@@ -177,7 +193,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
     total = total * rescale + warp_sum(weight);
     top = next;
     for (int d = lane; d < E; d += kWarp) sum[d] *= rescale;
-    for (int j = 0; j < kWarp && base + j <= position; ++j) {
+    for (int j = base < first ? first - base : 0; j < kWarp && base + j <= position; ++j) {
       const float w = __shfl_sync(kAllLanes, weight, j);
       const T* value = v + device_token_of(span, base + j) * kv_stride + kv_at;
       for (int d = lane; d < E; d += kWarp) sum[d] = fmaf(w, to_float(value[d]), sum[d]);
@@ -208,9 +224,10 @@ int32_t attention(ix_device* device, const ix_batch* batch, const ix_attention* 
       if (kForwardBytes < E >> device->block_memory) return;
       served = true;
       const int64_t most = std::min<int64_t>(most_blocks * attention->heads, int64_t{8} * device->processors);
-      code = call.launch(attend<E>, static_cast<unsigned>(most), kAttentionThreads, kForwardBytes<E>, shape,
-                         static_cast<const Bf16*>(q->data), q->stride, static_cast<const Bf16*>(k->data),
-                         static_cast<const Bf16*>(v->data), k->stride, static_cast<Bf16*>(out->data), out->stride, lse);
+      code = call.launch(shape.cap.cap > 0 ? attend<E, true> : attend<E, false>, static_cast<unsigned>(most),
+                         kAttentionThreads, kForwardBytes<E>, shape, static_cast<const Bf16*>(q->data), q->stride,
+                         static_cast<const Bf16*>(k->data), static_cast<const Bf16*>(v->data), k->stride,
+                         static_cast<Bf16*>(out->data), out->stride, lse);
     });
   }
   if (served) return code;

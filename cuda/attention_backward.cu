@@ -1,5 +1,6 @@
 // attention_backward. With p = exp(s - lse) and D = sum over d of grad · out:
 //   dv += pᵀ grad,  ds = p (grad · v - D),  dq = scale ds k,  dk += scale dsᵀ q.
+// With a soft cap ds is also multiplied by the cap's slope, 1 - tanh².
 //
 // Three kernels: D of every row and head; dq, a block of 64 query rows over its keys; dk and dv, a tile of 64 keys of
 // one key/value head over all queries that see them, its group's heads and the blocks of rows in order. Each sum is
@@ -46,8 +47,8 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
 template <int E>
 constexpr size_t kQueryGradBytes = (2 * kQueryRows + 2 * kStepKeys<E>)*kTileStride<E> * sizeof(Bf16);
 
-template <int E>
-__global__ void __launch_bounds__(kAttentionThreads)
+template <int E, bool kCapped>
+__global__ void __launch_bounds__(kAttentionThreads, E <= 96 || (E == 128 && !kCapped) ? 3 : 2)
     query_gradients(BackwardTask b, const Bf16* q, const Bf16* k, const Bf16* v, const Bf16* grad, Bf16* q_grad) {
   constexpr int kKeys = kStepKeys<E>;
   constexpr int kTiles = kKeys / 8;
@@ -59,7 +60,6 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const AttentionShape& s = b.s;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int g = static_cast<int>(threadIdx.x) % kWarp / 4, t = static_cast<int>(threadIdx.x) % 4;
-  const float scale = s.scale * kLog2e;
   const int32_t items = *s.block_count * s.heads;
   for (int32_t item = static_cast<int32_t>(blockIdx.x); item < items; item += static_cast<int32_t>(gridDim.x)) {
     const QueryBlock block = s.blocks[item / s.heads];
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (int j = 0; j < E / 8; ++j)
 #pragma unroll
       for (int i = 0; i < 4; ++i) sum[j][i] = 0.0f;
-    for (int32_t base = 0; base <= block.last; base += kKeys) {
+    for (int32_t base = first_seen(block.first, s.window) / kKeys * kKeys; base <= block.last; base += kKeys) {
       const auto source = [&](const Bf16* from) {
         return [&, from](int i) -> const Bf16* {
           const int32_t at_position = base + i;
@@ -113,11 +113,19 @@ __global__ void __launch_bounds__(kAttentionThreads)
       for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int r = i / 2;
-          const bool seen = base + j * 8 + 2 * t + i % 2 <= position[r];
-          const float weight = seen ? exp2f(score[j][i] * scale - lse[r]) : 0.0f;
-          score[j][i] = weight * (slope[j][i] - delta[r]);
+          float bend = 1.0f;
+          const float weight = exp2_fast(finish_score<kCapped>(s, score[j][i], &bend) - lse[i / 2]);
+          score[j][i] = weight * (slope[j][i] - delta[i / 2]);
+          if constexpr (kCapped) score[j][i] *= bend;
         }
+      }
+      if (some_unseen(s, position, base, kKeys)) {
+        const int32_t distance[2] = {position[0] - base - 2 * t, position[1] - base - 2 * t};
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j)
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            if (!within(distance[i / 2] - (j * 8 + i % 2), s.window)) score[j][i] = 0.0f;
       }
       multiply_weights<E, kTiles>(sum, score, keys);
       __syncthreads();  // both tiles have been read
@@ -134,10 +142,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
 }
 
-// Which rows of a block see a tile of keys: those of its segment from its first position on, and all of the segment's
-// children.
-__device__ inline bool sees(const AttentionShape& s, const QueryBlock& block, const KeyTile& tile) {
-  return block.segment == tile.segment ? block.last >= tile.position : s.spans[block.segment].parent == tile.segment;
+__device__ inline bool block_sees(const AttentionShape& s, const QueryBlock& block, const KeyTile& tile) {
+  return sees(block, s.spans[block.segment].parent, tile, s.window);
 }
 
 template <int E>
@@ -146,8 +152,8 @@ constexpr size_t kKeyGradBytes = (2 * kKeyRows + 2 * kStepQueries<E>)*kTileStrid
 
 // kKeyPart, kValuePart: which sums this launch makes. Both for heads up to 128; for 256 both would not fit in
 // registers, so each has a launch of its own.
-template <int E, bool kKeyPart, bool kValuePart>
-__global__ void __launch_bounds__(kAttentionThreads)
+template <int E, bool kKeyPart, bool kValuePart, bool kCapped>
+__global__ void __launch_bounds__(kAttentionThreads, E == 64 && !kCapped ? 3 : 2)
     key_gradients(BackwardTask b, const KeyTile* tiles, const Bf16* q, const Bf16* k, const Bf16* v, const Bf16* grad,
                   Bf16* k_grad, Bf16* v_grad) {
   constexpr int kQueries = kStepQueries<E>;
@@ -164,7 +170,6 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarp;
   const int g = thread % kWarp / 4, t = thread % 4;
-  const float scale = s.scale * kLog2e;
   const KeyTile tile = tiles[blockIdx.x];
   const int32_t kv_head = static_cast<int32_t>(blockIdx.y);
   const int64_t kv_at = static_cast<int64_t>(kv_head) * E;
@@ -190,9 +195,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
   for (int32_t member = 0; member < s.group; ++member) {
     const int32_t head = kv_head * s.group + member;
     const int64_t at = static_cast<int64_t>(head) * E;
+    // A lane looks at each of 32 blocks, every warp at the same: the threads go through those that see the tile
+    // together.
+    unsigned seeing = 0;
     for (int32_t n = 0; n < blocks; ++n) {
+      if (n % kWarp == 0) {
+        const int32_t mine = n + thread % kWarp;
+        seeing = __ballot_sync(kAllLanes, mine < blocks && block_sees(s, s.blocks[mine], tile) ? 1 : 0);
+      }
+      if ((seeing >> n % kWarp & 1) == 0) continue;
       const QueryBlock block = s.blocks[n];
-      if (!sees(s, block, tile)) continue;
       for (int32_t first = 0; first < block.rows; first += kQueries) {
         copy_tile<E, kQueries>(queries, [&](int i) -> const Bf16* {
           return first + i < block.rows ? q + (block.row + first + i) * b.q_stride + at : nullptr;
@@ -216,12 +228,15 @@ __global__ void __launch_bounds__(kAttentionThreads)
 #pragma unroll
           for (int i = 0; i < 4; ++i) weight[j][i] = 0.0f;
         multiply_rows<E, kTiles>(weight, keys + warp * 16 * kTileStride<E>, queries);
+        float bend[kCapped ? kTiles : 1][4];
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const int query = j * 8 + 2 * t + i % 2;
-            weight[j][i] = key_position[i / 2] <= positions[query] ? exp2f(weight[j][i] * scale - lse[query]) : 0.0f;
+            const bool seen = within(positions[query] - key_position[i / 2], s.window);
+            const float score = finish_score<kCapped>(s, weight[j][i], &bend[kCapped ? j : 0][i]);
+            weight[j][i] = seen ? exp2_fast(score - lse[query]) : 0.0f;
           }
         }
         if constexpr (kValuePart) multiply_weights<E, kTiles>(value_sum, weight, grads);
@@ -233,9 +248,13 @@ __global__ void __launch_bounds__(kAttentionThreads)
             for (int i = 0; i < 4; ++i) slope[j][i] = 0.0f;
           multiply_rows<E, kTiles>(slope, values + warp * 16 * kTileStride<E>, grads);
 #pragma unroll
-          for (int j = 0; j < kTiles; ++j)
+          for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) weight[j][i] *= slope[j][i] - delta[j * 8 + 2 * t + i % 2];
+            for (int i = 0; i < 4; ++i) {
+              weight[j][i] *= slope[j][i] - delta[j * 8 + 2 * t + i % 2];
+              if constexpr (kCapped) weight[j][i] *= bend[j][i];
+            }
+          }
           multiply_weights<E, kTiles>(key_sum, weight, queries);
         }
         __syncthreads();  // the step's tiles have been read
@@ -264,6 +283,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
 }
 
+__device__ inline float cap_score(const AttentionShape& s, float score, float* slope) {
+  const float bent = tanh_fast(score * s.cap.inverse);
+  *slope = cap_slope(bent);
+  return s.cap.cap * bent;
+}
+
 // Any head size and dtype: a warp a row and head, a lane a key.
 template <typename T>
 __global__ void __launch_bounds__(kPlainWarps* kWarp)
@@ -282,6 +307,7 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   const int32_t head = static_cast<int32_t>(item % s.heads);
   const int64_t token = s.rows != nullptr ? s.rows[row] : row;
   const int32_t position = s.positions[token];
+  const int32_t first = first_seen(position, s.window);
   const Span span = s.spans[segment_of[token]];
   const int64_t at = static_cast<int64_t>(head) * E;
   const int64_t kv_at = static_cast<int64_t>(head / s.group) * E;
@@ -292,18 +318,20 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp)
   }
   __syncwarp();
   const float lse = b.lse[item], delta = b.delta[item];
-  for (int32_t base = 0; base <= position; base += kWarp) {
+  for (int32_t base = first / kWarp * kWarp; base <= position; base += kWarp) {
     float slope = 0.0f;
-    if (base + lane <= position) {
+    if (within(position - (base + lane), s.window)) {
       const int64_t from = device_token_of(span, base + lane) * b.kv_stride + kv_at;
       float score = 0.0f, through = 0.0f;
       for (int d = 0; d < E; ++d) {
         score = fmaf(query[d], to_float(k[from + d]), score);
         through = fmaf(upstream[d], to_float(v[from + d]), through);
       }
-      slope = expf(score - lse) * (through - delta);
+      float bend = 1.0f;
+      if (s.cap.cap > 0) score = cap_score(s, score, &bend);
+      slope = expf(score - lse) * (through - delta) * bend;
     }
-    for (int j = 0; j < kWarp && base + j <= position; ++j) {
+    for (int j = base < first ? first - base : 0; j < kWarp && base + j <= position; ++j) {
       const float w = __shfl_sync(kAllLanes, slope, j);
       const T* key = k + device_token_of(span, base + j) * b.kv_stride + kv_at;
       for (int d = lane; d < E; d += kWarp) sum[d] = fmaf(w, to_float(key[d]), sum[d]);
@@ -337,10 +365,10 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp, 1)
     const int64_t at = static_cast<int64_t>(head) * E;
     for (int32_t n = 0; n < blocks; ++n) {
       const QueryBlock block = s.blocks[n];
-      if (!sees(s, block, tile)) continue;
+      if (!block_sees(s, block, tile)) continue;
       for (int32_t i = 0; i < block.rows; ++i) {
         const int64_t row = block.row + i;
-        if (position_of_row(s, row) < tile.position) continue;
+        if (!within(position_of_row(s, row) - tile.position, s.window)) continue;
         const T* query = q + row * b.q_stride + at;
         const T* upstream = grad + row * b.grad_stride + at;
         float score = 0.0f, through = 0.0f;
@@ -351,8 +379,10 @@ __global__ void __launch_bounds__(kPlainWarps* kWarp, 1)
         }
         score = warp_sum(score) * s.scale;
         through = warp_sum(through);
+        float bend = 1.0f;
+        if (s.cap.cap > 0) score = cap_score(s, score, &bend);
         const float weight = expf(score - b.lse[row * s.heads + head]);
-        const float slope = weight * (through - b.delta[row * s.heads + head]) * s.scale;
+        const float slope = weight * (through - b.delta[row * s.heads + head]) * bend * s.scale;
 #pragma unroll 1
         for (int d = lane; d < E; d += kWarp) {
           value_sum[d] = fmaf(weight, to_float(upstream[d]), value_sum[d]);
@@ -371,7 +401,7 @@ struct Matrices {
   const ix_mat *q, *k, *v, *grad, *q_grad, *k_grad, *v_grad;
 };
 
-template <int E>
+template <int E, bool kCapped>
 int32_t with_matrix_kernels(const Call& call, const ix_batch* batch, const BackwardTask& b, const Matrices& m,
                             int64_t most_blocks, int32_t kv_heads) {
   const Bf16* q = static_cast<const Bf16*>(m.q->data);
@@ -381,20 +411,20 @@ int32_t with_matrix_kernels(const Call& call, const ix_batch* batch, const Backw
   Bf16* k_grad = static_cast<Bf16*>(m.k_grad->data);
   Bf16* v_grad = static_cast<Bf16*>(m.v_grad->data);
   const int64_t most = std::min<int64_t>(most_blocks * b.s.heads, int64_t{8} * call.device->processors);
-  int32_t code = call.launch(query_gradients<E>, static_cast<unsigned>(most), kAttentionThreads, kQueryGradBytes<E>, b,
-                             q, k, v, grad, static_cast<Bf16*>(m.q_grad->data));
+  int32_t code = call.launch(query_gradients<E, kCapped>, static_cast<unsigned>(most), kAttentionThreads,
+                             kQueryGradBytes<E>, b, q, k, v, grad, static_cast<Bf16*>(m.q_grad->data));
   const dim3 grid(static_cast<unsigned>(batch->tiles.size()), static_cast<unsigned>(kv_heads));
   if constexpr (E <= 128) {
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, true, true>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, true, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
   } else {
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, true, false>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, true, false, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
     if (code == IX_OK)
-      code = call.launch(key_gradients<E, false, true>, grid, kAttentionThreads, kKeyGradBytes<E>, b, batch->key_tiles,
-                         q, k, v, grad, k_grad, v_grad);
+      code = call.launch(key_gradients<E, false, true, kCapped>, grid, kAttentionThreads, kKeyGradBytes<E>, b,
+                         batch->key_tiles, q, k, v, grad, k_grad, v_grad);
   }
   return code;
 }
@@ -453,7 +483,8 @@ int32_t attention_backward(ix_device* device, const ix_batch* batch, const ix_at
       constexpr int E = decltype(head)::value;
       if (std::max(kQueryGradBytes<E>, kKeyGradBytes<E>) > device->block_memory) return;
       served = true;
-      code = with_matrix_kernels<E>(call, batch, b, matrices, most_blocks, attention->kv_heads);
+      const auto kernels = b.s.cap.cap > 0 ? with_matrix_kernels<E, true> : with_matrix_kernels<E, false>;
+      code = kernels(call, batch, b, matrices, most_blocks, attention->kv_heads);
     });
   }
   if (served) return code;

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
     const bool begins = i < count && (i - start) % kQueryRows == 0;
     int32_t total;
     const int32_t before = carried_blocks + scan_sum(begins ? 1 : 0, scratch, &total) - 1;
-    if (begins) blocks[before] = {i, 0, segment_of[rows[i]], 0};
+    if (begins) blocks[before] = {i, 0, segment_of[rows[i]], positions[rows[i]], 0};
     carried_blocks += total;
     if (thread == kThreads - 1) last_start = start;
     __syncthreads();
@@ -96,10 +96,15 @@ int32_t prepare_attention(const Call& call, const ix_batch* batch, const ix_atte
       q->dtype != k->dtype || q->dtype != v->dtype || q->dtype != out->dtype || out->rows != q->rows ||
       out->cols != q->cols || (rows == nullptr && q->rows != batch->tokens))
     return call.fail(IX_INVALID, "shapes or dtypes disagree");
+  if (attention->window < 0 || !is_soft_cap(attention->soft_cap))
+    return call.fail(IX_INVALID, "a window of %d or a soft cap of %g", attention->window,
+                     static_cast<double>(attention->soft_cap));
   *shape = {attention->heads,
             attention->heads / attention->kv_heads,
             attention->head_dim,
             attention->scale,
+            window_of(*attention),
+            soft_cap_of(attention->soft_cap),
             batch->positions,
             rows,
             batch->spans,

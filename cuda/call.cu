@@ -58,19 +58,30 @@ int32_t Call::out_of_memory(size_t asked, const char* advice) const {
   return IX_OUT_OF_MEMORY;
 }
 
+namespace {
+
+cudaError_t take_memory(const ix_device* device, size_t size, void** memory) {
+  return device->pool != nullptr ? cudaMallocFromPoolAsync(memory, size, device->pool, device->stream)
+                                 : cudaMalloc(memory, size);
+}
+
+}  // namespace
+
 int32_t Call::alloc(size_t bytes, void** memory, const char* advice) const {
   *memory = nullptr;
   int32_t code = at_once();
   if (code != IX_OK) return code;
+  // Not asked for: what CUDA answers to a size that overflows is its own affair.
+  if (bytes > device->memory) return out_of_memory(bytes, advice);
   const size_t size = bytes == 0 ? 256 : bytes;
-  cudaError_t error = cudaMallocFromPoolAsync(memory, size, device->pool, device->stream);
+  cudaError_t error = take_memory(device, size, memory);
   if (error == cudaErrorMemoryAllocation) {
     // What the pool keeps may be in pieces too small: give it back and ask once more.
     cudaGetLastError();
     code = check(cudaStreamSynchronize(device->stream));
-    if (code == IX_OK) code = check(cudaMemPoolTrimTo(device->pool, 0));
+    if (code == IX_OK && device->pool != nullptr) code = check(cudaMemPoolTrimTo(device->pool, 0));
     if (code != IX_OK) return code;
-    error = cudaMallocFromPoolAsync(memory, size, device->pool, device->stream);
+    error = take_memory(device, size, memory);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       *memory = nullptr;
@@ -80,11 +91,18 @@ int32_t Call::alloc(size_t bytes, void** memory, const char* advice) const {
   return check(error);
 }
 
+cudaError_t free_memory(const ix_device* device, void* memory) {
+  if (device->pool != nullptr) return cudaFreeAsync(memory, device->stream);
+  // What the stream still does with it comes first.
+  const cudaError_t error = cudaStreamSynchronize(device->stream);
+  return error != cudaSuccess ? error : cudaFree(memory);
+}
+
 void Call::release(void* memory) const {
   if (memory == nullptr) return;
   at_once();  // record_end reports an error of this
   // An error here is one that the next operation reports.
-  if (cudaFreeAsync(memory, device->stream) != cudaSuccess) cudaGetLastError();
+  if (free_memory(device, memory) != cudaSuccess) cudaGetLastError();
 }
 
 int32_t Call::take(Workspace::Slot slot, size_t bytes, void** memory) const {

@@ -62,7 +62,8 @@ struct ix_device {
   bool lost = false;               // an error after which the CUDA context of the process is of no use
   char card[256] = "";
   cudaStream_t stream = nullptr;
-  cudaMemPool_t pool = nullptr;
+  cudaMemPool_t pool = nullptr;  // none where the driver has no pools: memory is allocated plainly
+  size_t memory = SIZE_MAX;      // bytes of the card
   implex::cuda::Workspace workspace;
   implex::cuda::Ring ring;
   implex::cuda::Recorder recorder;
@@ -230,6 +231,9 @@ EntryType<&ix_backend::attention> attention;
 EntryType<&ix_backend::glu> glu;
 EntryType<&ix_backend::linear_logprob> linear_logprob;
 EntryType<&ix_backend::linear_reward> linear_reward;
+EntryType<&ix_backend::scaled_add> scaled_add;
+EntryType<&ix_backend::top_experts> top_experts;
+EntryType<&ix_backend::combine_experts> combine_experts;
 EntryType<&ix_backend::gemm_backward_input> gemm_backward_input;
 EntryType<&ix_backend::gemm_backward_weight> gemm_backward_weight;
 EntryType<&ix_backend::norm_backward> norm_backward;
@@ -239,10 +243,14 @@ EntryType<&ix_backend::embedding_backward> embedding_backward;
 EntryType<&ix_backend::scatter_rows> scatter_rows;
 EntryType<&ix_backend::linear_logprob_backward> linear_logprob_backward;
 EntryType<&ix_backend::linear_reward_backward> linear_reward_backward;
+EntryType<&ix_backend::top_experts_backward> top_experts_backward;
+EntryType<&ix_backend::combine_experts_backward> combine_experts_backward;
 EntryType<&ix_backend::cast> cast;
 EntryType<&ix_backend::fill_zero> fill_zero;
 EntryType<&ix_backend::optimizer_step> optimizer_step;
 EntryType<&ix_backend::sum_of_squares> sum_of_squares;
+// call.cu
+cudaError_t free_memory(const ix_device* device, void* memory);
 // graph.cu
 void destroy_graphs(ix_device*);
 

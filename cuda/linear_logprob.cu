@@ -8,7 +8,8 @@
 // The tiles: linear_logprob_hopper.cu (sm_90a: TMA, wgmma), linear_logprob_mma.cu (sm_80: cp.async, mma.sync), and here
 // the plain kernel, for f32 and for rows that are not aligned to 16 bytes: full f32 arithmetic, one chain over the
 // depth for each logit. Floor: max(2 N D V over the rate of the units, V D (element size) over the bandwidth). A target
-// outside the vocabulary gives NaN.
+// outside the vocabulary gives NaN. A soft cap is put on a tile's products before they are reduced, by kernels of their
+// own.
 #include <algorithm>
 
 #include "gpu/head.cuh"
@@ -34,8 +35,8 @@ __device__ inline void load_slice(const T* from, int64_t stride, int64_t first, 
 }
 
 // A block: 64 rows by one chunk, 64 columns at a time; a thread has 4 rows and 4 columns, 16 lanes share a row.
-template <typename T, bool kBackward>
-__global__ void __launch_bounds__(kThreads) head_plain(HeadTask task) {
+template <typename T, bool kBackward, bool kCapped>
+__global__ void __launch_bounds__(kThreads, kCapped ? 2 : 0) head_plain(HeadTask task) {
   __shared__ float a[kDepth][kTile + 4];
   __shared__ float b[kDepth][kTile + 4];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kTile;
@@ -68,6 +69,10 @@ __global__ void __launch_bounds__(kThreads) head_plain(HeadTask task) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int64_t at = row + y + i;
+      if constexpr (kCapped) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) logit[i][j] = logit_of<kCapped>(task.cap, logit[i][j]);
+      }
       if constexpr (kBackward) {
         if (at >= task.rows) continue;
         T* to = static_cast<T*>(task.gradients) + at * task.gradient_stride;
@@ -75,8 +80,9 @@ __global__ void __launch_bounds__(kThreads) head_plain(HeadTask task) {
         for (int j = 0; j < 4; ++j) {
           const int64_t c = column + x + j;
           if (c >= task.gradient_stride) continue;
-          to[c] = from_float<T>(
-              c < task.columns ? logit_gradient(logit[i][j], task.lse[at], task.grad[at], c == target[i]) : 0.0f);
+          to[c] = from_float<T>(c < task.columns ? product_gradient<kCapped>(task.cap, logit[i][j], task.lse[at],
+                                                                             task.grad[at], c == target[i])
+                                                 : 0.0f);
         }
       } else {
 #pragma unroll
@@ -116,10 +122,10 @@ __global__ void __launch_bounds__(kMergeThreads)
   if (lse != nullptr) lse[row] = static_cast<float>(total);
 }
 
-template <typename T>
+template <typename T, bool kCapped>
 int32_t plain(const Call& call, const HeadTask& task, bool backward) {
   const dim3 grid(blocks_of(task.rows, kTile), blocks_of(task.columns, kVocabularyChunk));
-  return call.launch(backward ? head_plain<T, true> : head_plain<T, false>, grid, kThreads, 0, task);
+  return call.launch(backward ? head_plain<T, true, kCapped> : head_plain<T, false, kCapped>, grid, kThreads, 0, task);
 }
 
 }  // namespace
@@ -128,17 +134,21 @@ int32_t head(const Call& call, int32_t dtype, const HeadTask& task, bool backwar
   if (task.rows == 0 || task.columns == 0) return IX_OK;
   if (hopper_serves(call.device, dtype, task)) return head_hopper(call, task, backward);
   if (mma_serves(dtype, task)) return head_mma(call, task, backward);
-  return dtype == IX_F32 ? plain<float>(call, task, backward) : plain<Bf16>(call, task, backward);
+  return with_type(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    return task.cap.cap > 0 ? plain<T, true>(call, task, backward) : plain<T, false>(call, task, backward);
+  });
 }
 
 int32_t linear_logprob(ix_device* device, const ix_mat* hidden, const ix_weight* weight, const int32_t* targets,
-                       float* logp, float* lse, ix_status* status) {
+                       float soft_cap, float* logp, float* lse, ix_status* status) {
   Call call(device, status, "linear_logprob", hidden->rows, hidden->cols, weight->rows);
   int32_t code = call.begin();
   if (code != IX_OK) return code;
   if (hidden->dtype != weight->dtype || hidden->cols != weight->cols)
     return call.fail(IX_INVALID, "shapes or dtypes disagree with the weight [%lld, %lld]",
                      static_cast<long long>(weight->rows), static_cast<long long>(weight->cols));
+  if (!is_soft_cap(soft_cap)) return call.fail(IX_INVALID, "a soft cap of %g", static_cast<double>(soft_cap));
   const int64_t chunks = vocabulary_chunks(weight->rows);
   float2* partials = nullptr;
   if (hidden->rows > 0) code = call.scratch(Workspace::kPartials, partial_bytes(hidden->rows, weight->rows), &partials);
@@ -155,6 +165,7 @@ int32_t linear_logprob(ix_device* device, const ix_mat* hidden, const ix_weight*
     task.columns = weight->rows;
     task.depth = weight->cols;
     task.targets = targets + row;
+    task.cap = soft_cap_of(soft_cap);
     task.partials = partials;
     task.target_logits = logp + row;
     code = head(call, hidden->dtype, task, false);

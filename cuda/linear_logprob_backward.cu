@@ -1,5 +1,6 @@
 // linear_logprob_backward: with dz[i, v] = grad[i] ([v = target] - softmax(i)[v]),
 //   hidden_grad = dz · weight (overwritten),  weight_grad += dz^T · hidden.
+// With a soft cap dz is also multiplied by the cap's slope at the logit.
 //
 // Logits are made again, a block of rows by a block of kBackwardColumns columns at a time; dz stays in the workspace,
 // in the products' dtype, and both products read it. Two schemes make dz:
@@ -19,10 +20,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <typename T>
+// kCapped: `logits` are the products before the cap.
+template <typename T, bool kCapped>
 __global__ void __launch_bounds__(kThreads)
     logit_gradients(const float* logits, int64_t stride, int64_t columns, const int32_t* targets, int32_t first,
-                    const float* lse, const float* grad, T* gradients) {
+                    SoftCap cap, const float* lse, const float* grad, T* gradients) {
   const int64_t row = blockIdx.x;
   const int64_t target = static_cast<int64_t>(targets[row]) - first;
   const float row_lse = lse[row], row_grad = grad[row];
@@ -32,7 +34,9 @@ __global__ void __launch_bounds__(kThreads)
     Four v = load_four(logits + row * stride + i);
 #pragma unroll
     for (int j = 0; j < 4; ++j)
-      v.x[j] = i + j < columns ? logit_gradient(v.x[j], row_lse, row_grad, i + j == target) : 0.0f;
+      v.x[j] = i + j < columns
+                   ? product_gradient<kCapped>(cap, logit_of<kCapped>(cap, v.x[j]), row_lse, row_grad, i + j == target)
+                   : 0.0f;
     store_four(gradients + row * stride + i, v);
   }
 }
@@ -45,8 +49,8 @@ bool fused_scheme(const ix_device* device, const HeadTask& task, int32_t dtype) 
 }  // namespace
 
 int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const ix_weight* weight,
-                                const int32_t* targets, const float* lse, const float* grad, const ix_mat* hidden_grad,
-                                float* weight_grad, ix_status* status) {
+                                const int32_t* targets, float soft_cap, const float* lse, const float* grad,
+                                const ix_mat* hidden_grad, float* weight_grad, ix_status* status) {
   Call call(device, status, "linear_logprob_backward", hidden->rows, hidden->cols, weight->rows);
   int32_t code = call.begin();
   if (code != IX_OK) return code;
@@ -55,6 +59,7 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
       hidden_grad->cols != hidden->cols || hidden_grad->dtype != IX_F32)
     return call.fail(IX_INVALID, "shapes or dtypes disagree with the weight [%lld, %lld]",
                      static_cast<long long>(weight->rows), static_cast<long long>(weight->cols));
+  if (!is_soft_cap(soft_cap)) return call.fail(IX_INVALID, "a soft cap of %g", static_cast<double>(soft_cap));
   if (hidden->rows == 0) return IX_OK;
   const int64_t vocabulary = weight->rows, depth = weight->cols;
   const size_t size = element_size(hidden->dtype);
@@ -68,6 +73,7 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
   task.columns = most_columns;
   task.depth = depth;
   task.gradient_stride = backward_stride(most_columns);
+  task.cap = soft_cap_of(soft_cap);
   const bool fused = fused_scheme(device, task, hidden->dtype);
   const int64_t rows =
       backward_rows(hidden->rows, vocabulary, fused ? size : size + sizeof(float), device->settings.workspace);
@@ -103,9 +109,11 @@ int32_t linear_logprob_backward(ix_device* device, const ix_mat* hidden, const i
         if (code == IX_OK)
           code = with_type(hidden->dtype, [&](auto type) {
             using T = typename decltype(type)::type;
-            return call.launch(logit_gradients<T>, dim3(blocks_of(count, 1), blocks_of(stride, kThreads * 16)),
-                               kThreads, 0, static_cast<const float*>(logits), stride, columns, targets + row,
-                               static_cast<int32_t>(first), lse + row, grad + row, reinterpret_cast<T*>(gradients));
+            return call.launch(soft_cap > 0 ? logit_gradients<T, true> : logit_gradients<T, false>,
+                               dim3(blocks_of(count, 1), blocks_of(stride, kThreads * 16)), kThreads, 0,
+                               static_cast<const float*>(logits), stride, columns, targets + row,
+                               static_cast<int32_t>(first), task.cap, lse + row, grad + row,
+                               reinterpret_cast<T*>(gradients));
           });
       }
       if (code == IX_OK) {

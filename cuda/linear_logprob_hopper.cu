@@ -23,6 +23,7 @@
 // make exponentials at the end of a tile (1 / 16 a clock and quarter: some 5 % of the tile's products at D = 2048),
 // which overlaps only as far as the two drift apart, at most the four stages.
 #include <algorithm>
+#include <type_traits>
 
 #include "gpu/head.cuh"
 #include "gpu/hopper.cuh"
@@ -115,6 +116,22 @@ __device__ inline void multiply_tile(float (&sum)[128], const Shared& s, int32_t
   give_back(before);
 }
 
+// Puts the cap on a tile's products, one half after the other: all at once the compiler interleaves so many that it
+// spills registers, and a loop over the halves must move them, since a register has no index.
+__device__ inline void cap_tile(const SoftCap& cap, float (&sum)[128]) {
+#pragma unroll 1
+  for (int half = 0; half < 2; ++half) {
+    float done[64];
+#pragma unroll
+    for (int i = 0; i < 64; ++i) done[i] = logit_of<true>(cap, sum[i]);
+#pragma unroll
+    for (int i = 0; i < 64; ++i) {
+      sum[i] = sum[64 + i];
+      sum[64 + i] = done[i];
+    }
+  }
+}
+
 // Where a thread's values of a finished tile are.
 struct TilePlace {
   int64_t row;     // the first of its two, 8 apart
@@ -125,7 +142,7 @@ struct TilePlace {
 
 // Its row R * 8 further down. The row is a constant, and so is every index into the sums: a variable one would move
 // them to memory.
-template <int R, bool kBackward>
+template <int R, bool kBackward, bool kCapped>
 __device__ inline void finish_row(const HeadTask& task, float (&sum)[128], const TilePlace& at, RowSum& total) {
   constexpr int kPairs = kHeadColumns / 8;
   const int64_t row = at.row + R * 8;
@@ -146,6 +163,7 @@ __device__ inline void finish_row(const HeadTask& task, float (&sum)[128], const
       for (int i = 0; i < 2; ++i) {
         const float below = sum[j * 4 + R * 2 + i] - lse;
         value[i] = j * 8 + i < left ? -grad * exp2_fast(below * kLog2e) : 0.0f;
+        if constexpr (kCapped) value[i] *= logit_slope<kCapped>(task.cap, sum[j * 4 + R * 2 + i]);
       }
       if (j * 8 < room) *reinterpret_cast<uint32_t*>(to + j * 8) = pack_bf16(value[0], value[1]);
     }
@@ -157,7 +175,7 @@ __device__ inline void finish_row(const HeadTask& task, float (&sum)[128], const
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (target == j * 8 + i) logit = sum[j * 4 + R * 2 + i];
-      to[target] = from_float<Bf16>(logit_gradient(logit, lse, grad, true));
+      to[target] = from_float<Bf16>(product_gradient<kCapped>(task.cap, logit, lse, grad, true));
     }
   } else {
     if (target >= 0 && target < left && target % 8 < 2) {
@@ -180,7 +198,7 @@ __device__ inline void finish_row(const HeadTask& task, float (&sum)[128], const
   }
 }
 
-template <int kCluster, bool kBackward>
+template <int kCluster, bool kBackward, bool kCapped>
 __device__ inline void consume(const HeadTask& task, const Shared& s, int64_t items, int64_t row_groups, uint32_t rank,
                                int warpgroup) {
   const int32_t steps = static_cast<int32_t>((task.depth + kHeadDepth - 1) / kHeadDepth);
@@ -198,8 +216,9 @@ __device__ inline void consume(const HeadTask& task, const Shared& s, int64_t it
       float sum[128];
       multiply_tile<kCluster>(sum, s, steps, warpgroup, lane, at);
       const TilePlace place = {row, column, static_cast<int32_t>(end - column), t};
-      finish_row<0, kBackward>(task, sum, place, first);
-      finish_row<1, kBackward>(task, sum, place, second);
+      if constexpr (kCapped) cap_tile(task.cap, sum);
+      finish_row<0, kBackward, kCapped>(task, sum, place, first);
+      finish_row<1, kBackward, kCapped>(task, sum, place, second);
     }
     if constexpr (!kBackward) {
       first.total = row_total<4>(first.total);
@@ -213,7 +232,7 @@ __device__ inline void consume(const HeadTask& task, const Shared& s, int64_t it
 
 #endif
 
-template <int kCluster, bool kBackward>
+template <int kCluster, bool kBackward, bool kCapped>
 __global__ void __launch_bounds__(kHeadThreads, 1)
     head_warpgroups(const __grid_constant__ HeadTask task, const __grid_constant__ Maps maps) {
 #if defined(IMPLEX_HOPPER_CODE)
@@ -238,7 +257,7 @@ __global__ void __launch_bounds__(kHeadThreads, 1)
     if (threadIdx.x == 0) produce<kCluster>(task, maps, s, items, row_groups, rank);
   } else {
     take_registers<kConsumerRegisters>();
-    consume<kCluster, kBackward>(task, s, items, row_groups, rank, warpgroup - 1);
+    consume<kCluster, kBackward, kCapped>(task, s, items, row_groups, rank, warpgroup - 1);
   }
   // The warp of the producer comes together again before the barrier, which its lanes reach as one.
   __syncwarp();
@@ -269,7 +288,7 @@ int32_t make_map(const Call& call, const void* data, int64_t rows, int64_t cols,
 }
 static_assert(kHeadBox == kHeadRows, "one map's box serves hidden rows and half of a weight tile");
 
-template <int kCluster, bool kBackward>
+template <int kCluster, bool kBackward, bool kCapped>
 int32_t launch(const Call& call, const HeadTask& task) {
   Maps maps;
   int32_t code = make_map(call, task.hidden, task.rows, task.depth, task.hidden_stride, &maps.hidden);
@@ -278,7 +297,7 @@ int32_t launch(const Call& call, const HeadTask& task) {
   const int64_t row_groups = (task.rows + kCluster * kHeadRows - 1) / (kCluster * kHeadRows);
   const int64_t items = vocabulary_chunks(task.columns) * row_groups;
   const int64_t clusters = std::min<int64_t>(items, std::max(1, call.device->processors / kCluster));
-  return call.launch_clusters(head_warpgroups<kCluster, kBackward>, kCluster,
+  return call.launch_clusters(head_warpgroups<kCluster, kBackward, kCapped>, kCluster,
                               dim3(static_cast<unsigned>(clusters * kCluster)), kHeadThreads, kHeadSharedBytes, task,
                               maps);
 }
@@ -290,9 +309,13 @@ bool hopper_serves(const ix_device* device, int32_t dtype, const HeadTask& task)
 }
 
 int32_t head_hopper(const Call& call, const HeadTask& task, bool backward) {
-  const bool pairs = task.rows > kHeadRows;
-  if (backward) return pairs ? launch<2, true>(call, task) : launch<1, true>(call, task);
-  return pairs ? launch<2, false>(call, task) : launch<1, false>(call, task);
+  const bool capped = task.cap.cap > 0;
+  const auto with = [&](auto cluster) {
+    constexpr int kCluster = decltype(cluster)::value;
+    if (backward) return capped ? launch<kCluster, true, true>(call, task) : launch<kCluster, true, false>(call, task);
+    return capped ? launch<kCluster, false, true>(call, task) : launch<kCluster, false, false>(call, task);
+  };
+  return task.rows > kHeadRows ? with(std::integral_constant<int, 2>()) : with(std::integral_constant<int, 1>());
 }
 
 }  // namespace implex::cuda

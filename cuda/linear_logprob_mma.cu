@@ -38,7 +38,7 @@ __device__ inline void copy_stage(const HeadTask& task, Bf16* stage, int64_t row
   copy_commit();
 }
 
-template <bool kBackward>
+template <bool kBackward, bool kCapped>
 __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
   IMPLEX_SHARED_MEMORY(shared);
   Bf16* stages = reinterpret_cast<Bf16*>(shared);
@@ -88,6 +88,14 @@ __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
     }
     copy_wait<0>();
     __syncthreads();  // the next tile's copies go to stages that have been read
+    if constexpr (kCapped) {
+#pragma unroll
+      for (int m = 0; m < 2; ++m)
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) logit[m][j][i] = logit_of<kCapped>(task.cap, logit[m][j][i]);
+    }
     const int64_t first = column + warp_column + 2 * t;
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
@@ -106,7 +114,8 @@ __global__ void __launch_bounds__(kThreads) head_tiles(HeadTask task) {
 #pragma unroll
           for (int i = 0; i < 2; ++i)
             value[i] = first + j * 8 + i < task.columns
-                           ? logit_gradient(logit[n / 2][j][n % 2 * 2 + i], lse, grad, target == j * 8 + i)
+                           ? product_gradient<kCapped>(task.cap, logit[n / 2][j][n % 2 * 2 + i], lse, grad,
+                                                       target == j * 8 + i)
                            : 0.0f;
           *reinterpret_cast<uint32_t*>(to + j * 8) = pack_bf16(value[0], value[1]);
         }
@@ -158,7 +167,9 @@ bool mma_serves(int32_t dtype, const HeadTask& task) {
 
 int32_t head_mma(const Call& call, const HeadTask& task, bool backward) {
   const dim3 grid(blocks_of(task.rows, kRows), blocks_of(task.columns, kVocabularyChunk));
-  return call.launch(backward ? head_tiles<true> : head_tiles<false>, grid, kThreads, kBytes, task);
+  if (task.cap.cap > 0)
+    return call.launch(backward ? head_tiles<true, true> : head_tiles<false, true>, grid, kThreads, kBytes, task);
+  return call.launch(backward ? head_tiles<true, false> : head_tiles<false, false>, grid, kThreads, kBytes, task);
 }
 
 }  // namespace implex::cuda

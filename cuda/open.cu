@@ -41,16 +41,22 @@ void* driver_function(const char* name) {
 int32_t prepare(ix_device* d, ix_status* status) {
   cudaError_t error = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) return unavailable(status, "creating a stream", error);
-  cudaMemPoolProps properties = {};
-  properties.allocType = cudaMemAllocationTypePinned;
-  properties.location.type = cudaMemLocationTypeDevice;
-  properties.location.id = d->ordinal;
-  error = cudaMemPoolCreate(&d->pool, &properties);
-  if (error != cudaSuccess) return unavailable(status, "creating a pool of memory", error);
-  // Memory that is freed stays in the pool: the next batch wants it back.
-  uint64_t keep = UINT64_MAX;
-  error = cudaMemPoolSetAttribute(d->pool, cudaMemPoolAttrReleaseThreshold, &keep);
-  if (error != cudaSuccess) return unavailable(status, "setting up a pool of memory", error);
+  // Virtual GPUs may have no pools.
+  int pools = 0;
+  error = cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, d->ordinal);
+  if (error != cudaSuccess) return unavailable(status, "reading the GPU's properties", error);
+  if (pools != 0) {
+    cudaMemPoolProps properties = {};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = d->ordinal;
+    error = cudaMemPoolCreate(&d->pool, &properties);
+    if (error != cudaSuccess) return unavailable(status, "creating a pool of memory", error);
+    // Memory that is freed stays in the pool: the next batch wants it back.
+    uint64_t keep = UINT64_MAX;
+    error = cudaMemPoolSetAttribute(d->pool, cudaMemPoolAttrReleaseThreshold, &keep);
+    if (error != cudaSuccess) return unavailable(status, "setting up a pool of memory", error);
+  }
   void* pinned = nullptr;
   error = cudaHostAlloc(&pinned, Ring::kBytes * Ring::kSlots, cudaHostAllocDefault);
   if (error != cudaSuccess) return unavailable(status, "allocating pinned memory", error);
@@ -107,6 +113,7 @@ int32_t open(ix_device** device, ix_status* status) {
   }
   if (code == IX_OK) {
     d->processors = properties.multiProcessorCount;
+    d->memory = properties.totalGlobalMem;
     d->block_memory = static_cast<size_t>(memory);
     d->encode_tensor_map = major == 9 ? driver_function("cuTensorMapEncodeTiled") : nullptr;
     d->hopper = major == 9 && d->settings.hopper_allowed && d->encode_tensor_map != nullptr;
@@ -128,7 +135,7 @@ void close(ix_device* device) {
     device->products.reset();
     destroy_graphs(device);
     for (void* memory : device->workspace.data)
-      if (memory != nullptr) cudaFreeAsync(memory, device->stream);
+      if (memory != nullptr) free_memory(device, memory);
     cudaStreamSynchronize(device->stream);
     for (const cudaEvent_t event : device->ring.done)
       if (event != nullptr) cudaEventDestroy(event);

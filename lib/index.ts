@@ -26,15 +26,26 @@ export {
 } from './models/language-model.js'
 export { Moments, PreferenceMetrics } from './evaluate/metrics.js'
 export { ImplexError, type ImplexErrorCode, type ImplexErrorOptions } from './core/errors.js'
-export { RewardModel } from './models/reward-model.js'
+export { type ExpertLoad, RewardModel } from './models/reward-model.js'
 export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } from './models/reward-options.js'
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'
-export type { HeadForm, HeadLayer, HeadSource } from './checkpoint/heads.js'
+export type {
+  HeadActivation,
+  HeadForm,
+  HeadGate,
+  HeadLayer,
+  HeadOutput,
+  HeadReadAt,
+  HeadSource,
+} from './checkpoint/heads.js'
+export type { HeadSpec } from './checkpoint/head-spec.js'
+export type { LabelWeights } from './checkpoint/reward-head.js'
+export type { StepAggregate } from './data/steps.js'
 export type { TensorEntry } from './checkpoint/safetensors.js'
 export type { Border } from './checkpoint/trained-with.js'
-export type { HeadPlaceName } from './models/head-place.js'
+export type { HeadPlaceName, HeadPlaceOption } from './models/head-place.js'
 export type { NativeTrainMemory } from './native/types.js'
 export type { ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
 export type { OnError } from './data/score-rows.js'

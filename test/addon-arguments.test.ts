@@ -83,7 +83,10 @@ test('batch', async () => {
   await fails(score({ readout: 'next_token' }), 'TypeError', /"batch\.targetToken"/)
   for (const targetToken of [-1, 0.5, 2 ** 31]) {
     await fails(score({ readout: 'next_token', targetToken }), 'RangeError', /"batch\.targetToken"/)
+    const other = { readout: 'next_token', targetToken: 1, otherToken: targetToken }
+    await fails(score(other), 'RangeError', /"batch\.otherToken"/)
   }
+  await fails(score({ readAt: [0] }), 'TypeError', /"batch\.readAt" must be an Int32Array/)
   await fails(score({ tokenLogprobs: 1 }), 'TypeError', /"batch\.tokenLogprobs"/)
   await fails(score({ readout: 'next_token', targetToken: 1, tokenLogprobs: true }), 'RangeError', /tokenLogprobs/)
   await fails(() => model.score(unsafe(undefined)), 'TypeError', /"batch" must be an object/)
@@ -148,6 +151,14 @@ test('head', async () => {
   assert.not.equal(a, b)
   model.setHead(new Float32Array(32).fill(1))
   assert.equal((await model.score(batch)).values, a)
+  // Several rows: the values of each, side by side.
+  await fails(() => model.setHead(new Float32Array(0)), 'RangeError', /one or more times .* 32 elements; got 0/)
+  model.setHead(Float32Array.from({ length: 64 }, (_, i) => (i < 32 ? 2 : 1)))
+  const rows = (await model.score(batch)).values
+  assert.equal([...rows], [b[0], a[0], b[1], a[1]])
+  const readAt = Int32Array.of(15, 7)
+  const at = (await model.score({ ...batch, scored: new Int32Array(0), readAt })).values
+  assert.equal([...at], [b[1], a[1], b[0], a[0]])
   model.dispose()
 })
 
@@ -174,6 +185,11 @@ test('a batch that makes no sense is refused with a code', async () => {
   assert.is(await code({ tokens: new Int32Array(8).fill(512) }), 'ERR_TOKEN_RANGE')
   assert.is(await code({ tokens: new Int32Array(8).fill(-1) }), 'ERR_TOKEN_RANGE')
   assert.is(await code({ readout: 'next_token', targetToken: 512 }), 'ERR_TOKEN_RANGE')
+  assert.is(await code({ readout: 'next_token', targetToken: 1, otherToken: 512 }), 'ERR_TOKEN_RANGE')
+  assert.is(await code({ readout: 'hidden_last', readAt: Int32Array.of(0) }), 'ERR_BATCH_INVALID')
+  const none = { scored: new Int32Array(0) }
+  assert.is(await code({ ...none, readout: 'hidden_last', readAt: Int32Array.of(8) }), 'ERR_BATCH_INVALID')
+  assert.is(await code({ ...none, readAt: Int32Array.of(0) }), 'ERR_BATCH_INVALID')
   for (const segments of [
     [0, 9, -1, 9, 1, -1],
     [0, 4, -1, 3, 5, -1],

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { countRows, type OutputRow } from '../bench/builds/bits.js'
 import { DOCUMENT, withTables } from '../bench/report.js'
 import { ceilings, roofline } from '../bench/suites/kernels.js'
 import { type BenchCase, beginResult, readResult, writeResult } from '../bench/suites/result.js'
@@ -16,7 +17,7 @@ import { prepareModel, timed } from '../bench/suites/models.js'
 import { realTokens, ScoringWorkload, TrainingWorkload, unshared } from '../bench/suites/workload.js'
 import { TINY } from '../bench/suites/checkpoint.js'
 import { RewardModel } from '../lib/models/reward-model.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { rejection } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -137,6 +138,42 @@ test('docs/performance.md shows what bench/results holds', () => {
   assert.is(withTables(document), document, 'run `npm run bench:report`')
 })
 
+test('rows of two builds are counted by what they have in common', () => {
+  const pair = (chosen: number, rejected: number): OutputRow => ({ chosen_reward: chosen, rejected_reward: rejected })
+  const ids = (text: string, borders = '3,3') => ({ ids: text, borders })
+  const error: OutputRow = { error: { code: 'ERR_ROW_INVALID' } }
+  const rows: [string, OutputRow, OutputRow, ReturnType<typeof ids>, ReturnType<typeof ids>][] = [
+    ['equalRewards', pair(1, 2), pair(1, 2), ids('a'), ids('a')],
+    ['equalRewards', { rewards: [0.1] }, { rewards: [0.1] }, ids('a'), ids('a')],
+    ['otherRewards', pair(1, 2), pair(1, 2 + 2 ** -51), ids('a'), ids('a')],
+    ['otherRewards', pair(0, 2), pair(-0, 2), ids('a'), ids('a')],
+    ['otherRewards', { rewards: [1] }, { rewards: [1, 2] }, ids('a'), ids('a')],
+    ['otherIds', pair(1, 2), pair(1, 2), ids('a'), ids('b')],
+    ['otherIds', pair(1, 2), pair(1, 2), ids('a'), ids('a', '3,2')],
+    ['scoredByOne', error, pair(1, 2), ids(''), ids('a')],
+    ['scoredByNone', error, error, ids(''), ids('')],
+  ]
+  for (const [outcome, before, now, idsBefore, idsNow] of rows) {
+    const counts = countRows('implicit', [[idsBefore], [idsNow]], [[before], [now]])
+    assert.equal(
+      Object.entries(counts).filter(([, n]) => n > 0),
+      [
+        ['rows', 1],
+        [outcome, 1],
+      ],
+    )
+  }
+  const moved = countRows('explicit', [[ids('a')], [ids('a', '3,2')]], [[pair(1, 2)], [pair(1, 2)]])
+  assert.is(moved.equalRewards, 1)
+  assert.throws(() => countRows('explicit', [[ids('a')], [ids('a')]], [[{}], [{}]]), /neither/)
+})
+
+test('the record of rewards of two builds has none that changed', () => {
+  const record = JSON.parse(readFileSync(join(repositoryRoot, 'bench/results/reward_bits.json'), 'utf8'))
+  assert.ok(record.total.equalRewards > 0 && record.commits.before.commit !== record.commits.now.commit)
+  assert.is(record.total.otherRewards, 0)
+})
+
 test('tables of a document', async () => {
   const finish = await beginResult('score')
   const text = 'before\n<!-- bench:made -->\nold\n<!-- /bench:made -->\nafter\n'
@@ -242,7 +279,7 @@ test('timed: one run more than samples, and a signal ends it', async () => {
 
 test('implex bench', async () => {
   const json = join(folder, 'bench.json')
-  const { status, stdout, stderr } = await implex([
+  const { status, stdout, stderr } = await implexHere([
     'bench',
     '--quick',
     '--json',
@@ -271,7 +308,7 @@ test('implex bench: wrong usage', async () => {
     ['bench', 'score', '--pairs', '0'],
     ['bench', '--device', 'tpu'],
   ]) {
-    assert.is((await implex(args)).status, 2, args.join(' '))
+    assert.is((await implexHere(args)).status, 2, args.join(' '))
   }
 })
 

@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { type CliOptions, type CliResult, implex } from './support/cli.js'
+import { type CliOptions, type CliResult, implex, implexHere } from './support/cli.js'
 import { sleep } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { skip } from './support/skip.js'
@@ -34,8 +34,9 @@ const ROWS = Array.from({ length: 60 }, (_, i) => ({
 const text = (rows: unknown[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('')
 const DATA = at('pairs.jsonl')
 writeFileSync(DATA, text(ROWS))
-const run = (args: string[], options: CliOptions = {}): Promise<CliResult> =>
-  implex(args, { ...options, env: { XDG_CACHE_HOME: at('xdg'), ...options.env } })
+const env = { XDG_CACHE_HOME: at('xdg') }
+const run = (args: string[], options?: CliOptions): Promise<CliResult> =>
+  options === undefined ? implexHere(args, env) : implex(args, { ...options, env: { ...env, ...options.env } })
 const SCORE = ['score', '--model', MODEL, '--kind', 'explicit', '--device', 'cpu', '--quiet']
 
 /** Contents of everything below a folder, by name. */
@@ -203,6 +204,14 @@ finished('--resume of it is done, exit 0; of another one it is not', async () =>
   assert.match(other.stderr, /not a line for each row/)
 })
 
+finished('what a run that was killed while it wrote its state left behind goes away', async () => {
+  const out = at('left.jsonl')
+  const [left, other] = [at('.left.jsonl.resume.json.0123456789ab.tmp'), at('.left.jsonl.resume.json.of-the-user.tmp')]
+  for (const path of [left, other]) writeFileSync(path, '{')
+  assert.is((await run([...SCORE, '--data', DATA, '--out', out])).status, 0)
+  assert.equal([left, other].map(existsSync), [false, true])
+})
+
 finished('an empty file is no output: --resume begins', async () => {
   const out = at('empty.jsonl')
   writeFileSync(out, '')
@@ -233,7 +242,9 @@ links('a link is followed: lock and unfinished state are those of the file', asy
   const [real, link] = [at('real.jsonl'), at('link.jsonl')]
   writeFileSync(real, '')
   symlinkSync(real, link)
-  const ends = await Promise.all([real, link].map((out) => run([...SCORE, '--data', DATA, '--out', out, '--force'])))
+  const ends = await Promise.all(
+    [real, link].map((out) => run([...SCORE, '--data', DATA, '--out', out, '--force'], {})),
+  )
   const codes = ends.map(({ status }) => status).sort()
   assert.ok(codes[0] === 0, ends.map(({ stderr }) => stderr).join('\n'))
   for (const { status, stderr } of ends) if (status !== 0) assert.match(stderr, /ERR_IN_USE/)

@@ -1,6 +1,7 @@
 /** `implex score` end to end: output, summary, bad rows, resuming, signals, closed pipes, full disks. */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { truncateSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +11,7 @@ import { PreferenceMetrics } from '../lib/evaluate/metrics.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { type CliOptions, type CliResult, implex } from './support/cli.js'
+import { type CliOptions, type CliResult, implex, implexHere } from './support/cli.js'
 import { sleep } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { skip } from './support/skip.js'
@@ -42,8 +43,8 @@ function writeLines(name: string, lines: unknown[]): string {
 const data = writeLines('pairs.jsonl', PAIRS)
 const EXPLICIT = ['score', '--model', POLICY, '--kind', 'explicit', '--device', 'cpu']
 const IMPLICIT = ['score', '--model', POLICY, '--reference', REFERENCE, '--kind', 'implicit', '--device', 'cpu']
-const run = (args: string[], options: CliOptions = {}): Promise<CliResult> =>
-  implex(args, { ...options, env: { ...env, ...options.env } })
+const run = (args: string[], options?: CliOptions): Promise<CliResult> =>
+  options === undefined ? implexHere(args, env) : implex(args, { ...options, env: { ...env, ...options.env } })
 const rowsOf = (output: string) =>
   output
     .split('\n')
@@ -239,7 +240,7 @@ bad.run()
 const resume = suite('resuming')
 const big = writeLines(
   'big.jsonl',
-  Array.from({ length: 6000 }, (_, i) => PAIRS[i % PAIRS.length]),
+  Array.from({ length: 2000 }, (_, i) => PAIRS[i % PAIRS.length]),
 )
 let expected = ''
 let expectedSummary: Record<string, unknown> = {}
@@ -279,16 +280,31 @@ const finished = async (out: string, flags: string[] = []) => {
   return summary
 }
 
-for (const milliseconds of [500, 900, 1300]) {
-  resume(`killed with SIGKILL after ${milliseconds} ms, continued: the same bytes`, async () => {
-    const out = at(`killed-${milliseconds}.out`)
-    const { signal } = await run([...IMPLICIT, '--data', big, '--out', out, '--no-cache'], {
-      onStart: (child) => setTimeout(() => child.kill('SIGKILL'), milliseconds),
+for (const [lines, moment] of [
+  [-1, 'before it writes'],
+  [0, 'when it has opened its output'],
+  [1, 'with some lines'],
+  [1000, 'with half of its lines'],
+] as const) {
+  resume(`killed with SIGKILL ${moment}, continued: the same bytes`, async () => {
+    const out = at(`killed-${lines}.out`)
+    // In batches so small that it is not done before it is killed.
+    const { signal } = await run([...IMPLICIT, '--data', big, '--out', out, '--no-cache', '--batch-tokens', '40'], {
+      onStart: async (child) => {
+        if (lines < 0) await once(child, 'spawn')
+        else while (child.exitCode === null && linesOf(out) < lines) await sleep(5)
+        child.kill('SIGKILL')
+      },
     })
-    if (signal === null) return // done before: a fast machine
+    assert.is(signal, 'SIGKILL')
     const summary = await finished(out)
-    if (milliseconds === 1300) assert.not(summary.reference_loaded, 'the values of the first run were not found')
+    assert.not(summary.reference_loaded, 'the values of the first run were not found')
   })
+}
+
+/** Lines in a file; -1 where there is none. */
+function linesOf(path: string): number {
+  return existsSync(path) ? readFileSync(path, 'utf8').split('\n').length - 1 : -1
 }
 
 resume('cut at any byte: the same bytes', async () => {

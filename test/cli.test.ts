@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { writeTinyModels } from './fixtures/tiny-models.js'
-import { implex } from './support/cli.js'
+import { implex, implexHere } from './support/cli.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -13,7 +13,7 @@ const command = suite('implex')
 
 for (const args of [['--help'], ['score', '--help'], ['doctor', '--help']]) {
   command(`implex ${args.join(' ')} fits into 80 columns`, async () => {
-    const { status, stdout } = await implex(args, { env: { COLUMNS: '200' } })
+    const { status, stdout } = await implexHere(args, { COLUMNS: '200' })
     assert.is(status, 0)
     assert.match(stdout, /Usage: implex/)
     for (const line of stdout.split('\n')) assert.ok(line.length <= 80, line)
@@ -59,15 +59,21 @@ const wrong: [string, string[], RegExp][] = [
 ]
 for (const [name, args, message] of wrong) {
   command(`wrong usage: ${name}`, async () => {
-    const { status, stdout, stderr } = await implex(args)
+    const { status, stdout, stderr } = await implexHere(args)
     assert.is(status, 2)
     assert.is(stdout, '')
     assert.match(stderr, message)
   })
 }
 
+command('the process ends with the status of the command', async () => {
+  const { status, stderr } = await implex(['train-everything'])
+  assert.is(status, 2)
+  assert.match(stderr, /unknown command 'train-everything'/)
+})
+
 command('doctor says what is there, for people and for programs', async () => {
-  const { status, stdout } = await implex(['doctor'])
+  const { status, stdout } = await implexHere(['doctor'])
   assert.is(status, 0)
   for (const part of [
     /^implex +\d/m,
@@ -81,7 +87,7 @@ command('doctor says what is there, for people and for programs', async () => {
   ]) {
     assert.match(stdout, part)
   }
-  const json = await implex(['doctor', '--json'])
+  const json = await implexHere(['doctor', '--json'])
   assert.is(json.status, 0)
   const report = JSON.parse(json.stdout)
   assert.is(report.node, process.versions.node)

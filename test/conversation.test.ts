@@ -12,6 +12,7 @@ import * as assert from 'uvu/assert'
 import { encodeRow, type EncodedRow, type EncodeSettings, promptOf } from '../lib/data/encode.js'
 import { BatchBuilder, nativeBatch } from '../lib/data/pack.js'
 import { trainBatch } from '../lib/train/batches.js'
+import { ChatTemplate } from '../lib/text/chat-template.js'
 import { encodeConversation, encodeText } from '../lib/text/conversation.js'
 import { RowEncoder } from '../lib/text/text-encoder.js'
 import { Tokenizer } from '../lib/text/tokenizer.js'
@@ -122,6 +123,25 @@ ids('both rules are plain tokenizing, wherever a text is cut', () => {
     }
   }
   assert.ok(differ > 100 && agree > 100, `${differ} differ, ${agree} agree`)
+})
+ids('a template renders a prompt once for all its responses, and each conversation once', async () => {
+  const encoder = await encoderOf(cases[0]!)
+  const { render } = ChatTemplate.prototype
+  let prompts = 0
+  let conversations = 0
+  ChatTemplate.prototype.render = function (messages, addGenerationPrompt, inputs) {
+    if (addGenerationPrompt) prompts++
+    else conversations++
+    return render.call(this, messages, addGenerationPrompt, inputs)
+  }
+  try {
+    const lines = ['q', 'q', 'r'].map((prompt) => JSON.stringify({ prompt, responses: ['a', 'b', 'c'] }))
+    for (const [index, text] of lines.entries())
+      assert.is(encodeRow(encoder, { index, text }, SETTINGS).error, undefined)
+  } finally {
+    ChatTemplate.prototype.render = render
+  }
+  assert.equal([prompts, conversations], [2, 9])
 })
 ids.run()
 

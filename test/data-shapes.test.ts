@@ -58,6 +58,11 @@ const CASES: Case[] = [
   },
   { shape: 'completion', row: { prompt: 'q', completion: 'c', label: true }, want: group('q', 'c') },
   {
+    shape: 'stepwise', // math_shepherd, as TRL has it
+    row: { prompt: 'q', completions: ['a', 'b'], labels: [true, false] },
+    want: { ...group('q', 'a\nb\n'), steps: ['a', 'b'] },
+  },
+  {
     shape: 'lists', // RewardBench 2
     row: { id: '0', prompt: 'q', chosen: ['c'], rejected: ['r', 's', 't'], num_correct: 1, models: ['m'], subset: 'f' },
     want: { ...group('q', 'c', 'r', 's', 't'), id: '0' },

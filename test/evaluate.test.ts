@@ -11,7 +11,7 @@ import { ImplexError } from '../lib/core/errors.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { seededRandom } from './fixtures/random.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { pairs, writeRows } from './support/train.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -164,7 +164,7 @@ const cli = suite('implex eval')
 
 cli('a table in 80 columns, JSON, and every reward', async () => {
   const args = ['eval', '--model', at('model'), '--kind', 'explicit', '--device', 'cpu', '--data', `a=${A}`, `b=${B}`]
-  const { status, stdout, stderr } = await implex([...args, '--out', `${at('results')}/`], { env })
+  const { status, stdout, stderr } = await implexHere([...args, '--out', `${at('results')}/`], env)
   assert.is(status, 0, stderr)
   const lines = stdout.trimEnd().split('\n')
   assert.is(lines.length, 3)
@@ -192,7 +192,7 @@ cli('a table in 80 columns, JSON, and every reward', async () => {
   const correct = rewards.filter((row) => row.margin > 0).length
   assert.ok(Math.abs(json.sets.b.accuracy.value - correct / 25) < 1e-12)
 
-  const file = await implex([...args, '--out', at('only.json'), '--quiet', '--resamples', '50'], { env })
+  const file = await implexHere([...args, '--out', at('only.json'), '--quiet', '--resamples', '50'], env)
   assert.equal([file.status, file.stdout, file.stderr], [0, '', ''])
   assert.equal(JSON.parse(readFileSync(at('only.json'), 'utf8')).sets.a.loss.value, json.sets.a.loss.value)
   assert.not.ok(existsSync(at('a.jsonl.jsonl')))
@@ -201,11 +201,11 @@ cli('a table in 80 columns, JSON, and every reward', async () => {
 cli('wrong usage is status 2, help fits 80 columns', async () => {
   const base = ['eval', '--model', at('model'), '--kind', 'explicit', '--device', 'cpu']
   for (const data of [[A], [`a=${A}`, `a=${B}`], [`a b=${A}`]]) {
-    const { status, stderr } = await implex([...base, '--data', ...data], { env })
+    const { status, stderr } = await implexHere([...base, '--data', ...data], env)
     assert.is(status, 2, stderr)
   }
   for (const command of ['eval', 'train']) {
-    const { status, stdout } = await implex([command, '--help'])
+    const { status, stdout } = await implexHere([command, '--help'])
     assert.is(status, 0)
     for (const line of stdout.split('\n')) assert.ok(line.length <= 80, line)
   }

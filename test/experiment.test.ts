@@ -9,7 +9,7 @@ import type { AttributionLine, ExperimentResult } from '../lab/experiments/resul
 import { rewritesExperiment } from '../lab/experiments/rewrites/rewrites.js'
 import { theoryExperiment } from '../lab/experiments/theory/theory.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { implex } from './support/cli.js'
+import { type CliOptions, implex, implexHere } from './support/cli.js'
 import { pairs, writeRows } from './support/train.js'
 import { temporaryFolder } from './support/tmp.js'
 
@@ -230,8 +230,11 @@ experiment('what cannot work is refused before any training', async () => {
 })
 
 experiment('the command: usage, table in 80 columns, Ctrl-C and what it says', async () => {
-  const run = (args: string[], more = {}) =>
-    implex(['experiment', ...args], { env: { XDG_CACHE_HOME: at('xdg') }, ...more })
+  const env = { XDG_CACHE_HOME: at('xdg') }
+  const run = (args: string[], options?: CliOptions) =>
+    options === undefined
+      ? implexHere(['experiment', ...args], env)
+      : implex(['experiment', ...args], { env, ...options })
   const flags = ['persona', '--model', at('model'), '--data', at('statements.jsonl'), '--train-pairs', '12']
   const all = [...flags, '--test-pairs', '6', '--device', 'cpu', '--seeds', '0', '--batch-pairs', '4']
   for (const [args, pattern] of [
@@ -246,9 +249,9 @@ experiment('the command: usage, table in 80 columns, Ctrl-C and what it says', a
     assert.match(stderr, pattern)
   }
   const out = at('cli')
-  const stopped = await run([...all, '--out', out, '--epochs', '400', '--kinds', 'implicit'], {
-    onStderr: (text: string, child: { kill: (signal: string) => void }) => {
-      if (/seed 0/.test(text)) setTimeout(() => child.kill('SIGINT'), 500)
+  const stopped = await run([...all, '--out', out, '--epochs', '60', '--kinds', 'implicit'], {
+    onStderr: (text, child) => {
+      if (!child.killed && /seed 0/.test(text)) child.kill('SIGINT')
     },
   })
   assert.is(stopped.status, 130, stopped.stderr)

@@ -8,7 +8,7 @@ import { type GenerateOptions, LanguageModel } from '../lib/models/language-mode
 import { openModel } from '../lib/native/handles.js'
 import { RowEncoder } from '../lib/text/text-encoder.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { CPU, rejection, SLOW, sleep, within } from './support/engine.js'
 import { sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
@@ -164,7 +164,7 @@ command('writes one line for each sequence, the same each time', async () => {
   const data = join(folder, 'prompts.jsonl')
   writeFileSync(data, PROMPTS.map((prompt) => `${JSON.stringify({ prompt })}\n`).join(''))
   const common = ['generate', '--model', MODEL, '--device', 'cpu', '--max-new-tokens', '5', '--samples', '2']
-  const { status, stdout, stderr } = await implex([...common, '--data', data])
+  const { status, stdout, stderr } = await implexHere([...common, '--data', data])
   assert.is(status, 0, stderr)
   const rows = stdout
     .trimEnd()
@@ -176,9 +176,9 @@ command('writes one line for each sequence, the same each time', async () => {
   )
   assert.equal(Object.keys(rows[0]), ['index', 'sample', 'text', 'tokens', 'logprob', 'finish'])
   const out = join(folder, 'out.jsonl')
-  assert.is((await implex([...common, '--data', data, '--out', out])).status, 0)
+  assert.is((await implexHere([...common, '--data', data, '--out', out])).status, 0)
   assert.is(readFileSync(out, 'utf8'), stdout)
-  const one = await implex([...common, '--prompt', PROMPTS[1]!])
+  const one = await implexHere([...common, '--prompt', PROMPTS[1]!])
   assert.equal(
     one.stdout
       .trimEnd()
@@ -187,10 +187,10 @@ command('writes one line for each sequence, the same each time', async () => {
     [rows[2].text, rows[3].text],
   )
   writeFileSync(data, `${JSON.stringify({ question: PROMPTS[1], chosen: 'a', rejected: 'b' })}\n`)
-  assert.is((await implex([...common, '--data', data, '--rows', 'orca'])).stdout, one.stdout)
-  assert.is((await implex(common)).status, 2)
+  assert.is((await implexHere([...common, '--data', data, '--rows', 'orca'])).stdout, one.stdout)
+  assert.is((await implexHere(common)).status, 2)
   writeFileSync(data, '{"prompt": 3}\n')
-  const bad = await implex([...common, '--data', data])
+  const bad = await implexHere([...common, '--data', data])
   assert.is(bad.status, 1)
   assert.match(bad.stderr, /line 1: "prompt" must be/)
 })

@@ -24,7 +24,7 @@ import { COLORS } from '../lab/report/palette.js'
 import { fit } from '../lab/report/svg.js'
 import { editJson } from './fixtures/damage.js'
 import { writePersonaRun, writeTheoryRun, writeTrainingRun } from './fixtures/report-runs.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { temporaryFolder } from './support/tmp.js'
 
 const report = suite('report')
@@ -537,15 +537,15 @@ report('wrong arguments are TypeErrors', async () => {
 report('the command writes the page into the run, prints its path, and has the exit codes of the others', async () => {
   const folder = join(root, 'command')
   writeTheoryRun(folder)
-  const { status, stdout, stderr } = await implex(['report', folder, '--figures', join(root, 'command-figures')])
+  const { status, stdout, stderr } = await implexHere(['report', folder, '--figures', join(root, 'command-figures')])
   assert.is(status, 0, stderr)
   assert.is(stdout, `${join(folder, 'report.html')}\n`)
   assert.match(stderr, /implex: \d figure files in /)
   assert.equal(readdirSync(folder).sort(), ['config.json', 'report.html', 'results.json'])
-  const failed = await implex(['report', join(root, 'none')])
+  const failed = await implexHere(['report', join(root, 'none')])
   assert.is(failed.status, 1)
   assert.match(failed.stderr, /^implex: .*there is no such folder \[ERR_RUN_INVALID\]\n$/)
-  assert.is((await implex(['report'])).status, 2)
+  assert.is((await implexHere(['report'])).status, 2)
 })
 
 report.run()

@@ -14,7 +14,7 @@ import { loadBinding } from '../lib/native/load.js'
 import { Lock } from '../lib/native/lock.js'
 import { train } from '../lib/train/train.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { failure, fails, unsafe } from './support/engine.js'
 import { repositoryRoot } from './support/shared.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -147,7 +147,7 @@ runs('a training, an experiment and an output in use are refused and stay as the
     [scoring, holders[1]],
     [[...scoring, '--force'], holders[1]],
   ] as const) {
-    const { status, stderr } = await implex([...args, '--device', 'cpu'], { env })
+    const { status, stderr } = await implexHere([...args, '--device', 'cpu'], env)
     assert.is(status, 1, stderr)
     assert.match(stderr, new RegExp(`(run|rewards.jsonl) is being written by process ${pid}: .*ERR_IN_USE`))
   }
@@ -161,7 +161,7 @@ runs('a training, an experiment and an output in use are refused and stay as the
     [...training, '--epochs', '1', '--batch-pairs', '4'],
     [...scoring, '--force'],
   ]) {
-    const { status, stderr } = await implex([...args, '--device', 'cpu', '--quiet'], { env })
+    const { status, stderr } = await implexHere([...args, '--device', 'cpu', '--quiet'], env)
     assert.is(status, 0, stderr)
   }
   assert.not.ok(readdirSync(at('run')).includes('.lock'))

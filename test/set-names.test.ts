@@ -8,7 +8,7 @@ import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
 import { temporaryName } from '../lib/core/atomic.js'
 import { RunFolder } from '../lib/train/runs/run-folder.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { rejection } from './support/engine.js'
 import { pairs, writeRows } from './support/train.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -36,7 +36,7 @@ names('implex eval prints and writes each', async () => {
   const out = at('evaluation.json')
   const sets = NAMES.map((name) => `${name}=${FILE}`)
   const common = ['eval', '--model', at('model'), '--kind', 'explicit', '--device', 'cpu', '--resamples', '10']
-  const { status, stdout, stderr } = await implex([...common, '--data', ...sets, '--out', out])
+  const { status, stdout, stderr } = await implexHere([...common, '--data', ...sets, '--out', out])
   assert.is(status, 0, stderr)
   for (const name of NAMES) assert.ok(stdout.includes(name), name)
   assert.equal(Object.keys(JSON.parse(readFileSync(out, 'utf8')).sets), NAMES)

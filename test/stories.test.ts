@@ -10,7 +10,7 @@ import type { ScoreSummary } from '../cli/score-summary.js'
 import { readJsonl } from '../lib/data/jsonl.js'
 import type { PairRow } from '../lib/data/rows.js'
 import { RewardModel } from '../lib/models/reward-model.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { sharedPath } from './support/shared.js'
 import { skip } from './support/skip.js'
 import { temporaryFolder } from './support/tmp.js'
@@ -126,7 +126,7 @@ stories('the counts in the summary of implex score', async () => {
   const run = async (...more: string[]) => {
     const summary = join(folder, 'summary.json')
     const files = ['--data', data, '--out', join(folder, 'out.jsonl'), '--summary', summary]
-    const { status, stderr } = await implex([
+    const { status, stderr } = await implexHere([
       'score',
       '--model',
       MODEL,

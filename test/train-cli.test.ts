@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { evaluationText, stepText } from '../cli/train-progress.js'
 import { writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
-import { type CliResult, implex } from './support/cli.js'
+import { type CliOptions, type CliResult, implex, implexHere } from './support/cli.js'
 import { metricsOf, pairs, resultOf, writeRows } from './support/train.js'
 import { repositoryRoot } from './support/shared.js'
 import { skip } from './support/skip.js'
@@ -18,8 +18,10 @@ await writeTinyCheckpoint(at('model'))
 const data = writeRows(at('pairs.jsonl'), pairs(100))
 const test = writeRows(at('test.jsonl'), pairs(20, 9))
 const env = { XDG_CACHE_HOME: at('xdg') }
-const run = (args: string[], more: Parameters<typeof implex>[1] = {}): Promise<CliResult> =>
-  implex(['train', ...args], { ...more, env: { ...env, ...more?.env } })
+const run = (args: string[], options?: CliOptions): Promise<CliResult> =>
+  options === undefined
+    ? implexHere(['train', ...args], env)
+    : implex(['train', ...args], { ...options, env: { ...env, ...options.env } })
 const BASE = [
   '--model',
   at('model'),

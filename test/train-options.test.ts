@@ -16,7 +16,7 @@ import { OPTIMIZERS, RECIPE_NAMES, TRAIN_KINDS, type TrainOptions } from '../lib
 import { RECIPES } from '../lib/train/recipes.js'
 import { applicableSettings, resolveTrainOptions } from '../lib/train/resolve-options.js'
 import { membersOf } from './support/api-doc.js'
-import { implex } from './support/cli.js'
+import { implexHere } from './support/cli.js'
 import { readDoc } from './support/doc-blocks.js'
 import { declarationOf } from './support/public-api.js'
 import { repositoryRoot } from './support/shared.js'
@@ -27,7 +27,7 @@ const fieldsOf = (name: string) =>
 const settings = fieldsOf('TrainSettings')
 const conduct = fieldsOf('TrainConduct')
 const folded = (text: string) => text.replaceAll(/\s+/g, ' ')
-const help = folded((await implex(['train', '--help'])).stdout)
+const help = folded((await implexHere(['train', '--help'])).stdout)
 const cli = folded(readDoc('docs/cli.md'))
 const api = ['TrainSettings', 'TrainConduct']
   .map((name) => readDoc('docs/api.md').split(`### ${name}\n`)[1]!.split('### ')[0]!)

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "device.h"
+#include "gpu/exponential.cuh"
 #include "gpu/mma.cuh"
 #include "gpu/reduce.cuh"
 
@@ -12,6 +13,8 @@ namespace implex::cuda {
 struct AttentionShape {
   int32_t heads, group, head_dim;  // group: query heads that share one key/value head
   float scale;
+  int32_t window;            // of host/attention_schedule.h
+  SoftCap cap;               // of scores, after the scale
   const int32_t* positions;  // [T]
   const int32_t* rows;       // [N], or null: row i is token i
   const Span* spans;
@@ -24,6 +27,26 @@ __device__ inline int32_t position_of_row(const AttentionShape& s, int64_t row) 
 }
 __device__ inline int32_t device_token_of(const Span& span, int32_t position) {
   return position < span.before ? span.before_start + position : span.start + position - span.before;
+}
+
+// Whether some lane of the warp has a row that does not see some of `keys` keys from `base` on. A lane's two rows
+// ascend; one that is not there has the position -1.
+__device__ inline bool some_unseen(const AttentionShape& s, const int32_t (&position)[2], int32_t base, int32_t keys) {
+  const int32_t last = position[1] < position[0] ? position[0] : position[1];
+  const bool all = base + keys - 1 <= position[0] && base > last - s.window;
+  return __ballot_sync(kAllLanes, all ? 0 : 1) != 0;
+}
+
+// A score in units of ln 2. kCapped: with the soft cap, and *slope is its slope.
+template <bool kCapped>
+__device__ inline float finish_score(const AttentionShape& s, float product, float* slope = nullptr) {
+  if constexpr (kCapped) {
+    const float bent = tanh_fast(product * (s.scale * s.cap.inverse));
+    if (slope != nullptr) *slope = cap_slope(bent);
+    return bent * (s.cap.cap * kLog2e);
+  } else {
+    return product * (s.scale * kLog2e);
+  }
 }
 
 constexpr int kAttentionThreads = 128;  // four warps, each with 16 rows of a tile
@@ -47,6 +70,8 @@ constexpr int kStepQueries = E > 128 ? 16 : 32;
 template <int E, int kRows, typename F>
 __device__ inline void copy_tile(Bf16* tile, const F& source) {
   constexpr int kPieces = E / 8;
+// Four at a time; for 96 that would spill.
+#pragma unroll(E == 96 ? 2 : 4)
   for (int at = static_cast<int>(threadIdx.x); at < kRows * kPieces; at += kAttentionThreads) {
     const int row = at / kPieces;
     const int piece = at - row * kPieces;

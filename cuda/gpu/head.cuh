@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.h"
+#include "gpu/exponential.cuh"
 #include "gpu/mma.cuh"
 #include "host/head_plan.h"
 
@@ -9,7 +10,8 @@ namespace implex::cuda {
 
 // Products of hidden [rows, depth] with rows [first, first + columns) of the weight, chunk by chunk. Forward: each
 // chunk leaves (maximum, sum of exponentials) in partials [chunks, rows] and the target's logit where it has it.
-// Backward: the gradients of the logits, in the products' dtype, zero from `columns` to the stride.
+// Backward: the gradients of the logits, in the products' dtype, zero from `columns` to the stride. Kernels with
+// kCapped put the cap on each product, and give the gradients of the products.
 struct HeadTask {
   const void* hidden;
   int64_t hidden_stride;
@@ -17,6 +19,7 @@ struct HeadTask {
   int64_t rows, columns, depth;
   const int32_t* targets;  // [rows]
   int32_t first;           // column of the vocabulary that column 0 is
+  SoftCap cap;
   // forward
   float2* partials;
   float* target_logits;  // [rows]
@@ -30,17 +33,6 @@ struct HeadTask {
 struct RowSum {
   float top, total;
 };
-
-// 2^x, flushing what is tiny to 0; off by 2 units in the last place.
-__device__ inline float exp2_fast(float x) {
-#if defined(IMPLEX_EMULATED)
-  return std::exp2(x);
-#else
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#endif
-}
 
 // Adds kCount logits a lane to a row's running sum; the row's logits are spread over kLanes neighbouring lanes, which
 // share the maximum while each keeps a total of its own. At least one of the row's logits must be more than kNever.
@@ -79,6 +71,21 @@ __device__ inline RowSum merge(const RowSum& a, const RowSum& b) {
 __device__ inline float logit_gradient(float logit, float lse, float grad, bool target) {
   const float below = logit - lse;
   return target ? -grad * expm1f(below) : -grad * exp2_fast(below * kLog2e);
+}
+
+template <bool kCapped>
+__device__ inline float logit_of(const SoftCap& cap, float product) {
+  return kCapped ? cap.cap * tanh_fast(product * cap.inverse) : product;
+}
+// What the gradient of the logit is multiplied by.
+template <bool kCapped>
+__device__ inline float logit_slope(const SoftCap& cap, float logit) {
+  return kCapped ? cap_slope(logit * cap.inverse) : 1.0f;
+}
+template <bool kCapped>
+__device__ inline float product_gradient(const SoftCap& cap, float logit, float lse, float grad, bool target) {
+  const float gradient = logit_gradient(logit, lse, grad, target);
+  return kCapped ? gradient * logit_slope<kCapped>(cap, logit) : gradient;
 }
 
 // Which kernel: by shapes, alignment and the card. The hopper kernel makes gradients of at most 2^31 rows of columns.

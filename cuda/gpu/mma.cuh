@@ -109,8 +109,4 @@ __device__ inline void copy_wait() {
 #endif
 }
 
-constexpr float kLog2e = 1.4426950408889634f;
-constexpr float kLn2 = 0.69314718055994531f;
-constexpr float kNever = -1.0e30f;  // a score that nothing sees: finite, so that no difference of two is NaN
-
 }  // namespace implex::cuda

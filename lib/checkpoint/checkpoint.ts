@@ -14,6 +14,7 @@ import { bytesPerElement } from './dtype.js'
 import { FAMILIES, type Family } from './families.js'
 import { isFolder, quoted } from '../core/files.js'
 import { checkPlain, findHeads, HEAD_FILE, type HeadSource, onlyHead } from './heads.js'
+import { type HeadSpec, specifiedHead } from './head-spec.js'
 import { readFinite } from './reward-head.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 import type { ModelSpec, StoredDtype } from '../native/spec.js'
@@ -153,10 +154,10 @@ export async function readHead(file: string, hiddenSize: number): Promise<Float3
 }
 
 /**
- * The head of an explicit reward model, of any form that is known, of a safetensors file or a checkpoint folder. Nothing but headers is read.
- * Errors as readHead.
+ * The head of an explicit reward model, of any form that is known or of the layers that `spec` names, of a safetensors file or a checkpoint
+ * folder. Nothing but headers is read. Errors as readHead.
  */
-export async function findHead(file: string, hiddenSize: number): Promise<HeadSource> {
+export async function findHead(file: string, hiddenSize: number, spec?: HeadSpec): Promise<HeadSource> {
   checkPath(file)
   checkInteger('hiddenSize', hiddenSize, 1)
   const path = resolve(file)
@@ -166,6 +167,7 @@ export async function findHead(file: string, hiddenSize: number): Promise<HeadSo
   const tensors = folder ? await withHeadFile(path, await readTensors(path)) : await readHeader(path)
   const about = join(path, 'config.json')
   const config = folder && (await isFolder(about)) === false ? await Config.read(about) : undefined
+  if (spec?.layers !== undefined) return specifiedHead(spec, tensors, config, hiddenSize, path)
   const head = onlyHead(findHeads(tensors, config, hiddenSize), path)
   if (head !== undefined) return head
   const names = [...tensors.keys()].slice(0, 3).map(quoted).join(', ')

@@ -3,7 +3,7 @@
  * appears completely or not at all, and survives a power failure.
  */
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { ImplexError } from './errors.js'
 import { fileError, systemCode } from './files.js'
@@ -16,6 +16,14 @@ export function temporaryName(path: string): string {
 /** Whether a folder's entry is such a temporary name, left behind by a killed process. */
 export function isTemporary(name: string): boolean {
   return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name)
+}
+
+/** Removes what killed processes left of their writing of `path`. To be called only where no other process can be writing it. */
+export async function removeLeftoversOf(path: string): Promise<void> {
+  const start = `.${basename(path)}.`
+  const names = await readdir(dirname(path)).catch(() => [])
+  const left = names.filter((name) => name.startsWith(start) && isTemporary(`.x${name.slice(start.length - 1)}`))
+  for (const name of left) await rm(join(dirname(path), name), { force: true }).catch(() => {})
 }
 
 /**

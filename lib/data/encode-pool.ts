@@ -83,6 +83,12 @@ export class EncodePool {
     return 'ids' in reply ? reply.ids : []
   }
 
+  /** The id of the token that a text alone is made: see RowEncoder.singleTokenId. */
+  async singleTokenId(text: string): Promise<number | undefined> {
+    const reply = await this.#ask({ tokens: [text], alone: true })
+    return 'ids' in reply ? reply.ids[0] : undefined
+  }
+
   /** The text of each token of each sequence: see Tokenizer.texts. */
   async tokenTexts(sequences: Int32Array[]): Promise<string[][]> {
     const reply = await this.#ask({ sequences })

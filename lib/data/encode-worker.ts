@@ -31,6 +31,7 @@ export interface EncoderDescription {
   bosTokenId?: number
   eosTokenId?: number
   padTokenId?: number
+  clsTokenId?: number
   /** The id that ends a response under the template. */
   terminator?: number
   /** Generative kind only. */
@@ -49,7 +50,7 @@ export type EncodeRequest =
   /** Packed by packExact. `first`: the number of the first one, for messages. */
   | { id: number; prompts: Prompt[]; first: number }
   | { id: number; compareWith: string }
-  | { id: number; tokens: string[] }
+  | { id: number; tokens: string[]; alone?: boolean }
   | { id: number; sequences: Int32Array[] }
 
 export type EncodeReply =
@@ -90,6 +91,7 @@ function describe(encoder: RowEncoder): EncoderDescription {
     bosTokenId: encoder.bosTokenId,
     eosTokenId: encoder.eosTokenId,
     padTokenId: encoder.padTokenId,
+    clsTokenId: encoder.clsTokenId,
     terminator: encoder.terminator,
     yesTokenId: generative ? encoder.yesTokenId : undefined,
     noTokenId: generative ? encoder.noTokenId : undefined,
@@ -111,7 +113,8 @@ async function answer(encoder: RowEncoder, request: EncodeRequest): Promise<void
       if (check !== undefined) encoder.watch(check)
       send({ id, difference })
     } else if ('tokens' in request) {
-      send({ id, ids: request.tokens.map((token) => encoder.tokenId(token)) })
+      const idOf = (token: string) => (request.alone ? encoder.singleTokenId(token) : encoder.tokenId(token))
+      send({ id, ids: request.tokens.map(idOf) })
     } else if ('sequences' in request) {
       send({ id, texts: request.sequences.map((ids) => encoder.tokenTexts(ids)) })
     } else if ('prompts' in request) {

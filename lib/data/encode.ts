@@ -13,6 +13,7 @@ import type { RowEncoder } from '../text/text-encoder.js'
 import { parseRowText } from './parse-row.js'
 import { idOf, type RowGroup, rowError } from './rows.js'
 import type { RowShapeName } from './shapes/names.js'
+import { describeEnds, findStepEnds, type StepEnds, withStepTexts } from './steps.js'
 import { shown } from './unread.js'
 
 export const REWARD_KINDS = ['explicit', 'implicit', 'generative'] as const
@@ -37,6 +38,12 @@ export interface EncodeSettings {
   border: Border
   /** explicit: the head is read at the last token that is not this one. Absent: at the last token. */
   padTokenId?: number
+  /** explicit: the head is read at the last of these tokens, or at one that is put at the end. */
+  readAt?: { tokenId: number; append: boolean }
+  /** Also find where the responses' steps end; a response without any is an error. */
+  steps?: StepEnds
+  /** Also find where the prompt's last turn ends, for a head with a gate. */
+  gated?: boolean
   onLong: TrainOnLong
   /** Most tokens of prompt and response that the model can take. */
   contextLength: number
@@ -69,6 +76,10 @@ export interface EncodedRow {
   promptParted?: boolean
   /** With `tokenTexts`: the text of each token of each response. */
   texts?: string[][]
+  /** With `steps`: indices of each response's tokens at which a step ends, ascending. */
+  stepEnds?: number[][]
+  /** With `gated`: the index, in the sequence of prompt and response, of the token that ends the prompt's last turn. */
+  gateAt?: number[]
   /** Tokens were dropped from the prompt (`onLong: 'truncate-prompt'`). */
   truncated?: boolean
   /** What of the row nobody reads: see `shown`. */
@@ -116,7 +127,8 @@ export function encodeRow(encoder: RowEncoder, row: PreparedRow, settings: Encod
   }
 }
 
-function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSettings): EncodedRow {
+function encodeGroup(encoder: RowEncoder, given: RowGroup, settings: EncodeSettings): EncodedRow {
+  const whole = settings.steps === undefined ? given : withStepTexts(given, encoder, settings.steps)
   const group = shown(whole, { templateSource: encoder.templateSource, kind: settings.kind })
   group.responses.forEach((response, k) => {
     if (isBlank(response)) throw rowError('ERR_RESPONSE_EMPTY', `${responseName(group, k)} is empty`, group)
@@ -136,7 +148,57 @@ function encodeGroup(encoder: RowEncoder, whole: RowGroup, settings: EncodeSetti
     ...(truncated ? { truncated } : {}),
     ...(group.unread === undefined ? {} : { unread: group.unread }),
     ...(settings.tokenTexts ? { texts: rest.responses.map((ids) => encoder.tokenTexts(ids)) } : {}),
+    ...(settings.steps === undefined ? {} : { stepEnds: stepEndsOf(encoder, group, rest.responses, settings.steps) }),
+    ...(settings.gated ? { gateAt: gatesOf(encoder, group, sequences) } : {}),
   }
+}
+
+function stepEndsOf(
+  encoder: RowEncoder,
+  group: RowGroup,
+  responses: readonly Int32Array[],
+  ends: StepEnds,
+): number[][] {
+  return responses.map((ids, k) => {
+    const found = findStepEnds(encoder, ids, group.responses[k]!, ends)
+    if (found.length === 0) {
+      throw rowError('ERR_ROW_INVALID', `${responseName(group, k)} has no step: ${describeEnds(ends)}`, group)
+    }
+    if (group.steps !== undefined && group.steps.length !== found.length) {
+      const advice =
+        'pattern' in ends
+          ? '; where the template strips white space from the end, a pattern such as /\\n|$/ finds it'
+          : ''
+      const counts = `"completions" has ${group.steps.length} steps, but ${found.length} ends of steps are in their text${advice}`
+      throw rowError('ERR_ROW_INVALID', counts, group)
+    }
+    return found
+  })
+}
+
+/** The last place in the sequence where the end of a turn and the opening of the answer follow each other. */
+function gatesOf(encoder: RowEncoder, group: RowGroup, sequences: Sequences): number[] {
+  const opening = encoder.opening(group.prompt, group.inputs)
+  return sequences.responses.map((response, k) => {
+    const ids = concat(promptOf(sequences, k), response)
+    const at = opening === undefined ? -1 : lastIndexOf(ids, opening, promptOf(sequences, k).length)
+    if (at >= 0) return at
+    const why =
+      'the head has a gate, which is read at the token that ends the turn before the answer, and the prompt has no such token'
+    throw rowError(
+      'ERR_ROW_INVALID',
+      `${responseName(group, k)}: ${why}; give the chat template that the model was trained with`,
+      group,
+    )
+  })
+}
+
+/** Where `part` is last found in `ids`; a single token must be in the prompt, for a response ends in one too. */
+function lastIndexOf(ids: Int32Array, part: Int32Array, promptLength: number): number {
+  for (let at = (part.length === 1 ? promptLength : ids.length) - part.length; at >= 0; at--) {
+    if (part.every((id, i) => ids[at + i] === id)) return at
+  }
+  return -1
 }
 
 interface Sequences
@@ -148,7 +210,7 @@ interface Sequences
 function responseSequences(
   encoder: RowEncoder,
   group: RowGroup,
-  { kind, border, padTokenId }: EncodeSettings,
+  { kind, border, padTokenId, readAt }: EncodeSettings,
 ): Sequences {
   const prompt = encoder.encodePrompt(group.prompt, group.inputs)
   if (prompt.length === 0) {
@@ -165,9 +227,15 @@ function responseSequences(
           'predicts that token; give another template',
       )
     }
-    return one
+    return readAt?.append ? { ...one, ids: endingWith(one.ids, readAt.tokenId) } : one
   })
   const responses = conversations.map(({ ids, border: start }, k) => {
+    if (readAt !== undefined) {
+      const end = ids.lastIndexOf(readAt.tokenId) + 1
+      if (end > start) return ids.subarray(start, end)
+      const what = `${responseName(group, k)} has no token ${readAt.tokenId}, at which the head is read`
+      throw rowError('ERR_ROW_INVALID', what, group)
+    }
     const end = kind === 'explicit' && padTokenId !== undefined ? endBeforePad(ids, padTokenId) : ids.length
     if (end > start) return ids.subarray(start, end)
     const message = `${responseName(group, k)} has padding tokens (id ${padTokenId}) only, where no head is read`
@@ -193,6 +261,10 @@ function sharedPrompt(
     prompt: prompt.subarray(0, longest),
     ...(borders.some((border) => border !== longest) ? { promptLengths: borders } : {}),
   }
+}
+
+function endingWith(ids: Int32Array, token: number): Int32Array {
+  return ids.at(-1) === token ? ids : concat(ids, Int32Array.of(token))
 }
 
 /** Where transformers reads the head of a sequence: after its last token that is not padding, whatever the padding is. */

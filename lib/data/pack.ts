@@ -105,7 +105,7 @@ export function groupsOf(row: EncodedRow, responses: readonly Int32Array[]): Sha
   return groups
 }
 
-export type Readout = Pick<NativeBatch, 'readout' | 'targetToken' | 'tokenLogprobs'>
+export type Readout = Pick<NativeBatch, 'readout' | 'targetToken' | 'otherToken' | 'tokenLogprobs'>
 
 /** The engine's form of a batch; value k of its result is that of item k. */
 export function nativeBatch(items: readonly BatchItem[], readout: Readout): NativeBatch {
@@ -118,6 +118,24 @@ export function nativeBatch(items: readonly BatchItem[], readout: Readout): Nati
     groups.at(-1)!.responses.push(row.responses[k]!)
   }
   return { ...pack(groups), ...readout }
+}
+
+/**
+ * The batch read at named tokens in the place of the items' last ones.
+ * @param places of each item, indices in its sequence of prompt and response
+ */
+export function readingAt(
+  batch: NativeBatch,
+  items: readonly BatchItem[],
+  places: readonly (readonly number[])[],
+): NativeBatch {
+  const { segments, scored } = batch
+  const readAt = items.flatMap(({ slot, k }, i) => {
+    const [start, , parent] = segments.subarray(3 * scored[i]!) as unknown as [number, number, number]
+    const promptLength = parent < 0 ? 0 : promptOf(slot.row, k).length
+    return places[i]!.map((at) => (at < promptLength ? segments[3 * parent]! + at : start + at - promptLength))
+  })
+  return { ...batch, scored: new Int32Array(0), readAt: Int32Array.from(readAt) }
 }
 
 /** What a read-out gives for each item, cut out of what it gives for all tokens of the batch. */

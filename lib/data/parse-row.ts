@@ -93,6 +93,7 @@ function read(value: unknown, place: RowPlace, name: RowShapeName | undefined): 
   if (place.line !== undefined) group.line = place.line
   if (id !== undefined) group.id = id
   if (margin !== undefined) group.margin = margin
+  if (shaped.steps !== undefined) group.steps = shaped.steps
   if (plan.forTemplate || shaped.tools !== undefined) addForTemplate(group, fields, shaped.tools)
   const unread = plan.unread(shape)
   if (unread.length > 0) group.unread = unread

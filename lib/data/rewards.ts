@@ -1,7 +1,6 @@
 /**
  * From batches to rewards: what each kind asks of the engine and makes of its answer. A batch's rewards are its items' in order.
  */
-import { setImmediate } from 'node:timers/promises'
 import type { NativeCancel } from '../native/types.js'
 import { ImplexError } from '../core/errors.js'
 import type { RewardKind } from './encode.js'
@@ -20,6 +19,10 @@ export interface Scored extends Partial<ReferenceLogprob> {
   tokenLogprobs?: Float32Array
   /** explicit, on request: the head's value at each token. [tokens of the response] */
   tokenRewards?: Float32Array
+  /** explicit, on request: the value of each label. */
+  labelRewards?: number[]
+  /** The reward at the end of each step, for a process reward. */
+  stepRewards?: number[]
 }
 
 /** Scores batches. Calls may overlap; results do not depend on how items fall into batches. */
@@ -31,59 +34,13 @@ export function readoutOf(kind: RewardKind | 'sft', pool: Pool, yesTokenId: numb
   return kind === 'generative' ? { readout: 'next_token', targetToken: yesTokenId } : { readout: 'logprob' }
 }
 
-/** explicit with the head's value at each token. The reward has the bits that it has without. */
-export function tokenRewardScorer(engine: Engine, pool: Pool, cancel?: NativeCancel): BatchScorer {
-  const model = advised(engine)
-  return async (items) => {
-    const [tokens, mean] = await Promise.all([
-      model.score(nativeBatch(items, { readout: 'reward_tokens' }), cancel),
-      // The engine's mean, for its bits.
-      pool === 'mean' ? model.score(nativeBatch(items, { readout: 'reward_mean' }), cancel) : undefined,
-    ])
-    return perItem(items, Float32Array.from(tokens.values)).map((tokenRewards, i) => ({
-      reward: mean === undefined ? tokenRewards.at(-1)! : mean.values[i]!,
-      tokenRewards,
-    }))
-  }
-}
-
-/** explicit and generative: the engine's read-out is the reward. */
+/** generative: the engine's read-out is the reward. */
 export function readoutScorer(engine: Engine, readout: Readout, cancel?: NativeCancel): BatchScorer {
   const model = advised(engine)
   return async (items) => {
     const { values } = await model.score(nativeBatch(items, readout), cancel)
     return Array.from(values, (reward) => ({ reward }))
   }
-}
-
-/** explicit with a head of several layers, which is computed here. Between two responses the event loop gets its turn. */
-export function hiddenScorer(
-  engine: Engine,
-  ofHidden: (hidden: Float64Array) => number,
-  cancel?: NativeCancel,
-): BatchScorer {
-  const model = advised(engine)
-  return async (items) => {
-    const { values } = await model.score(nativeBatch(items, { readout: 'hidden_last' }), cancel)
-    const width = values.length / items.length
-    const scored: Scored[] = []
-    for (let at = 0; at < values.length; at += width) {
-      scored.push({ reward: ofHidden(values.subarray(at, at + width)) })
-      await setImmediate()
-    }
-    return scored
-  }
-}
-
-/** explicit: with a head's bias, which the engine does not know. */
-export function withBias(scorer: BatchScorer, bias: number): BatchScorer {
-  if (bias === 0) return scorer
-  return async (items) =>
-    (await scorer(items)).map(({ reward, tokenRewards, ...rest }) => ({
-      ...rest,
-      reward: reward + bias,
-      ...(tokenRewards && { tokenRewards: tokenRewards.map((value) => value + bias) }),
-    }))
 }
 
 export interface ImplicitOptions extends Omit<ReferenceOptions, 'load'> {
@@ -113,7 +70,7 @@ export function implicitScorer(options: ImplicitOptions): BatchScorer {
 }
 
 /** The engine, with what to do about a batch that its memory is too small for. */
-function advised(engine: Engine): Engine {
+export function advised(engine: Engine): Engine {
   return {
     async score(batch, cancel) {
       try {

@@ -37,6 +37,8 @@ function formatWithoutId(row: ScoredRow, tokenLogprobs: boolean): string {
       prompt_tokens: row.promptTokens,
       tokens: row.tokens,
       ...tail,
+      step_rewards: row.stepRewards,
+      label_rewards: row.labelRewards,
       ...(tokenLogprobs
         ? {
             logprobs: row.logprobs,
@@ -57,6 +59,10 @@ function formatWithoutId(row: ScoredRow, tokenLogprobs: boolean): string {
     chosen_tokens: row.tokens[0],
     rejected_tokens: row.tokens[1],
     ...tail,
+    chosen_step_rewards: row.stepRewards?.[0],
+    rejected_step_rewards: row.stepRewards?.[1],
+    chosen_label_rewards: row.labelRewards?.[0],
+    rejected_label_rewards: row.labelRewards?.[1],
     ...(tokenLogprobs
       ? {
           chosen_logprob: row.logprobs![0],

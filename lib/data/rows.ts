@@ -49,6 +49,8 @@ export interface RowGroup {
   prompt: Text
   /** For a pair: [chosen, rejected]. A group of chosen and rejected ones has the chosen ones first. */
   responses: Text[]
+  /** The steps that the one response is made of, where the row lists them. */
+  steps?: string[]
   /** What the template is given besides messages; absent where the row has nothing of the kind. */
   inputs?: TemplateInputs
   margin?: number

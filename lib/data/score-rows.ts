@@ -48,6 +48,10 @@ export interface ScoredRow {
   referenceTokenLogprobs?: Float32Array[]
   /** With `tokenRewards`: the head's value at each token of each response. */
   tokenRewards?: Float32Array[]
+  /** With `labelRewards`: the value of each label of the head, of each response. */
+  labelRewards?: number[][]
+  /** With the model's `steps`: the reward at the end of each step, of each response. */
+  stepRewards?: number[][]
   /**
    * With `responseTokens`: each response's tokens. Its `texts` joined are the response as the model reads it; a character spread over
    * several tokens is in the text of the last one, and bytes that are no UTF-8 show as U+FFFD.
@@ -215,7 +219,9 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
     ...(row.line === undefined ? {} : { line: row.line }),
     ...idOf(row),
   }
-  const bad = scored.some(({ reward }) => !Number.isFinite(reward))
+  const finite = ({ reward, stepRewards = [], labelRewards = [] }: Scored) =>
+    [reward, ...stepRewards, ...labelRewards].every(Number.isFinite)
+  const bad = !scored.every(finite)
   const error = bad ? notFinite(row) : row.error
   if (error !== undefined) {
     const skipped = options.skipLong && error.code === 'ERR_ROW_TOO_LONG'
@@ -246,6 +252,8 @@ function result({ row, scored }: OpenSlot, options: ScoreRowsOptions): ScoredRow
       ? {}
       : { referenceTokenLogprobs: scored.map((s) => s.referenceTokenLogprobs!) }),
     ...(first.tokenRewards === undefined ? {} : { tokenRewards: scored.map((s) => s.tokenRewards!) }),
+    ...(first.labelRewards === undefined ? {} : { labelRewards: scored.map((s) => s.labelRewards!) }),
+    ...(first.stepRewards === undefined ? {} : { stepRewards: scored.map((s) => s.stepRewards!) }),
     ...(row.texts === undefined
       ? {}
       : { responseTokens: row.texts.map((texts, k) => ({ ids: row.responses[k]!, texts })) }),

@@ -20,6 +20,8 @@ export interface WireRow {
   borderDiffers?: boolean
   promptParted?: boolean
   texts?: string[][]
+  stepEnds?: number[][]
+  gateAt?: number[]
   /** Tokens of the prompt and of each response, in the order in which they lie in the chunk. */
   lengths: number[]
   error?: WireError

@@ -13,10 +13,15 @@ import { Config } from '../checkpoint/config.js'
 import { textConfig } from '../checkpoint/wrapper.js'
 import { ImplexError } from '../core/errors.js'
 import { isFolder } from '../core/files.js'
+import type { HeadReadAt } from '../checkpoint/heads.js'
 
 /** `last`: the last token. `last-non-pad`: the last one that is not the padding token. */
 export const HEAD_PLACES = ['last', 'last-non-pad'] as const
 export type HeadPlaceName = (typeof HEAD_PLACES)[number]
+
+/** For scoring also at a token: `token:TOKEN` is the last one of its kind in the response, `append:TOKEN` one that is put at the end. */
+export type HeadPlaceOption = HeadPlaceName | `token:${string}` | `append:${string}`
+export const HEAD_AT = /^(?:last|last-non-pad|(?:token|append):.+)$/s
 
 export interface HeadPlace {
   headAt: HeadPlaceName
@@ -32,6 +37,7 @@ export interface TextTokens {
 
 /**
  * @param head 'own': the checkpoint's; 'new': one that is yet to be trained; else where it was read from, undefined for numbers in memory
+ * @param readAt of an own head that is not the one that the checkpoint itself tells
  * @throws ImplexError ERR_CONFIG_INVALID when a trained head's place cannot be told
  */
 export async function headPlace(
@@ -39,10 +45,11 @@ export async function headPlace(
   checkpoint: Pick<Checkpoint, 'path' | 'padTokenId' | 'heads'>,
   text: TextTokens,
   head: 'own' | 'new' | { file?: string },
+  readAt: HeadReadAt | undefined = checkpoint.heads[0]?.readAt,
 ): Promise<HeadPlace> {
   const pad = checkpoint.padTokenId ?? text.padTokenId
   if (wanted !== undefined) return placeOf(wanted, pad, text)
-  if (head === 'new' || (head === 'own' && checkpoint.heads[0]?.form.readAt === 'last')) return { headAt: 'last' }
+  if (head === 'new' || (head === 'own' && readAt === 'last')) return { headAt: 'last' }
   const told = head === 'own' ? checkpoint.padTokenId : await padBeside(head.file)
   if (told !== undefined) return placeOf('last-non-pad', told, text)
   if (pad === undefined || pad !== text.terminator) return { headAt: 'last' }

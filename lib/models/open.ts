@@ -3,11 +3,13 @@
  * needs, and demands what it cannot do without.
  */
 import { type Checkpoint, findHead, openCheckpoint, readHead, withAddedTokens } from '../checkpoint/checkpoint.js'
+import { changes } from '../checkpoint/adapter/merge.js'
 import { lowRankSpec } from '../checkpoint/adapter/spec.js'
 import { withMerged } from '../checkpoint/adapter/temporary.js'
 import { withAdapter } from '../checkpoint/adapter/adapter.js'
-import { checkPlain, onlyHead } from '../checkpoint/heads.js'
-import { readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
+import type { HeadSpec } from '../checkpoint/head-spec.js'
+import { checkPlain, HEAD_FORMS, onlyHead } from '../checkpoint/heads.js'
+import { type LabelChoice, logitHead, plainHead, readRewardHead, type RewardHead } from '../checkpoint/reward-head.js'
 import { throwIfAborted, untilAborted } from '../core/abort.js'
 import { outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
@@ -199,31 +201,54 @@ export function hasTrainableHead({ heads, path }: Checkpoint): boolean {
   return head !== undefined
 }
 
+export interface HeadChoice extends LabelChoice {
+  head?: string | Float32Array
+  spec?: HeadSpec
+  /** The id of the token that `spec` names. */
+  logit?: number
+}
+
 /**
- * The head of an explicit reward, given or the checkpoint's own, with its label chosen.
+ * The head of an explicit reward, given, described or the checkpoint's own, with its label chosen.
  * @throws RangeError for a wrong one or a label that it lacks, ImplexError as readHead; ERR_TENSOR_MISSING where there is none
  */
-export async function openHead(
-  checkpoint: Checkpoint,
-  { head, label }: { head?: string | Float32Array; label?: number | string },
-): Promise<RewardHead> {
+export async function openHead(checkpoint: Checkpoint, choice: HeadChoice): Promise<RewardHead> {
   const { path, spec, heads, unread, adapter } = checkpoint
-  if (typeof head === 'string') return readRewardHead(await findHead(head, spec.hiddenSize), label, false)
-  if (head !== undefined) {
-    const weight = await givenHead(checkpoint, head)
-    return { weight, bias: 0 }
+  const { head, logit } = choice
+  if (adapter !== undefined) checkDescribed(checkpoint, choice)
+  if (logit !== undefined) return logitHead(checkpoint, logit)
+  if (typeof head === 'string' || choice.spec !== undefined) {
+    const found = await findHead(typeof head === 'string' ? head : path, spec.hiddenSize, choice.spec)
+    return readRewardHead(found, choice, false)
   }
+  if (head !== undefined) return plainHead(await givenHead(checkpoint, head))
   const own = onlyHead(heads, path)
-  if (own !== undefined) return readRewardHead(own, label, true)
+  if (own !== undefined) return readRewardHead(own, choice, true)
   if (adapter !== undefined) throw headlessAdapter(adapter.path, path)
-  const names = unread.slice(0, 5).map(quoted).join(', ')
-  const others = unread.length === 0 ? '' : `; tensors that nothing reads: ${names}${unread.length > 5 ? ', ...' : ''}`
+  const known = HEAD_FORMS.map(({ layers }) => layers.join('+'))
+  const names = unread.slice(0, 20).map(quoted).join(', ')
+  const others =
+    unread.length === 0
+      ? ''
+      : `; tensors outside of the body: ${names}${unread.length > 20 ? `, ... (${unread.length})` : ''}. Where one of them is the head, name its ` +
+        `layers with --head-spec (option "headSpec"); known without that: ${[...new Set(known)].join(', ')}`
   throw new ImplexError(
     'ERR_TENSOR_MISSING',
     `${path}: an explicit reward needs a head, and this checkpoint has no tensor score.weight; give one with --head FILE (option "head"), ` +
       `or score with kind "implicit", which needs none${others}`,
     { path },
   )
+}
+
+/** A described head is read from the files as they are. */
+function checkDescribed({ adapter, spec, path }: Checkpoint, { head, spec: described, logit }: HeadChoice): void {
+  const changed = changes(adapter!, spec.tiedEmbedding ? 'embedding' : 'unembedding')
+  if (logit !== undefined ? !changed : described === undefined || head !== undefined) return
+  const [what, instead] =
+    logit !== undefined
+      ? ['a logit', `merge the adapter with \`implex merge-adapter\` and open the result`]
+      : ['layers', `say with --head (option "head") which file has them, for example ${path}`]
+  throw outOfRange('headSpec', `without ${what} for this adapter: ${instead}`, described)
 }
 
 function headlessAdapter(path: string, base: string): ImplexError {

@@ -3,7 +3,6 @@
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
-import type { RewardHead } from '../checkpoint/reward-head.js'
 import { onAbort } from '../core/abort.js'
 import { checkString, invalidArgument, outOfRange } from '../core/arguments.js'
 import { ImplexError } from '../core/errors.js'
@@ -11,16 +10,8 @@ import type { Border } from '../checkpoint/trained-with.js'
 import type { EncodeSettings, OnLong, RewardKind } from '../data/encode.js'
 import { referenceKey } from '../data/reference.js'
 import { ReferenceCache } from '../data/reference-cache.js'
-import {
-  type BatchScorer,
-  hiddenScorer,
-  implicitScorer,
-  type Pool,
-  readoutOf,
-  readoutScorer,
-  tokenRewardScorer,
-  withBias,
-} from '../data/rewards.js'
+import { headScorer, stepTokenScorer } from '../data/head-scorer.js'
+import { type BatchScorer, implicitScorer, type Pool, readoutOf, readoutScorer } from '../data/rewards.js'
 import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
 import { rowSource } from '../data/sources.js'
@@ -30,10 +21,9 @@ import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import type { TemplateSource } from '../text/text-encoder.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
-import { type HeadPlace, type HeadPlaceName, headPlace, type TextTokens } from './head-place.js'
+import type { HeadPlaceOption } from './head-place.js'
 import {
   limitsOf,
-  openHead,
   type OpenText,
   openText,
   openToScore,
@@ -41,6 +31,7 @@ import {
   type ScoringModel,
   type ScoringModels,
 } from './open.js'
+import { openReading, type Reading, readingSettings } from './reading.js'
 import {
   type ResolvedOptions,
   type RewardModelOptions,
@@ -51,10 +42,17 @@ import {
   type ScoreStreamOptions,
 } from './reward-options.js'
 
+/** See RewardModel.expertLoad. */
+export interface ExpertLoad {
+  /** From 0. */
+  layer: number
+  /** One number for each expert. */
+  tokens: number[]
+}
+
 interface Parts extends OpenText, ScoringModels {
-  head?: RewardHead
   border?: Border
-  place?: HeadPlace
+  reading: Reading
 }
 
 /** Open one with `RewardModel.open`. Calls may overlap; the engine works on one batch after the other. */
@@ -73,9 +71,11 @@ export class RewardModel implements Disposable {
   /** How prompt and response are parted; absent for the generative kind. */
   readonly border?: Border
   /** Where the head is read; absent without pool 'last'. */
-  readonly headAt?: HeadPlaceName
+  readonly headAt?: HeadPlaceOption
   /** With headAt 'last-non-pad': the padding token. */
   readonly padTokenId?: number
+  /** Names of the head's labels, where it has several and the config names them. */
+  readonly labelNames?: readonly string[]
   readonly onLong: OnLong
   /** Where the chat template came from. */
   readonly templateSource: TemplateSource
@@ -105,22 +105,25 @@ export class RewardModel implements Disposable {
     checkString('path', path)
     const resolved = resolveOptions(options)
     const { kind, adapter, template, now, encodeThreads, signal } = resolved
+    // Process rewards of the generative kind have tokens of their own in the place of "Yes" and "No".
+    const textKind = resolved.steps === undefined ? kind : undefined
     const off = adapter !== undefined && kind === 'implicit' ? ({ base: true } as const) : undefined
-    const reference = resolved.reference ?? off
-    const text = await openText({ path, adapter, template, kind, now }, encodeThreads, { reference, signal })
+    const opening = { reference: resolved.reference ?? off, signal }
+    const text = await openText({ path, adapter, template, kind: textKind, now }, encodeThreads, opening)
     try {
       const { checkpoint } = text
-      const others = text.reference?.path === checkpoint.path ? [] : (text.reference?.notes ?? [])
+      // A reference that is the model without its adapter has nothing else to tell.
+      const others = off === undefined || resolved.reference !== undefined ? (text.reference?.notes ?? []) : []
       for (const note of [...checkpoint.notes, ...others]) resolved.onWarning(note)
-      const head = kind === 'explicit' ? await openHead(checkpoint, resolved) : undefined
-      checkPool(head, resolved.pool)
+      const reading = await openReading(text, resolved)
+      const { head, steps } = reading
       const use = head?.ofHidden === undefined ? kind : 'hidden'
       const who = `the ${kind} kind`
-      const border = kind === 'generative' ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
-      const place = await resolvePlace(checkpoint, resolved, text.pool.description)
+      const apart = kind === 'generative' && steps === undefined
+      const border = apart ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
       const scoring: ScoringModel = { use, who, head: head?.weight }
       const opened = await openWithReference(checkpoint, text.reference, scoring, resolved, signal)
-      return new RewardModel({ ...text, ...opened, head, border, place }, resolved)
+      return new RewardModel({ ...text, ...opened, border, reading }, resolved)
     } catch (error) {
       text.pool.close()
       throw error
@@ -138,8 +141,10 @@ export class RewardModel implements Disposable {
     this.beta = options.beta
     this.pool = options.pool
     this.border = parts.border
-    this.headAt = parts.place?.headAt
-    this.padTokenId = parts.place?.padTokenId
+    const { head, place } = parts.reading
+    this.headAt = place?.headAt
+    this.padTokenId = place?.padTokenId
+    if (head !== undefined && head.labelNames.length > 0) this.labelNames = head.labelNames
     this.onLong = options.onLong
     this.templateSource = pool.description.templateSource
     this.textFingerprint = pool.description.fingerprint
@@ -159,6 +164,18 @@ export class RewardModel implements Disposable {
     return this.#parts.checkpoint.adapter?.path
   }
 
+  /** Of a mixture of experts: how many tokens each expert of each such layer got so far. The last layer counts only tokens that are read. */
+  get expertLoad(): ExpertLoad[] | undefined {
+    const load = this.#parts.model.expertLoad
+    if (load === undefined) return undefined
+    let at = 0
+    return this.checkpoint.spec.layers.flatMap(({ experts }, layer) => {
+      if (experts === undefined) return []
+      at += experts.count
+      return [{ layer, tokens: [...load.subarray(at - experts.count, at)] }]
+    })
+  }
+
   /** The policy's checkpoint: read-only data. */
   get checkpoint(): Checkpoint {
     return this.#parts.checkpoint
@@ -171,7 +188,7 @@ export class RewardModel implements Disposable {
 
   /** SHA-256 of a head that the checkpoint's own row alone is not; undefined for that, and for the other kinds. */
   get headDigest(): string | undefined {
-    return this.#parts.head?.digest
+    return this.#parts.reading.head?.digest
   }
 
   get disposed(): boolean {
@@ -240,9 +257,8 @@ export class RewardModel implements Disposable {
     const cache = await this.#openCache(source, signal)
     const scorer = this.#scorer(cancel, cache, resolved)
     const settings: EncodeSettings = {
-      kind: this.kind,
       border: this.border ?? DEFAULT_BORDER,
-      padTokenId: this.padTokenId,
+      ...readingSettings(this.#parts.reading, this.kind),
       onLong: this.onLong,
       ...limitsOf(this.#parts.checkpoint, this.#parts.reference),
       tokenTexts: resolved.responseTokens,
@@ -280,21 +296,27 @@ export class RewardModel implements Disposable {
   #scorer(
     cancel: NativeCancel,
     cache: ReferenceCache | undefined,
-    { tokenLogprobs, tokenRewards }: { tokenLogprobs: boolean; tokenRewards: boolean },
+    { tokenLogprobs, tokenRewards, labelRewards }: Asked,
   ): BatchScorer {
-    const { model, pool, reference } = this.#parts
+    const { model, pool, reference, reading } = this.#parts
     if (this.kind === 'implicit') {
       const load = reference && (() => this.#loadReference(reference))
       return implicitScorer({ policy: model, beta: this.beta, reference: load, cache, tokenLogprobs, cancel })
     }
-    const { ofHidden, bias = 0 } = this.#parts.head ?? {}
-    if (ofHidden !== undefined) {
-      if (tokenRewards) throw outOfRange('tokenRewards', 'false for a head of several layers', true)
-      return hiddenScorer(model, ofHidden, cancel)
+    const { head, steps, tokens } = reading
+    const aggregate = steps && this.#options.stepsAggregate
+    if (head === undefined) {
+      if (tokens !== undefined) return stepTokenScorer(model, tokens, this.#options.stepsAggregate, cancel)
+      return readoutScorer(model, readoutOf(this.kind, this.pool, pool.description.yesTokenId), cancel)
     }
-    if (tokenRewards) return withBias(tokenRewardScorer(model, this.pool, cancel), bias)
-    const readout = readoutOf(this.kind, this.pool, pool.description.yesTokenId)
-    return withBias(readoutScorer(model, readout, cancel), bias)
+    if (tokenRewards && head.ofHidden !== undefined) {
+      throw outOfRange('tokenRewards', 'false for a head of several layers or with a gate', true)
+    }
+    if (steps !== undefined) {
+      if (tokenRewards) throw outOfRange('tokenRewards', 'false with steps, at whose ends the head is read', true)
+      if (labelRewards) throw outOfRange('labelRewards', 'false with steps, at whose ends the head is read', true)
+    }
+    return headScorer(model, { head, pool: this.pool, tokenRewards, labelRewards, steps: aggregate, cancel })
   }
 
   #loadReference(checkpoint: Checkpoint): Promise<Model> {
@@ -338,20 +360,8 @@ export class RewardModel implements Disposable {
   }
 }
 
-/** The engine's mean over tokens is that of a row. */
-function checkPool(head: RewardHead | undefined, pool: Pool): void {
-  if (head?.ofHidden !== undefined && pool !== 'last') {
-    throw outOfRange('pool', '"last" for a head of several layers', pool)
-  }
-}
-
-/** Where the head is read; undefined without one that is read at a single token. */
-async function resolvePlace(
-  checkpoint: Checkpoint,
-  { kind, pool, head, headAt }: ResolvedOptions,
-  text: TextTokens,
-): Promise<HeadPlace | undefined> {
-  if (kind !== 'explicit' || pool !== 'last') return undefined
-  const from = head === undefined ? 'own' : { file: typeof head === 'string' ? head : undefined }
-  return headPlace(headAt, checkpoint, text, from)
+interface Asked {
+  tokenLogprobs: boolean
+  tokenRewards: boolean
+  labelRewards: boolean
 }

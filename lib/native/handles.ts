@@ -58,6 +58,16 @@ abstract class NativeHandle<N extends NativeModel | NativeTrainer> implements Di
 
 /** A loaded model: a NativeModel's members. */
 export class Model extends NativeHandle<NativeModel> {
+  /** Tokens that each expert got in all calls of score() so far, as in NativeScores; absent without experts. */
+  expertLoad?: Float64Array
+  override async score(batch: NativeBatch, cancel?: Cancellation): Promise<NativeScores> {
+    const scores = await awaitNative(this.score, cancel, (flag) => this.native.score(batch, flag))
+    if (scores.expertLoad !== undefined) {
+      const sum = (this.expertLoad ??= new Float64Array(scores.expertLoad.length))
+      for (const [i, tokens] of scores.expertLoad.entries()) sum[i] = (sum[i] as number) + tokens
+    }
+    return scores
+  }
   get hasHead(): boolean {
     return this.native.hasHead
   }

@@ -52,15 +52,27 @@ export interface NativeBatch {
   readout: 'logprob' | 'reward_last' | 'reward_mean' | 'reward_tokens' | 'next_token' | 'hidden_last'
   /** `next_token` only. */
   targetToken?: number
+  /** `next_token` only: also p(otherToken). `values` are then pairs. */
+  otherToken?: number
+  /**
+   * `reward_last`, `next_token`, `hidden_last`: [P] tokens of the batch to read at, in the place of the scored segments' last ones. `scored`
+   * is empty then, and `values` are those of these tokens.
+   */
+  readAt?: Int32Array
   /** `logprob` only: also return each token's term. Default false. */
   tokenLogprobs?: boolean
 }
 
 export interface NativeScores {
-  /** [K]; `reward_tokens`: the scored segments' tokens, back to back; `hidden_last`: [K, hiddenSize]. */
+  /**
+   * [K]; `reward_tokens`: the scored segments' tokens, back to back; `hidden_last`: [K, hiddenSize]. With a head of several rows, each
+   * reward is as many values.
+   */
   values: Float64Array
   /** The scored segments' tokens, back to back. The first token of a segment without a parent has no term: 0. */
   tokenLogprobs?: Float32Array
+  /** Tokens that each expert got, those of all layers with experts back to back; the last layer computes only rows that are read. */
+  expertLoad?: Float64Array
 }
 
 /** Prompts to go on from. */
@@ -106,7 +118,7 @@ export interface NativeModel {
   readonly hasHead: boolean
   readonly hasUnembedding: boolean
   readonly disposed: boolean
-  /** Sets the explicit reward's head, [hiddenSize]. Calls of score() made before use the old one, those made after the new one. */
+  /** Sets the explicit reward's head, [hiddenSize] or several rows of it. Calls of score() made before use the old one, those made after the new one. */
   setHead(weight: Float32Array): void
   /**
    * A model with the adapters of `spec` that shares this one's weights: of the spec's weights only the adapters' matrices are read, and

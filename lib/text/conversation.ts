@@ -55,13 +55,16 @@ export function encodeConversation(
   border: Border,
 ): Conversation {
   const parted = !text.startsWith(prompt.text)
-  const { ids, common, apart } = continueText(tokenizer, prompt, text)
+  const { ids, common, alone } = continueText(tokenizer, prompt, text)
   const whole = { ids, border: common, differs: false, parted }
-  if (parted || (apart && common === prompt.ids.length)) return whole
-  const rest = tokenizer.encode(text.slice(prompt.text.length))
-  const own = ids.subarray(common)
-  if (common === prompt.ids.length && own.length === rest.length && rest.every((id, i) => id === own[i])) return whole
+  if (parted) return whole
+  const agrees = common === prompt.ids.length
+  if (agrees && alone?.given.length === 0 && alone.from === common) return whole
+  const after = text.slice(prompt.text.length)
+  const rest = alone === undefined ? encodeText(tokenizer, after).ids : concat(alone.given, ids.subarray(alone.from))
+  if (agrees && sameIds(ids, common, rest)) return whole
   if (border === 'whole') return { ...whole, differs: true }
+  if (alone !== undefined) tokenizer.watch?.(after, rest)
   return { ids: concat(prompt.ids, rest), border: prompt.ids.length, differs: true, parted }
 }
 
@@ -71,22 +74,30 @@ function continueText(tokenizer: Tokenizer, before: EncodedText, text: string) {
   const end = before.text.length
   let shared = 0
   while (shared < before.sections.length && sameSection(before.sections[shared]!, sections[shared])) shared++
-  const tail: number[] = []
-  // Whether what follows `before` is known to have the ids that it has alone.
-  let apart =
-    shared === before.sections.length && (sections[shared]?.start ?? text.length) === end && tokenizer.startsAfresh
-  for (let i = shared; i < sections.length; i++) {
-    // A section that goes on where the earlier text ended may be cut just there.
-    const reaches = i === shared && shared === before.sections.length - 1
-    const cut = tokenizer.encodeSection(sections[i]!, tail, reaches ? end - sections[i]!.start : -1)
-    apart ||= cut
-  }
   const kept = before.starts[shared] ?? before.ids.length
+  const tail: number[] = []
+  // What follows `before` when it is tokenized alone: ids of its own, and then those of `text` from number `from` on. Absent: not known.
+  let alone: { given: readonly number[]; from: number } | undefined
+  if (shared === before.sections.length && (sections[shared]?.start ?? text.length) === end && tokenizer.startsAfresh)
+    alone = { given: [], from: kept }
+  for (let i = shared; i < sections.length; i++) {
+    // A section that goes on where the earlier text ended may have other pieces from there on than it has alone.
+    const reaches = i === shared && shared === before.sections.length - 1
+    const rejoin = tokenizer.encodeSection(sections[i]!, tail, reaches ? end - sections[i]!.start : -1)
+    if (rejoin !== undefined) alone = { given: rejoin.alone, from: kept + rejoin.from }
+  }
   const ids = concat(before.ids.subarray(0, kept), tail)
   tokenizer.watch?.(text, ids)
   let common = kept
   while (common < before.ids.length && common < ids.length && before.ids[common] === ids[common]) common++
-  return { ids, common, apart }
+  return { ids, common, alone }
+}
+
+/** Whether `ids` are `rest` from `start` on. */
+function sameIds(ids: Int32Array, start: number, rest: Int32Array): boolean {
+  if (ids.length - start !== rest.length) return false
+  for (let i = 0; i < rest.length; i++) if (ids[start + i] !== rest[i]) return false
+  return true
 }
 
 function sameSection(a: Section, b: Section | undefined): boolean {
@@ -94,7 +105,7 @@ function sameSection(a: Section, b: Section | undefined): boolean {
   return 'id' in a ? 'id' in b && a.id === b.id : 'text' in b && a.text === b.text
 }
 
-function concat(a: Int32Array, b: ArrayLike<number>): Int32Array {
+function concat(a: ArrayLike<number>, b: ArrayLike<number>): Int32Array {
   const all = new Int32Array(a.length + b.length)
   all.set(a)
   all.set(b, a.length)

@@ -121,6 +121,9 @@ export class RowEncoder {
   readonly bosTokenId?: number
   readonly eosTokenId?: number
   readonly padTokenId?: number
+  readonly clsTokenId?: number
+  /** What the template writes after a response; '' where that cannot be told. */
+  tail = ''
   /** The id that ends a response under the template; undefined when the template ends a response in no token of its own. */
   readonly terminator?: number
   /** sha256 (hex) of all that decides ids: tokenizer.json, template, special and added tokens, and the date if the template tells it. */
@@ -162,6 +165,8 @@ export class RowEncoder {
     if (eos !== undefined) this.eosTokenId = eos
     const pad = this.specialId('pad_token')
     if (pad !== undefined) this.padTokenId = pad
+    const cls = this.specialId('cls_token')
+    if (cls !== undefined) this.clsTokenId = cls
     const terminator = this.probe()
     if (terminator !== undefined) this.terminator = terminator
     this.fingerprint = createHash('sha256')
@@ -269,6 +274,25 @@ export class RowEncoder {
     return this.tokenizer.tokenId(token)
   }
 
+  /** The id of the token that the tokenizer makes of this text alone, or of exactly this token; undefined where it is neither. */
+  singleTokenId(text: string): number | undefined {
+    const ids = text === '' ? [] : this.tokenizer.encode(text)
+    return ids.length === 1 ? ids[0] : this.tokenizer.tokenId(text)
+  }
+
+  /**
+   * The prompt's last tokens, from the one that ends its last turn to what opens the answer: the first is the last added token before the
+   * template opens the answer. Undefined where the template writes none there.
+   */
+  opening(prompt: Text, inputs?: TemplateInputs): Int32Array | undefined {
+    if (this.template === undefined) return undefined
+    const closed = this.template.render(promptMessages(prompt), false, inputs)
+    if (!this.renderPrompt(prompt, inputs).startsWith(closed)) return undefined
+    const ids = this.tokenizer.encode(closed)
+    const last = ids.findLastIndex((id) => this.tokenizer.isAdded(id))
+    return last < 0 ? undefined : this.encodePrompt(prompt, inputs).subarray(last)
+  }
+
   /** The text of each token: see Tokenizer.texts. */
   tokenTexts(ids: Iterable<number>): string[] {
     return this.tokenizer.texts(ids)
@@ -326,8 +350,8 @@ export class RowEncoder {
         )
       }
     }
-    const tail = whole.slice(whole.lastIndexOf(PROBE) + PROBE.length)
-    const ids = this.ended(Int32Array.from(this.tokenizer.encode(tail)))
+    this.tail = whole.slice(whole.lastIndexOf(PROBE) + PROBE.length)
+    const ids = this.ended(Int32Array.from(this.tokenizer.encode(this.tail)))
     // A tail of ordinary text would be tokenized together with the response before it: no fixed last token.
     return ids.some((id) => this.tokenizer.isAdded(id)) ? ids.at(-1) : undefined
   }

@@ -6,6 +6,7 @@
 import * as library from '@huggingface/tokenizers'
 import { ImplexError } from '../core/errors.js'
 import { AddedTokenSplitter, type Section } from './added-tokens.js'
+import { meetingOf } from './meeting.js'
 import { split } from './split.js'
 import { TokenDecoder } from './token-decoder.js'
 import type {
@@ -28,6 +29,12 @@ const { BPE, ByteLevelPreTokenizer, SequenceNormalizer, SplitPreTokenizer } = li
 /** `first`: the piece starts where the whole text starts. */
 type Step = (piece: string, first: boolean) => string[]
 
+/** The ids that the end of a text has when it is tokenized alone: these, then what the whole text has from its id number `from` on. */
+export interface Rejoin {
+  alone: readonly number[]
+  from: number
+}
+
 const CACHED_PIECE_LENGTH = 64
 const CACHED_PIECES = 100_000
 
@@ -44,8 +51,8 @@ export class Tokenizer {
   private readonly decoder: TokenDecoder
   private readonly normalizedSplitter: AddedTokenSplitter
   private cache = new Map<string, readonly number[]>()
-  /** The first cut looks ahead only: what follows a place where it cuts has the pieces that it has alone. */
-  private readonly cutsApart: boolean
+  /** Of the first cut, if it looks ahead only: what follows a place where it cuts has the pieces that it has alone. */
+  private readonly firstCut: RegExp | undefined
   /** Some added token, or a step before the cuts, looks at what stands to its left. */
   private readonly looksBack: boolean
   /** Ids lie in [0, size). */
@@ -63,7 +70,7 @@ export class Tokenizer {
       const cuts = steps.findLastIndex((step) => step.type === 'split') + 1
       this.cutting = steps.slice(0, cuts).map(compile)
       this.encoding = steps.slice(cuts).map(compile)
-      this.cutsApart = spec.steps[0] !== undefined && cutsApart(spec.steps[0])
+      this.firstCut = steps[0] === undefined ? undefined : cutsApart(steps[0])
       this.looksBack =
         spec.addedTokens.some((token) => token.singleWord) ||
         steps.some((step) => step.type === 'metaspace' && step.prepend === 'first')
@@ -100,13 +107,13 @@ export class Tokenizer {
   }
 
   /**
-   * Appends a section's ids to `ids`. @returns whether the section is known to be cut at offset `at` of its text into two that have the ids
-   * that they have apart; false may also mean that this was not looked into
+   * Appends a section's ids to `ids`. @returns what the section's text has from offset `at` on when it is tokenized alone; undefined where
+   * that was not looked into
    */
-  encodeSection(section: Section, ids: number[], at = -1): boolean {
+  encodeSection(section: Section, ids: number[], at = -1): Rejoin | undefined {
     if ('id' in section) {
       ids.push(section.id)
-      return false
+      return undefined
     }
     return this.encodeText(section.text, section.start === 0, ids, at)
   }
@@ -134,11 +141,11 @@ export class Tokenizer {
     return this.addedIds.has(id)
   }
 
-  private encodeText(text: string, first: boolean, ids: number[], at: number): boolean {
-    const normalized = this.normalize(text)
-    const sections = this.normalizedSplitter.split(normalized)
-    const looked = at > 0 && this.cutsApart && !this.looksBack && sections.length === 1 && normalized === text
-    let cut = false
+  private encodeText(text: string, first: boolean, ids: number[], at: number): Rejoin | undefined {
+    const sections = this.normalizedSplitter.split(this.normalize(text))
+    const within = at > 0 && at < text.length
+    const looked = within && this.firstCut !== undefined && !this.looksBack && sections.length === 1
+    let rejoin: Rejoin | undefined
     for (const section of sections) {
       if ('id' in section) {
         ids.push(section.id)
@@ -147,12 +154,33 @@ export class Tokenizer {
       const atStart = first && section.start === 0
       const [step, ...steps] = this.cutting
       const coarse = step === undefined ? [section.text] : step(section.text, atStart)
-      if (looked) cut = beginsAt(coarse, at) && this.normalize(text.slice(at)) === text.slice(at)
-      for (const piece of steps.length === 0 ? coarse : run(steps, coarse, atStart)) {
-        for (const id of this.encodePiece(piece, atStart)) ids.push(id)
-      }
+      if (looked) rejoin = this.encodeApart(section.text, coarse, text.slice(at), ids)
+      else this.encodePieces(run(steps, coarse, atStart), atStart, ids)
     }
-    return cut
+    return rejoin
+  }
+
+  /** Appends the ids of a text, given with its first cut, and finds those that its last part has alone. */
+  private encodeApart(text: string, coarse: string[], end: string, ids: number[]): Rejoin | undefined {
+    const [, ...steps] = this.cutting
+    const encode = (pieces: string[], to: number[]) => this.encodePieces(run(steps, pieces, false), false, to)
+    const normalized = this.normalize(wellFormed(end))
+    const [only, ...others] = this.normalizedSplitter.split(normalized)
+    if (only === undefined || 'id' in only || others.length > 0) {
+      encode(coarse, ids)
+      return undefined
+    }
+    const { before, piece } = meetingOf(text, coarse, normalized, this.firstCut as RegExp)
+    encode(coarse.slice(0, piece), ids)
+    const from = ids.length
+    encode(coarse.slice(piece), ids)
+    const alone: number[] = []
+    encode(before, alone)
+    return { alone, from }
+  }
+
+  private encodePieces(pieces: readonly string[], first: boolean, ids: number[]): void {
+    for (const piece of pieces) for (const id of this.encodePiece(piece, first)) ids.push(id)
   }
 
   private encodePiece(piece: string, first: boolean): readonly number[] {
@@ -175,18 +203,12 @@ export class Tokenizer {
   }
 }
 
-/** Whether one of the pieces, which lie end to end, begins at this offset. */
-function beginsAt(pieces: readonly string[], offset: number): boolean {
-  let at = 0
-  for (let i = 0; i < pieces.length && at < offset; i++) at += pieces[i]!.length
-  return at === offset
-}
-
-/** Whether a step cuts at matches of a pattern that looks at nothing before the place where it is tried, and keeps all of the text. */
-function cutsApart(step: PreTokenizerStep): boolean {
-  if (step.type !== 'split' || step.behavior !== 'Isolated') return false
+/** The pattern of a step that cuts at matches, looks at nothing before the place where it tries them, and keeps all of the text. */
+function cutsApart(step: PreTokenizerStep): RegExp | undefined {
+  if (step.type !== 'split' || step.behavior !== 'Isolated') return undefined
   // Look-behinds, word boundaries and anchors; ^ after [ is a negation.
-  return 'String' in step.pattern || !/\(\?<[=!]|\\[AbBGZz]|(?<!\[)\^|\\K/.test(step.pattern.Regex)
+  const looksAhead = 'String' in step.pattern || !/\(\?<[=!]|\\[AbBGZz]|(?<!\[)\^|\\K/.test(step.pattern.Regex)
+  return looksAhead ? compilePattern(step.pattern) : undefined
 }
 
 function run(steps: readonly Step[], pieces: string[], first: boolean): string[] {

@@ -153,9 +153,12 @@ std::vector<Segment> read_segments(const Fields& batch) {
   return segments;
 }
 
-void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, Napi::Env env) {
-  if (static_cast<int64_t>(head.size()) != hidden_size) {
-    throw_out_of_range(name, "of the model's hidden size, " + std::to_string(hidden_size) + " elements",
+void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, HeadRows rows,
+                Napi::Env env) {
+  const auto size = static_cast<int64_t>(head.size());
+  if (rows == HeadRows::kOne ? size != hidden_size : size == 0 || size % hidden_size != 0) {
+    const char* times = rows == HeadRows::kOne ? "" : "one or more times ";
+    throw_out_of_range(name, times + ("of the model's hidden size, " + std::to_string(hidden_size) + " elements"),
                        Napi::Number::New(env, static_cast<double>(head.size())));
   }
   for (size_t i = 0; i < head.size(); ++i) {
@@ -181,7 +184,14 @@ ScoreRequest read_request(const Napi::Value& value) {
   if (request.readout == Readout::kNextToken) {
     request.target_token = static_cast<int32_t>(
         read_integer(fields.name("targetToken"), fields.get("targetToken"), 0, std::numeric_limits<int32_t>::max()));
+    const Napi::Value other = fields.get("otherToken");
+    if (given(other)) {
+      request.other_token =
+          static_cast<int32_t>(read_integer(fields.name("otherToken"), other, 0, std::numeric_limits<int32_t>::max()));
+    }
   }
+  const Napi::Value read_at = fields.get("readAt");
+  if (given(read_at)) request.read_at = read_int32_array(fields.name("readAt"), read_at);
   const Napi::Value token_logprobs = fields.get("tokenLogprobs");
   if (given(token_logprobs)) request.token_logprobs = read_boolean(fields.name("tokenLogprobs"), token_logprobs);
   if (request.token_logprobs && request.readout != Readout::kLogprob) {
@@ -194,6 +204,7 @@ Napi::Object write_result(Napi::Env env, const ScoreResult& result, bool token_l
   Napi::Object object = Napi::Object::New(env);
   object.Set("values", write_array<Napi::Float64Array>(env, result.values));
   if (token_logprobs) object.Set("tokenLogprobs", write_array<Napi::Float32Array>(env, result.token_logprobs));
+  if (!result.expert_load.empty()) object.Set("expertLoad", write_array<Napi::Float64Array>(env, result.expert_load));
   return object;
 }
 

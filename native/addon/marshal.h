@@ -19,7 +19,9 @@ WeightSource read_weight(const std::string& name, const Napi::Value& value);
 // `segments` of a batch.
 std::vector<Segment> read_segments(const Fields& batch);
 // Throws the RangeError of a head that does not fit, and the Error with ERR_WEIGHT_NOT_FINITE.
-void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, Napi::Env env);
+enum class HeadRows { kOne, kAny };
+void check_head(const std::string& name, const std::vector<float>& head, int64_t hidden_size, HeadRows rows,
+                Napi::Env env);
 Napi::Object write_result(Napi::Env env, const ScoreResult& result, bool token_logprobs);
 
 // A typed array that holds a copy.

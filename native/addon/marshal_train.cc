@@ -85,7 +85,7 @@ TrainOptions read_train_options(const Napi::Value& value, int64_t hidden_size) {
     if (options.objective != Objective::kExplicit) {
       throw_out_of_range(fields.name("head"), "absent unless the objective is \"explicit\"", head);
     }
-    check_head(fields.name("head"), options.head, hidden_size, value.Env());
+    check_head(fields.name("head"), options.head, hidden_size, HeadRows::kOne, value.Env());
   }
   return options;
 }

@@ -62,7 +62,7 @@ Napi::Value NativeModel::set_head(const Napi::CallbackInfo& info) {
   NativeModel& self = receiver(info);
   std::vector<float> weight = read_float32_array("weight", info[0]);
   if (!self.resource_) throw to_js_error(info.Env(), disposed_failure());
-  check_head("weight", weight, self.facts_.hidden_size, info.Env());
+  check_head("weight", weight, self.facts_.hidden_size, HeadRows::kAny, info.Env());
   self.host_->submit_quietly(info.Env(), std::make_unique<HeadJob>(self.resource_, std::move(weight)));
   self.facts_.has_head = true;
   return info.Env().Undefined();

@@ -73,6 +73,7 @@ void Layer::experts_forward(const LayerBuffers& b, bool keep, const ix_mat* resi
     device_.call(&ix_backend::gather_rows, &normed, e.tokens, &e.in);
     for (size_t x = 0; x < weights_.experts.size(); ++x) {
       const auto& w = weights_.experts[x];
+      if (e.load != nullptr) (*e.load)[x] += routing.first[x + 1] - routing.first[x];
       for (int64_t row = routing.first[x]; row < routing.first[x + 1]; row += kMlpRows) {
         const int64_t rows = std::min(kMlpRows, routing.first[x + 1] - row);
         const int64_t at = keep ? first * per_token + row : 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "backend.h"
 #include "core/arena.h"
@@ -21,16 +22,17 @@ constexpr int64_t kExpertTokens = 2048;
 // A mixture of experts over n tokens, each of which has K rows, one for each expert it chose: in the order of the
 // experts, and of the tokens for each of them. Counted within a block of kExpertTokens tokens.
 struct ExpertBuffers {
-  ix_mat router_in;           // f32 [n, D]; mlp_normed itself if that is f32
-  ix_mat logits;              // f32 [n, X]
-  int32_t* chosen = nullptr;  // [n, K]
-  float* weights = nullptr;   // [n, K]
-  int32_t* places = nullptr;  // [n, K]: the row of each choice
-  int32_t* tokens = nullptr;  // [n*K]: the token of each row
-  ix_mat in;                  // [kExpertTokens*K, D]
-  ix_mat gate, up;            // [n*K or kMlpRows, F]
-  ix_mat hidden;              // [kMlpRows, F]; may be gate
-  ix_mat out;                 // f32 [n*K or kExpertTokens*K, D]
+  std::vector<int64_t>* load = nullptr;  // host, [X]: rows that each expert gets are added
+  ix_mat router_in;                      // f32 [n, D]; mlp_normed itself if that is f32
+  ix_mat logits;                         // f32 [n, X]
+  int32_t* chosen = nullptr;             // [n, K]
+  float* weights = nullptr;              // [n, K]
+  int32_t* places = nullptr;             // [n, K]: the row of each choice
+  int32_t* tokens = nullptr;             // [n*K]: the token of each row
+  ix_mat in;                             // [kExpertTokens*K, D]
+  ix_mat gate, up;                       // [n*K or kMlpRows, F]
+  ix_mat hidden;                         // [kMlpRows, F]; may be gate
+  ix_mat out;                            // f32 [n*K or kExpertTokens*K, D]
 };
 
 // Scratch of one projection's low-rank adapter; R is the largest rank.

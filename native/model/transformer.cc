@@ -213,6 +213,11 @@ ix_mat Transformer::forward(const RaggedBatch& batch, const std::vector<int32_t>
   Arena::Plan plan(&arena_);
   place(*pass_, plan, tokens, row_count, keep);
   layout.place(plan);
+  expert_load_.assign(spec_.layers.size(), {});
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    expert_load_[i].assign(static_cast<size_t>(spec_.layers[i].experts.count), 0);
+    pass_->layers[i].experts.load = &expert_load_[i];
+  }
 
   int64_t positions = 0;
   for (const ix_segment& segment : batch.segments()) {

@@ -52,6 +52,9 @@ class Transformer {
 
   // Arena bytes that a pass over `tokens` tokens and `rows` rows takes, the caller's layout not counted.
   size_t pass_bytes(int64_t tokens, int64_t rows, Keep keep) const;
+  // How many tokens each expert got in the last pass, [X] for each layer, empty for a layer without experts. The last
+  // layer computes the rows that the read-out needs only.
+  const std::vector<std::vector<int64_t>>& expert_load() const { return expert_load_; }
   // Names the first of the kept activations that holds a value that is not finite, or returns "".
   std::string first_bad_activation();
 
@@ -88,6 +91,7 @@ class Transformer {
   DType dtype_;
   TransformerWeights weights_;
   Arena arena_;
+  std::vector<std::vector<int64_t>> expert_load_;
   std::vector<RopeTable> ropes_;  // of rope_positions_ positions
   std::vector<DeviceBuffer> rope_memory_;
   int64_t rope_positions_ = 0;

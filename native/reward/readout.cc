@@ -113,8 +113,8 @@ std::vector<float> HiddenReadout::forward(const RaggedBatch& batch, const Cancel
   return hidden;
 }
 
-LinearReadout::LinearReadout(Transformer& model, const float* head, std::vector<TokenSpan> spans)
-    : model_(model), head_(head), spans_(std::move(spans)) {
+LinearReadout::LinearReadout(Transformer& model, std::vector<const float*> heads, std::vector<TokenSpan> spans)
+    : model_(model), heads_(std::move(heads)), spans_(std::move(spans)) {
   for (const TokenSpan& span : spans_)
     for (int32_t i = 0; i < span.count; ++i) rows_.push_back(span.first + i);
   sort_unique(rows_);
@@ -133,10 +133,14 @@ std::vector<float> LinearReadout::forward(const RaggedBatch& batch, Transformer:
   stream_ = model_.forward(batch, rows_, *this, keep, cancel);
   Device& d = model_.device();
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
-  d.call(&ix_backend::linear_reward, &norm, &stream_, head_, first_.data(), count_.data(),
-         static_cast<int32_t>(spans_.size()), rewards_);
-  std::vector<float> rewards(spans_.size());
-  d.call(&ix_backend::download, rewards.data(), rewards_, rewards.size() * sizeof(float));
+  std::vector<float> rewards(spans_.size() * heads_.size());
+  std::vector<float> of_row(spans_.size());
+  for (size_t h = 0; h < heads_.size(); ++h) {
+    d.call(&ix_backend::linear_reward, &norm, &stream_, heads_[h], first_.data(), count_.data(),
+           static_cast<int32_t>(spans_.size()), rewards_);
+    d.call(&ix_backend::download, of_row.data(), rewards_, of_row.size() * sizeof(float));
+    for (size_t s = 0; s < of_row.size(); ++s) rewards[s * heads_.size() + h] = of_row[s];
+  }
   return rewards;
 }
 
@@ -151,8 +155,8 @@ void LinearReadout::backward(const std::vector<float>& grad, const TransformerGr
   upload(d, row_grad_, row_grad.data(), row_grad.size() * sizeof(float));
   const ix_norm norm = model_.weights().final_norm.table(model_.spec());
   const ix_mat result = model_.result_gradient();
-  d.call(&ix_backend::linear_reward_backward, &norm, &stream_, head_, row_grad_, &result, gradients.final_norm.gamma,
-         gradients.final_norm.beta, head_grad);
+  d.call(&ix_backend::linear_reward_backward, &norm, &stream_, heads_.front(), row_grad_, &result,
+         gradients.final_norm.gamma, gradients.final_norm.beta, head_grad);
   model_.backward(gradients, cancel);
 }
 

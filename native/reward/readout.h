@@ -66,7 +66,8 @@ class HiddenReadout : private Transformer::Layout {
   ix_mat normed_ = {};           // f32 [R, D]
 };
 
-// head · final norm of the hidden state, averaged over a span of tokens [first, first + count) of the batch.
+// head · final norm of the hidden state, averaged over a span of tokens [first, first + count) of the batch; a head of
+// several rows gives a value for each.
 struct TokenSpan {
   int32_t first = 0;
   int32_t count = 0;
@@ -74,11 +75,12 @@ struct TokenSpan {
 
 class LinearReadout : private Transformer::Layout {
  public:
-  LinearReadout(Transformer& model, const float* head /* device [D] */, std::vector<TokenSpan> spans);
+  // heads: rows of the head, each on the device, [D].
+  LinearReadout(Transformer& model, std::vector<const float*> heads, std::vector<TokenSpan> spans);
 
-  // One reward per span.
+  // [spans, rows of the head]
   std::vector<float> forward(const RaggedBatch& batch, Transformer::Keep keep, const CancelFlag& cancel);
-  // grad: the loss gradient of each reward. head_grad: device [D] or null.
+  // With one row: grad is the loss gradient of each reward. head_grad: device [D] or null.
   void backward(const std::vector<float>& grad, const TransformerGradients& gradients, float* head_grad,
                 const CancelFlag& cancel);
   // Arena bytes beside the transformer's own, at most, for spans of so many tokens in all.
@@ -88,7 +90,7 @@ class LinearReadout : private Transformer::Layout {
   void place(Arena::Plan& plan) override;
 
   Transformer& model_;
-  const float* head_;
+  std::vector<const float*> heads_;
   std::vector<TokenSpan> spans_;
   std::vector<int32_t> rows_;           // tokens that any span holds, ascending, unique
   std::vector<int32_t> first_, count_;  // each span among rows_

@@ -8,6 +8,32 @@
 
 namespace implex {
 
+namespace {
+
+void check_read_at(const ScoreRequest& request, const RaggedBatch& batch) {
+  if (request.read_at.empty()) return;
+  const Readout r = request.readout;
+  if (r != Readout::kRewardLast && r != Readout::kNextToken && r != Readout::kHiddenLast)
+    throw Error(ErrorCode::kBatchInvalid, "tokens to read at are for read-outs of single tokens");
+  if (!request.scored.empty())
+    throw Error(ErrorCode::kBatchInvalid, "a batch is read at its scored segments or at named tokens, not at both");
+  for (const int32_t token : request.read_at) {
+    if (token < 0 || static_cast<size_t>(token) >= batch.tokens().size())
+      throw Error(ErrorCode::kBatchInvalid, "token " + std::to_string(token) + " to read at does not exist");
+  }
+}
+
+// Where a read-out of single tokens reads.
+std::vector<int32_t> places(const ScoreRequest& request, const RaggedBatch& batch) {
+  if (!request.read_at.empty()) return request.read_at;
+  std::vector<int32_t> tokens;
+  tokens.reserve(request.scored.size());
+  for (const int32_t s : request.scored) tokens.push_back(batch.last_token(s));
+  return tokens;
+}
+
+}  // namespace
+
 void append_predictions(const RaggedBatch& batch, int32_t s, std::vector<int32_t>* predictors,
                         std::vector<int32_t>* targets) {
   const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
@@ -47,7 +73,15 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
   const RaggedBatch batch(request.tokens, request.segments, transformer_.spec().vocabulary(),
                           transformer_.spec().max_positions);
   check_scored(batch, request.scored);
-  if (request.scored.empty()) return {};
+  check_read_at(request, batch);
+  if (request.scored.empty() && request.read_at.empty()) return {};
+  ScoreResult result = read_out(request, batch, cancel);
+  for (const std::vector<int64_t>& load : transformer_.expert_load())
+    for (const int64_t tokens : load) result.expert_load.push_back(static_cast<double>(tokens));
+  return result;
+}
+
+ScoreResult RewardModel::read_out(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
   switch (request.readout) {
     case Readout::kLogprob:
       return logprob(request, batch, cancel);
@@ -64,13 +98,20 @@ ScoreResult RewardModel::score(const ScoreRequest& request, const CancelFlag& ca
 }
 
 void RewardModel::set_head(const std::vector<float>& weight) {
-  if (static_cast<int64_t>(weight.size()) != transformer_.spec().hidden_size)
+  const auto width = static_cast<size_t>(transformer_.spec().hidden_size);
+  if (weight.empty() || weight.size() % width != 0)
     throw Error(ErrorCode::kTensorShape, "the head has " + std::to_string(weight.size()) +
                                              " values, the model's hidden size is " +
                                              std::to_string(transformer_.spec().hidden_size));
   for (const float value : weight)
     if (!std::isfinite(value)) throw Error(ErrorCode::kWeightNotFinite, "the head holds a value that is not finite");
-  head_ = DeviceBuffer::of(transformer_.device(), weight);
+  std::vector<DeviceBuffer> rows;
+  for (size_t at = 0; at < weight.size(); at += width) {
+    const auto row = weight.begin() + static_cast<std::ptrdiff_t>(at);
+    rows.push_back(
+        DeviceBuffer::of(transformer_.device(), std::vector<float>(row, row + static_cast<std::ptrdiff_t>(width))));
+  }
+  heads_ = std::move(rows);
 }
 
 ScoreResult RewardModel::logprob(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
@@ -96,13 +137,21 @@ ScoreResult RewardModel::logprob(const ScoreRequest& request, const RaggedBatch&
 }
 
 ScoreResult RewardModel::next_token(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
-  if (request.target_token < 0 || request.target_token >= transformer_.spec().vocabulary())
-    throw Error(ErrorCode::kTokenRange, "target token " + std::to_string(request.target_token) +
-                                            " is outside the model's vocabulary of " +
-                                            std::to_string(transformer_.spec().vocabulary()));
-  std::vector<int32_t> predictors;
-  for (const int32_t s : request.scored) predictors.push_back(batch.last_token(s));
-  std::vector<int32_t> targets(predictors.size(), request.target_token);
+  std::vector<int32_t> wanted = {request.target_token};
+  if (request.other_token != -1) wanted.push_back(request.other_token);
+  for (const int32_t token : wanted) {
+    if (token < 0 || token >= transformer_.spec().vocabulary())
+      throw Error(ErrorCode::kTokenRange, "target token " + std::to_string(token) +
+                                              " is outside the model's vocabulary of " +
+                                              std::to_string(transformer_.spec().vocabulary()));
+  }
+  std::vector<int32_t> predictors, targets;
+  for (const int32_t place : places(request, batch)) {
+    for (const int32_t token : wanted) {
+      predictors.push_back(place);
+      targets.push_back(token);
+    }
+  }
   LogprobReadout readout(transformer_, LogprobPlan::of(predictors, std::move(targets)));
   ScoreResult result;
   for (const float logp : readout.forward(batch, Transformer::Keep::kNothing, cancel))
@@ -111,9 +160,7 @@ ScoreResult RewardModel::next_token(const ScoreRequest& request, const RaggedBat
 }
 
 ScoreResult RewardModel::hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
-  std::vector<int32_t> tokens;
-  for (const int32_t s : request.scored) tokens.push_back(batch.last_token(s));
-  HiddenReadout readout(transformer_, std::move(tokens));
+  HiddenReadout readout(transformer_, places(request, batch));
   ScoreResult result;
   for (const float value : readout.forward(batch, cancel)) result.values.push_back(static_cast<double>(value));
   return result;
@@ -122,14 +169,19 @@ ScoreResult RewardModel::hidden(const ScoreRequest& request, const RaggedBatch& 
 ScoreResult RewardModel::reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel) {
   if (!has_head()) throw Error(ErrorCode::kTensorMissing, "the model has no reward head (score.weight)");
   std::vector<TokenSpan> spans;
-  for (const int32_t s : request.scored) {
-    const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
-    if (request.readout == Readout::kRewardMean) spans.push_back({segment.start, segment.length});
-    if (request.readout == Readout::kRewardLast) spans.push_back({batch.last_token(s), 1});
-    if (request.readout == Readout::kRewardTokens)
-      for (int32_t i = 0; i < segment.length; ++i) spans.push_back({segment.start + i, 1});
+  if (request.readout == Readout::kRewardLast) {
+    for (const int32_t token : places(request, batch)) spans.push_back({token, 1});
+  } else {
+    for (const int32_t s : request.scored) {
+      const ix_segment& segment = batch.segments()[static_cast<size_t>(s)];
+      if (request.readout == Readout::kRewardMean) spans.push_back({segment.start, segment.length});
+      if (request.readout == Readout::kRewardTokens)
+        for (int32_t i = 0; i < segment.length; ++i) spans.push_back({segment.start + i, 1});
+    }
   }
-  LinearReadout readout(transformer_, head_.as<float>(), std::move(spans));
+  std::vector<const float*> heads;
+  for (const DeviceBuffer& row : heads_) heads.push_back(row.as<float>());
+  LinearReadout readout(transformer_, std::move(heads), std::move(spans));
   ScoreResult result;
   for (const float value : readout.forward(batch, Transformer::Keep::kNothing, cancel))
     result.values.push_back(static_cast<double>(value));

@@ -34,17 +34,24 @@ struct ScoreRequest {
   std::vector<int32_t> tokens;
   std::vector<Segment> segments;
   std::vector<int32_t> scored;  // indices into segments
+  // kRewardLast, kNextToken, kHiddenLast: tokens of the batch to read at, where that is not the last one of each scored
+  // segment; then `scored` is empty.
+  std::vector<int32_t> read_at;
   Readout readout = Readout::kLogprob;
   int32_t target_token = -1;    // kNextToken
+  int32_t other_token = -1;     // kNextToken: also p(other_token); -1: not
   bool token_logprobs = false;  // kLogprob: also return each token's term
 };
 
 struct ScoreResult {
-  // One per entry of `scored`. kRewardTokens: one per token, the scored segments back to back. kHiddenLast:
-  // hidden_size.
+  // One per entry of `scored`, or of `read_at`. kRewardTokens: one per token, the scored segments back to back. In the
+  // place of one: kHiddenLast hidden_size, a head of several rows one for each of these, kNextToken with an other token
+  // two.
   std::vector<double> values;
   std::vector<float>
       token_logprobs;  // the scored segments' tokens back to back; a parentless segment's first token has none (0)
+  // Tokens that each expert got, those of all layers with experts back to back; see Transformer::expert_load.
+  std::vector<double> expert_load;
 };
 
 // Throws Error(kTensorDtype | kDeviceUnavailable | kOutOfMemory).
@@ -65,10 +72,10 @@ class RewardModel {
   // Values are not finite where activations overflow: for the caller to judge, row by row.
   ScoreResult score(const ScoreRequest& request, const CancelFlag& cancel);
 
-  // The explicit reward's head, [hidden_size]. Must not overlap a call of score().
+  // The explicit reward's head, [rows, hidden_size]; training is for one row. Must not overlap a call of score().
   void set_head(const std::vector<float>& weight);
 
-  bool has_head() const { return head_.data() != nullptr; }
+  bool has_head() const { return head().data() != nullptr; }
   bool has_unembedding() const { return transformer_.weights().logits_weight(transformer_.spec()) != nullptr; }
   size_t weight_bytes() const { return transformer_.weights().bytes; }
   std::string device_name() const { return transformer_.device().name(); }  // "cpu", "cuda"
@@ -79,16 +86,18 @@ class RewardModel {
   // For training.
   Transformer& transformer() { return transformer_; }
   const Transformer& transformer() const { return transformer_; }
-  const DeviceBuffer& head() const { return head_; }
+  const DeviceBuffer& head() const { return heads_.front(); }
 
  private:
+  ScoreResult read_out(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult logprob(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult next_token(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult reward(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
   ScoreResult hidden(const ScoreRequest& request, const RaggedBatch& batch, const CancelFlag& cancel);
 
   Transformer transformer_;
-  DeviceBuffer head_;
+  std::vector<DeviceBuffer> heads_ =
+      std::vector<DeviceBuffer>(1);  // the head's rows; the first is empty without a head
 };
 
 // What a read-out predicts for one segment: its tokens, each from the token before; without a parent the first has no

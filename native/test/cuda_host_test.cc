@@ -28,6 +28,7 @@ TEST(cuda_query_blocks) {
     const int32_t before = own.parent < 0 ? 0 : kSegments[static_cast<size_t>(own.parent)].length;
     CHECK(b.row >= own.start && b.row + b.rows <= own.start + own.length, "a block of one segment");
     CHECK(b.last == before + b.row + b.rows - 1 - own.start, "last position %d", b.last);
+    CHECK(b.first == before + b.row - own.start, "first position %d", b.first);
     next += b.rows;
   }
   CHECK(next == 283 && blocks.size() == 8, "%zu blocks of %d rows", blocks.size(), next);
@@ -47,6 +48,36 @@ TEST(cuda_spans_and_key_tiles) {
     tokens += t.tokens;
   }
   CHECK(tokens == 283, "%d tokens", tokens);
+}
+
+// Against the definition: a row at position p sees the positions (p - window, p] of its own sequence.
+TEST(cuda_windows) {
+  const ix_attention none = {1, 1, 64, 1, 0, 0}, some = {1, 1, 64, 1, 7, 0};
+  CHECK(window_of(none) == kNoWindow && window_of(some) == 7, "0 is no window");
+  for (const int32_t window : {1, 2, 7, 64, 65, 200, kNoWindow}) {
+    for (const int32_t position : {0, 1, 6, 7, 63, 64, 150}) {
+      int32_t first = -1;
+      for (int32_t key = 0; key < 300; ++key) {
+        const bool seen = key <= position && static_cast<int64_t>(key) > static_cast<int64_t>(position) - window;
+        CHECK(within(position - key, window) == seen, "window %d: %d sees %d", window, position, key);
+        if (seen && first < 0) first = key;
+      }
+      CHECK(first_seen(position, window) == first, "window %d: the first that %d sees", window, position);
+    }
+    const std::vector<Span> spans = spans_of(kSegments);
+    for (const QueryBlock& block : query_blocks_of(kSegments)) {
+      const int32_t parent = spans[static_cast<size_t>(block.segment)].parent;
+      for (const KeyTile& tile : key_tiles_of(kSegments)) {
+        bool any = false;
+        for (int32_t row = 0; row < block.rows; ++row)
+          for (int32_t key = 0; key < tile.tokens; ++key)
+            any = any || ((block.segment == tile.segment || parent == tile.segment) &&
+                          within(block.first + row - (tile.position + key), window));
+        CHECK(sees(block, parent, tile, window) == any, "window %d: rows from %d, keys from %d", window, block.row,
+              tile.token);
+      }
+    }
+  }
 }
 
 TEST(cuda_head_plan) {

@@ -41,6 +41,11 @@ struct Span {
       std::memcpy(&bits, at(row, col), sizeof bits);
       return static_cast<double>(bf16_to_f32(bits));
     }
+    if (dtype == IX_I32) {
+      int32_t value;
+      std::memcpy(&value, at(row, col), sizeof value);
+      return static_cast<double>(value);
+    }
     float value;
     std::memcpy(&value, at(row, col), sizeof value);
     return static_cast<double>(value);
@@ -48,8 +53,10 @@ struct Span {
   void set(int64_t row, int64_t col, double value) const {
     const float f = static_cast<float>(value);
     const uint16_t bits = f32_to_bf16(f);
+    const int32_t whole = dtype == IX_I32 ? static_cast<int32_t>(value) : 0;
     const void* from = dtype == kF64      ? static_cast<const void*>(&value)
                        : dtype == IX_BF16 ? static_cast<const void*>(&bits)
+                       : dtype == IX_I32  ? static_cast<const void*>(&whole)
                                           : static_cast<const void*>(&f);
     std::memcpy(at(row, col), from, size());
   }
@@ -81,8 +88,8 @@ void spoil(const Span& span, const char* last_before) {
   switch (fault) {
     case Fault::kOff: {
       const double value = span.get(row, col);
-      const double share = span.dtype == IX_BF16 ? 0.1 : 2e-3;
-      const double scale = std::max(std::fabs(value), spread_of(span));
+      const double share = span.dtype == IX_BF16 ? 0.1 : span.dtype == IX_I32 ? 1 : 2e-3;
+      const double scale = span.dtype == IX_I32 ? 1 : std::max(std::fabs(value), spread_of(span));
       span.set(row, col, value + share * (scale == 0 ? 1 : scale));
       break;
     }
@@ -197,6 +204,14 @@ void install(ix_backend& t, const std::string& operation) {
   DONE;
   BREAK(linear_reward, N, M, C, I, I, int32_t groups, float* reward, S) { return {floats(reward, groups, 1)}; }
   DONE;
+  BREAK(scaled_add, M, float, M, M out, S) { return {whole(out)}; }
+  DONE;
+  BREAK(top_experts, M logits, int32_t count, int32_t, int32_t * experts, float* weights, S) {
+    return {{experts, IX_I32, logits->rows, count, count}, floats(weights, logits->rows, count)};
+  }
+  DONE;
+  BREAK(combine_experts, M, I, C, int32_t, M, M out, S) { return {whole(out)}; }
+  DONE;
   BREAK(gemm_backward_input, M, W, M, M out, S) { return {whole(out)}; }
   DONE;
   BREAK(gemm_backward_weight, M grad, M in, float* weight, float* bias, S) {
@@ -225,6 +240,12 @@ void install(ix_backend& t, const std::string& operation) {
   DONE;
   BREAK(linear_reward_backward, N, M, C, C, M out, float* gamma, float* beta, float* head, S) {
     return wanted({whole(out), floats(gamma, out->cols, 1), floats(beta, out->cols, 1), floats(head, out->cols, 1)});
+  }
+  DONE;
+  BREAK(top_experts_backward, M, int32_t, int32_t, I, C, M out, S) { return {whole(out)}; }
+  DONE;
+  BREAK(combine_experts_backward, M grad, M, I, C, int32_t count, M out, float* weights, S) {
+    return {whole(out), floats(weights, grad->rows, count)};
   }
   DONE;
   BREAK(cast, M, M out, S) { return {whole(out)}; }
@@ -269,6 +290,9 @@ const std::vector<Breakable>& breakables() {
       {"glu", kRowwise},
       {"linear_logprob", kRowwise},
       {"linear_reward", kRowwise},
+      {"scaled_add", kRowwise},
+      {"top_experts", kProducts},
+      {"combine_experts", kRowwise},
       {"gemm_backward_input", kProducts},
       {"gemm_backward_weight", kSums},
       {"norm_backward", kSums},
@@ -278,6 +302,8 @@ const std::vector<Breakable>& breakables() {
       {"scatter_rows", kSums},
       {"linear_logprob_backward", kSums},
       {"linear_reward_backward", kSums},
+      {"top_experts_backward", kRowwise},
+      {"combine_experts_backward", kRowwise},
       {"cast", kRowwise},
       {"fill_zero", kSums},
       {"optimizer_step", kSums},

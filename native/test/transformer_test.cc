@@ -318,6 +318,73 @@ TEST(transformer_token_rewards) {
   }
 }
 
+// Read at any tokens, prompts' too, a head of several rows and two tokens' probabilities give what a sequence that ends
+// there gives for each: to the bit.
+TEST(transformer_read_at) {
+  for (const TinyOptions& options : tiny_shapes()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      const TemporaryFolder folder;
+      const TinyModel tiny = make_tiny_model(options, 7, folder);
+      Random random(18);
+      const TinyBatch batch = random_batch(random, tiny.spec);
+      const std::unique_ptr<RewardModel> model = load(tiny.spec, dtype);
+      const auto width = static_cast<size_t>(tiny.spec.hidden_size);
+      std::vector<std::vector<float>> rows;
+      std::vector<float> head;
+      for (int r = 0; r < 3; ++r) {
+        rows.emplace_back();
+        for (size_t k = 0; k < width; ++k) rows.back().push_back(static_cast<float>(random.uniform(-1, 1)));
+        head.insert(head.end(), rows.back().begin(), rows.back().end());
+      }
+      // Every third token, backwards, and one of them twice.
+      ScoreRequest at = batch.request;
+      at.scored.clear();
+      for (auto t = static_cast<int32_t>(at.tokens.size()) - 1; t >= 0; t -= 3) at.read_at.push_back(t);
+      at.read_at.push_back(at.read_at.front());
+      ScoreRequest alone;
+      for (const int32_t token : at.read_at) {
+        const auto own = std::find_if(at.segments.begin(), at.segments.end(),
+                                      [&](const Segment& s) { return s.start <= token && token < s.start + s.length; });
+        std::vector<int32_t> ids;
+        if (own->parent >= 0) {
+          const Segment& prompt = at.segments[static_cast<size_t>(own->parent)];
+          ids.insert(ids.end(), at.tokens.begin() + prompt.start, at.tokens.begin() + prompt.start + prompt.length);
+        }
+        ids.insert(ids.end(), at.tokens.begin() + own->start, at.tokens.begin() + token + 1);
+        alone.scored.push_back(static_cast<int32_t>(alone.segments.size()));
+        alone.segments.push_back({static_cast<int32_t>(alone.tokens.size()), static_cast<int32_t>(ids.size()), -1});
+        alone.tokens.insert(alone.tokens.end(), ids.begin(), ids.end());
+      }
+      const std::string what = std::string(options.name) + " " + dtype_name(dtype);
+      CHECK(score(*model, with(at, Readout::kHiddenLast)).values ==
+                score(*model, with(alone, Readout::kHiddenLast)).values,
+            "%s: hidden states", what.c_str());
+      model->set_head(head);
+      const std::vector<double> rewards = score(*model, with(at, Readout::kRewardLast)).values;
+      const std::vector<double> means = score(*model, with(batch.request, Readout::kRewardMean)).values;
+      CHECK(rewards.size() == 3 * at.read_at.size() && means.size() == 3 * batch.request.scored.size(),
+            "%s: %zu rewards and %zu means", what.c_str(), rewards.size(), means.size());
+      for (size_t r = 0; r < rows.size(); ++r) {
+        model->set_head(rows[r]);
+        const std::vector<double> row = score(*model, with(alone, Readout::kRewardLast)).values;
+        const std::vector<double> mean = score(*model, with(batch.request, Readout::kRewardMean)).values;
+        for (size_t i = 0; i < row.size(); ++i)
+          CHECK(rewards[3 * i + r] == row[i], "%s: row %zu of the head at place %zu", what.c_str(), r, i);
+        for (size_t i = 0; i < mean.size(); ++i)
+          CHECK(means[3 * i + r] == mean[i], "%s: mean of row %zu over sequence %zu", what.c_str(), r, i);
+      }
+      if (!model->has_unembedding()) continue;
+      ScoreRequest both = with(at, Readout::kNextToken, 3);
+      both.other_token = 0;
+      const std::vector<double> pairs = score(*model, both).values;
+      const std::vector<double> first = score(*model, with(alone, Readout::kNextToken, 3)).values;
+      const std::vector<double> second = score(*model, with(alone, Readout::kNextToken, 0)).values;
+      for (size_t i = 0; i < first.size(); ++i)
+        CHECK(pairs[2 * i] == first[i] && pairs[2 * i + 1] == second[i], "%s: tokens at place %zu", what.c_str(), i);
+    }
+  }
+}
+
 // More rows than the MLP's inner block of 512, in the middle and in the last layer.
 TEST(transformer_long_batch) {
   const TemporaryFolder folder;
@@ -380,6 +447,21 @@ TEST(transformer_request_errors) {
   bad.tokens[3] = static_cast<int32_t>(tiny.spec.vocabulary());
   CHECK_ERROR(ErrorCode::kTokenRange, score(*model, bad), "vocabulary");
   CHECK_ERROR(ErrorCode::kTokenRange, score(*model, with(good, Readout::kNextToken, -1)), "target token -1");
+  bad = with(good, Readout::kNextToken, 0);
+  bad.other_token = -2;
+  CHECK_ERROR(ErrorCode::kTokenRange, score(*model, bad), "target token -2");
+  bad = with(good, Readout::kHiddenLast);
+  bad.read_at = {0};
+  CHECK_ERROR(ErrorCode::kBatchInvalid, score(*model, bad), "not at both");
+  bad.scored.clear();
+  for (const int32_t token : {-1, static_cast<int32_t>(bad.tokens.size())}) {
+    bad.read_at = {0, token};
+    CHECK_ERROR(ErrorCode::kBatchInvalid, score(*model, bad), "does not exist");
+  }
+  bad.read_at = {0};
+  bad.readout = Readout::kRewardMean;
+  CHECK_ERROR(ErrorCode::kBatchInvalid, score(*model, bad), "single tokens");
+  CHECK_ERROR(ErrorCode::kTensorShape, model->set_head({}), "hidden size");
   CHECK_ERROR(ErrorCode::kTokenRange,
               score(*model, with(good, Readout::kNextToken, static_cast<int32_t>(tiny.spec.vocabulary()))),
               "target token");
@@ -476,5 +558,31 @@ TEST(transformer_shares_weights_with_adapters) {
     const std::vector<double> with_base = score(last, batch.request).values;
     first.reset();
     CHECK(score(last, batch.request).values == with_base, "%s: without its base", options.name);
+  }
+}
+
+TEST(transformer_tells_the_load_of_experts) {
+  const TemporaryFolder folder;
+  for (const TinyOptions& options : tiny_shapes()) {
+    const TinyModel tiny = make_tiny_model(options, 41, folder);
+    Random random(42);
+    const TinyBatch batch = random_batch(random, tiny.spec);
+    const std::unique_ptr<RewardModel> model = load(tiny.spec, DType::kF32);
+    const ScoreResult result = score(*model, with(batch.request, Readout::kRewardTokens));
+    std::vector<double> want;
+    for (size_t i = 0; i < tiny.spec.layers.size(); ++i) {
+      const ExpertsSpec& experts = tiny.spec.layers[i].experts;
+      want.insert(want.end(), static_cast<size_t>(experts.count), 0);
+    }
+    CHECK(result.expert_load.size() == want.size(), "%s: %zu experts", options.name, result.expert_load.size());
+    if (want.empty()) continue;
+    const auto first = static_cast<size_t>(tiny.spec.layers[0].experts.count);
+    double sum = 0;
+    for (size_t x = 0; x < first; ++x) sum += result.expert_load[x];
+    const auto expected =
+        static_cast<double>(batch.request.tokens.size()) * static_cast<double>(tiny.spec.layers[0].experts.per_token);
+    CHECK(sum == expected, "%s: the first layer's experts got %g rows, want %g", options.name, sum, expected);
+    CHECK(score(*model, with(batch.request, Readout::kRewardTokens)).expert_load == result.expert_load,
+          "%s: a second pass adds to the first", options.name);
   }
 }

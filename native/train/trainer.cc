@@ -155,7 +155,7 @@ TrainResult Trainer::explicit_pass(const TrainRequest& request, const RaggedBatc
     spans.push_back(options_.pooling == Pooling::kMean ? TokenSpan{segment.start, segment.length}
                                                        : TokenSpan{batch.last_token(s), 1});
   }
-  LinearReadout readout(model_.transformer(), model_.head().as<float>(), std::move(spans));
+  LinearReadout readout(model_.transformer(), {model_.head().as<float>()}, std::move(spans));
   TrainResult result;
   for (const float reward : readout.forward(batch, keep(gradients), cancel))
     result.rewards.push_back(static_cast<double>(reward));

@@ -5,7 +5,8 @@
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { writeTinyCheckpoint } from '../fixtures/tiny-checkpoint.js'
 import type { Random } from '../fixtures/random.js'
 import { repositoryRoot } from '../support/shared.js'
 
@@ -87,7 +88,11 @@ export class Ground {
   }
 
   score(out: string, data = this.data, ...more: string[]): string[] {
-    return ['score', '--model', this.model, '--kind', 'implicit', '--data', data, '--out', out, '--quiet', ...more]
+    return this.scoreWith(this.model, out, data, ...more)
+  }
+
+  scoreWith(model: string, out: string, data = this.data, ...more: string[]): string[] {
+    return ['score', '--model', model, '--kind', 'implicit', '--data', data, '--out', out, '--quiet', ...more]
   }
 
   train(out: string, ...more: string[]): string[] {
@@ -165,11 +170,29 @@ export class Ground {
     return { status, signal, stdout, stderr, seconds: (performance.now() - start) / 1000 }
   }
 
-  /** The text that a scoring which nobody disturbs writes. */
-  undisturbedScores(): Promise<string> {
-    return this.#once('scores', async () => {
+  /** A model of 20 MB, most of whose bytes a sample of a megabyte leaves out. */
+  largeModel(): Promise<string> {
+    return this.#once('large model', async () => {
+      const folder = join(this.scratch(), 'model')
+      await writeTinyCheckpoint(folder, { hiddenSize: 256, layers: 6, maxPositions: 1024 })
+      return folder
+    })
+  }
+
+  /** The same rows in the opposite order. */
+  reversed(): Promise<string> {
+    return this.#once('reversed', async () => {
+      const path = join(this.scratch(), 'reversed.jsonl')
+      writeFileSync(path, `${readFileSync(this.data, 'utf8').trim().split('\n').toReversed().join('\n')}\n`)
+      return path
+    })
+  }
+
+  /** The text that a scoring of `data` which nobody disturbs writes. */
+  undisturbedScores(data = this.data): Promise<string> {
+    return this.#once(`scores of ${data}`, async () => {
       const out = join(this.scratch(), 'rewards.jsonl')
-      expectDone(await this.run(this.score(out)))
+      expectDone(await this.run(this.score(out, data)))
       return readFileSync(out, 'utf8')
     })
   }
@@ -223,6 +246,21 @@ export function expectNoLeftovers(folder: string): void {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   const left = names.filter((name) => /\.tmp$|\.resume\.json$/.test(name))
   expect(left.length === 0, `left behind: ${left.join(', ')}`)
+}
+
+/** Lines that a scoring has written so far: into `out` itself, or into a file beside it that bears its name and is to replace it. */
+export function linesWritten(out: string): number {
+  const [folder, name] = [dirname(out), basename(out)]
+  let most = 0
+  for (const other of existsSync(folder) ? readdirSync(folder) : []) {
+    if (!other.includes(name) || /\.lock$|\.resume\./.test(other)) continue
+    try {
+      most = Math.max(most, readFileSync(join(folder, other), 'utf8').split('\n').length - 1)
+    } catch {
+      // It was renamed meanwhile.
+    }
+  }
+  return most
 }
 
 export function tail(text: string): string {

@@ -8,6 +8,7 @@ import {
   expectNoLeftovers,
   expectRefused,
   type Ground,
+  linesWritten,
   tail,
   type Scenario,
 } from './ground.js'
@@ -51,21 +52,27 @@ function training(signal: NodeJS.Signals): Scenario {
   }
 }
 
-/** Starts a scoring and kills it once its output has some lines. @returns false when it was too fast */
+/** Rows that a scoring has written when it is killed to be resumed. */
+const SCORED = 20
+
+/** Starts a scoring and kills it once its output has SCORED lines. @returns false when it was too fast */
 async function begun(ground: Ground, out: string, args: string[]): Promise<boolean> {
   const end = await ground.run(args, {
     disturb: (child) => {
       const timer = setInterval(() => {
-        try {
-          if (readFileSync(out, 'utf8').split('\n').length > 20) child.kill('SIGKILL')
-        } catch {
-          // not there yet
-        }
+        if (linesWritten(out) >= SCORED) child.kill('SIGKILL')
       }, 5)
       child.on('exit', () => clearInterval(timer))
     },
   })
   return end.signal === 'SIGKILL'
+}
+
+/** The same rows with a megabyte that nobody reads in the first and in the last, so that the others are far from the file's ends. */
+function padded(text: string): string {
+  const lines = text.trim().split('\n')
+  const pad = (line: string) => JSON.stringify({ ...JSON.parse(line), note: 'x'.repeat(1 << 20) })
+  return `${[pad(lines[0]!), ...lines.slice(1, -1), pad(lines.at(-1)!)].join('\n')}\n`
 }
 
 /** Overwrites some bytes in the middle of a file; its size stays. */
@@ -85,13 +92,14 @@ export const interruptionScenarios: readonly Scenario[] = [
     name: 'resume on edited data',
     async run(ground, scratch) {
       const [data, out] = [join(scratch, 'data.jsonl'), join(scratch, 'rewards.jsonl')]
-      const text = readFileSync(ground.data, 'utf8')
+      const text = padded(readFileSync(ground.data, 'utf8'))
       writeFileSync(data, text)
       if (!(await begun(ground, out, ground.score(out, data, '--batch-tokens', '300')))) return 'skipped'
-      // One of the first rows, which is scored already: a letter of its answer.
-      const row = 1 + ground.random.below(8)
-      const start = text.split('\n').slice(0, row).join('\n').length
-      edit(data, text.indexOf('"chosen":"', start) + '"chosen":"'.length, 'X')
+      // A letter of an answer that is scored already. A hash of the file's ends does not see it.
+      const row = 1 + ground.random.below(SCORED - 2)
+      const start = Buffer.byteLength(text.split('\n').slice(0, row).join('\n'))
+      edit(data, Buffer.from(text).indexOf('"chosen":"', start) + '"chosen":"'.length, 'X')
+      expect(readFileSync(data, 'utf8') !== text, 'the soak edited nothing')
       expectRefused(await ground.run(ground.score(out, data, '--batch-tokens', '300', '--resume')))
     },
   },
@@ -99,13 +107,15 @@ export const interruptionScenarios: readonly Scenario[] = [
     name: 'resume on edited weights',
     async run(ground, scratch) {
       const out = join(scratch, 'rewards.jsonl')
-      const weights = join(ground.model, 'model.safetensors')
+      const model = await ground.largeModel()
+      const args = ground.scoreWith(model, out, ground.data, '--batch-tokens', '300')
+      const weights = join(model, 'model.safetensors')
       const before = readFileSync(weights)
       try {
-        if (!(await begun(ground, out, ground.score(out, ground.data, '--batch-tokens', '300')))) return 'skipped'
+        if (!(await begun(ground, out, args))) return 'skipped'
         const at = Math.floor(before.length * (0.3 + 0.6 * ground.random.unit()))
         edit(weights, at, '\x11')
-        expectRefused(await ground.run(ground.score(out, ground.data, '--batch-tokens', '300', '--resume')))
+        expectRefused(await ground.run([...args, '--resume']))
       } finally {
         writeFileSync(weights, before)
       }

@@ -1,6 +1,6 @@
 /** One test program run as a child process: hard timeout, all its output, and its counts. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -23,6 +23,8 @@ export interface Counts {
 export interface Outcome extends Counts {
   output: string
   seconds: number
+  /** Processor time of the program and of all that it started and waited for, where the system tells. */
+  cpuSeconds?: number
   /** What went wrong with the program as a whole, if anything did. Counted in `failed`. */
   problem?: string
 }
@@ -30,9 +32,9 @@ export interface Outcome extends Counts {
 /** Runs a program to its end, or kills it and everything it started after `timeout` seconds. Echoes its output when `verbose`. */
 export async function runProgram(program: Program, timeout: number, verbose: boolean): Promise<Outcome> {
   const start = performance.now()
-  const { output, problem } = await collect(program, timeout, verbose)
+  const { output, problem, cpuSeconds } = await collect(program, timeout, verbose)
   const counts = program.parse(output)
-  const outcome: Outcome = { ...counts, output, seconds: (performance.now() - start) / 1000 }
+  const outcome: Outcome = { ...counts, output, seconds: (performance.now() - start) / 1000, cpuSeconds }
   if (problem !== undefined && !(problem.expected && counts.failed > 0)) {
     outcome.problem = problem.text
     outcome.failed += 1
@@ -46,10 +48,17 @@ export async function runProgram(program: Program, timeout: number, verbose: boo
 /** `expected`: an exit status that failing tests explain. */
 type Problem = { text: string; expected: boolean }
 
-function collect(program: Program, timeout: number, verbose: boolean): Promise<{ output: string; problem?: Problem }> {
+interface Collected {
+  output: string
+  problem?: Problem
+  cpuSeconds?: number
+}
+
+function collect(program: Program, timeout: number, verbose: boolean): Promise<Collected> {
   return new Promise((resolve) => {
     // Its own place for temporary files, which goes away also when the program is killed.
     const scratch = mkdtempSync(join(tmpdir(), 'implex-test-'))
+    const usage = join(scratch, 'usage')
     const clean = () => {
       try {
         rmSync(scratch, { recursive: true, force: true, maxRetries: 5 })
@@ -61,7 +70,14 @@ function collect(program: Program, timeout: number, verbose: boolean): Promise<{
     const child = spawn(program.command, program.args, {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: scratch, ...program.env },
+      env: {
+        ...process.env,
+        NO_COLOR: '1',
+        FORCE_COLOR: '0',
+        TMPDIR: scratch,
+        IMPLEX_TEST_USAGE: usage,
+        ...program.env,
+      },
     })
     const chunks: Buffer[] = []
     const take = (chunk: Buffer) => {
@@ -95,8 +111,9 @@ function collect(program: Program, timeout: number, verbose: boolean): Promise<{
       clearTimeout(timer)
       process.off('SIGINT', interrupted)
       process.off('SIGTERM', interrupted)
+      const cpuSeconds = existsSync(usage) ? Number(readFileSync(usage, 'utf8')) : undefined
       clean()
-      resolve({ output: Buffer.concat(chunks).toString(), problem })
+      resolve({ output: Buffer.concat(chunks).toString(), problem, cpuSeconds })
     }
     child.on('error', (error) => finish({ text: `could not start: ${error.message}`, expected: false }))
     child.on('close', (status, signal) => {

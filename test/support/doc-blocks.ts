@@ -7,14 +7,14 @@ import { join } from 'node:path'
 import { experimentBlock } from '../../bench/experiment-tables.js'
 import { speedTable } from '../../bench/speed-table.js'
 import { FAMILIES } from '../../lib/checkpoint/families.js'
-import { HEAD_FORMS } from '../../lib/checkpoint/heads.js'
+import { HEAD_FORMS, type HeadForm } from '../../lib/checkpoint/heads.js'
 import { BOOKKEEPING, ROW_SHAPES } from '../../lib/data/shapes/table.js'
 import type { DType } from '../../lib/native/device.js'
 import { ImplexError } from '../../lib/core/errors.js'
 import { BAD_COMMANDS, BAD_ROWS, BAD_TEXTS, type BadData, closeModels } from '../fixtures/bad-data.js'
 import { BAD_INPUTS, provoke } from '../fixtures/bad-inputs.js'
 import { apiText } from './api-doc.js'
-import { implex } from './cli.js'
+import { implexHere } from './cli.js'
 import { ARCHITECTURES, BOUNDS, errorTable, familyOf, type Measure } from './golden.js'
 import { repositoryRoot } from './shared.js'
 import { temporaryFolder } from './tmp.js'
@@ -66,13 +66,25 @@ export async function generate(name: string): Promise<string | undefined> {
   return cases === undefined ? undefined : badData(cases, argument === 'commands' ? 'exit status' : 'code')
 }
 
+const PLACES: Readonly<Record<HeadForm['readAt'], string>> = {
+  last: 'the last token',
+  'last-unpadded': 'the last token that is not `pad_token_id`',
+  cls_token: "the tokenizer's `cls_token`, which is put at the end",
+  reward_token_id: "the config's `reward_token_id`, which is put at the end; without it, the last token",
+}
+
 function headTable(): string {
-  const rows = HEAD_FORMS.map(({ layers, readAt, savedBy }) => {
-    const names = layers.map((name) => `\`${name}\``).join(', ')
-    const place = readAt === 'last' ? 'the last token' : 'the last token that is not `pad_token_id`'
-    return `| ${names} | ${place} | ${savedBy} |`
+  const rows = HEAD_FORMS.map(({ layers, activation = 'relu', readAt, gated, architectures, named, savedBy }) => {
+    const names = layers.map((name) => `\`${name}\``).join(', ') + (gated ? ', with a gate `gating.layers.0`, …' : '')
+    const between = layers.length > 1 || gated ? activation : '—'
+    const known =
+      architectures === undefined
+        ? '—'
+        : `\`${architectures.source.replaceAll('|', '\\|')}\`${named ? ' (needed)' : ''}`
+    return `| ${names} | ${between} | ${PLACES[readAt]} | ${known} | ${savedBy} |`
   })
-  return ['| layers | where training read it | saved by |', '| --- | --- | --- |', ...rows].join('\n')
+  const head = '| layers | between them | where training read it | `architectures` | published or saved by |'
+  return [head, '| --- | --- | --- | --- | --- |', ...rows].join('\n')
 }
 
 /** With the largest errors of the golden checkpoints of each family, in f32. */
@@ -104,7 +116,7 @@ function shapeTable(): string {
 }
 
 async function helpText(command: string[]): Promise<string> {
-  const { stdout } = await implex([...command, '--help'])
+  const { stdout } = await implexHere([...command, '--help'])
   return `\`\`\`\n${stdout.trimEnd()}\n\`\`\``
 }
 

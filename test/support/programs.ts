@@ -2,15 +2,18 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { Counts, Program } from './child.js'
 import { repositoryRoot } from './shared.js'
+
+const usageModule = pathToFileURL(join(repositoryRoot, 'dist', 'test', 'support', 'usage.js')).href
 
 /** One uvu file as a program. */
 export function scriptProgram(path: string): Program {
   return {
     name: relative(join(repositoryRoot, 'dist'), path).replace(/\.js$/, '.ts'),
     command: process.execPath,
-    args: ['--enable-source-maps', path],
+    args: ['--enable-source-maps', '--import', usageModule, path],
     parse: (output) => {
       const counts = parseUvu(output)
       for (const suite of suitesNotRun(readFileSync(path, 'utf8'))) {

@@ -6,6 +6,7 @@ export const ROW_SHAPE_NAMES = [
   'group',
   'implicit',
   'completion',
+  'stepwise',
   'lists',
   'judgebench',
   'hh-rlhf',

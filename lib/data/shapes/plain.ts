@@ -1,6 +1,7 @@
 /**
  * The shapes that implex and TRL have in common: pairs, conversations with an implicit prompt, groups, prompt and completion.
  */
+import { describe } from '../../core/arguments.js'
 import type { RowShape } from './shape.js'
 import { isListOf } from './shape.js'
 
@@ -46,6 +47,28 @@ export const plainShapes: readonly RowShape[] = [
     meaning: 'one prompt with one response',
     source: 'TRL (prompt-completion and unpaired preference)',
     read: (fields) => ({ shape: 'group', prompt: fields.text('prompt'), responses: [fields.text('completion')] }),
+  },
+  {
+    name: 'stepwise',
+    keys: ['prompt', 'completions'],
+    without: ['instruction'],
+    fits: ({ completions }) => isListOf(completions, 'string'),
+    leaves: ['labels'],
+    meaning:
+      'one prompt with one response as a list of its steps; with `--steps` each is followed by the token that ends a step, else by a line feed',
+    source: 'TRL (stepwise supervision): math_shepherd, prm800k',
+    read: (fields) => {
+      const steps = fields.list('completions').map((step, i) => {
+        if (typeof step === 'string') return fields.unicode(step, `completions[${i}]`)
+        throw fields.fail(`"completions[${i}]" must be a string, a step of the response, not ${describe(step)}`)
+      })
+      return {
+        shape: 'group',
+        prompt: fields.text('prompt'),
+        responses: [steps.map((one) => `${one}\n`).join('')],
+        steps,
+      }
+    },
   },
 ]
 

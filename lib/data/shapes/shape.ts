@@ -34,6 +34,8 @@ export interface ShapedRow {
   /** Absent: the responses are whole conversations, and what they have in common is the prompt. */
   prompt?: Text
   responses: Text[]
+  /** The steps that the one response is made of. */
+  steps?: string[]
   /** Of functions, where the shape keeps them in a place of its own. */
   tools?: unknown
 }

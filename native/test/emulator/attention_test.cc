@@ -1,5 +1,6 @@
 // Attention, forward and backward, and products: the emulated GPU against the CPU; the same bits however a sequence is
 // split and whatever rows are asked for.
+#include <limits>
 #include <tuple>
 
 #include "support.h"
@@ -11,7 +12,14 @@ namespace {
 
 struct Heads {
   int32_t heads, kv_heads, head_dim;
+  int32_t window = 0;
+  float cap = 0;
 };
+
+ix_attention shape_of(const Heads& h) {
+  return {h.heads,  h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))),
+          h.window, h.cap};
+}
 
 struct Result {
   Matrix out, q_grad, k_grad, v_grad;
@@ -40,8 +48,7 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
               Matrix(dtype, tokens, k.cols(), gap), Matrix(dtype, tokens, k.cols(), gap),
               std::vector<float>(static_cast<size_t>(count * h.heads))};
   const TableBatch batch(d, segments);
-  const ix_attention shape = {
-      h.heads, h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))), 0, 0.0f};
+  const ix_attention shape = shape_of(h);
   const ix_mat qv = q.view(), kv = k.view(), vv = v.view(), ov = r.out.view(), gv = grad.view(), qg = r.q_grad.view(),
                kg = r.k_grad.view(), vg = r.v_grad.view();
   const int32_t* named = rows != nullptr ? rows->data() : nullptr;
@@ -54,7 +61,8 @@ Result run(TableDevice& d, const std::vector<ix_segment>& segments, const Heads&
 void compare(const std::vector<ix_segment>& segments, const Heads& h, int32_t dtype, const std::vector<int32_t>* rows,
              int64_t gap) {
   const auto [want, got] = on_both([&](TableDevice& d) { return run(d, segments, h, dtype, 9, rows, gap); });
-  const std::string what = std::string(dtype_text(dtype)) + " heads of " + std::to_string(h.head_dim) + " ";
+  const std::string what = std::string(dtype_text(dtype)) + " heads of " + std::to_string(h.head_dim) + ", window " +
+                           std::to_string(h.window) + ", cap " + std::to_string(h.cap) + " ";
   check_close(got.out, want.out, allowed(dtype), what + "out");
   check_close(got.lse, want.lse, 2e-6, what + "lse");
   check_close(got.q_grad, want.q_grad, allowed(dtype), what + "q_grad");
@@ -69,6 +77,66 @@ const std::vector<ix_segment> kSegments = {{0, 30, -1},  {30, 1, 0},   {31, 14, 
 
 TEST(gpu_attention) {
   for (const int32_t head_dim : {64, 80, 96, 128, 256}) compare(kSegments, {2, 1, head_dim}, IX_BF16, nullptr, 0);
+}
+
+// Sequences of several blocks of 64 keys, windows shorter than a block, of one, and longer, which reach into the parent
+// and leave whole blocks out.
+const std::vector<ix_segment> kLong = {{0, 150, -1}, {150, 41, 0}, {191, 3, 0}, {194, 70, -1}};
+
+TEST(gpu_attention_windows) {
+  for (const int32_t head_dim : {64, 80, 96, 128, 256})
+    for (const int32_t window : {head_dim == 80 ? 2 : 7, 64, head_dim == 64 ? 100 : 70})
+      compare(kLong, {2, 1, head_dim, window}, IX_BF16, nullptr, 0);
+}
+
+TEST(gpu_attention_caps) {
+  for (const int32_t head_dim : {64, 80, 96, 128, 256})
+    compare(kSegments, {2, 1, head_dim, head_dim % 32 == 0 ? 0 : 33, 0.75f}, IX_BF16, nullptr, 0);
+  compare(kSegments, {1, 1, 64, 0, 50}, IX_BF16, nullptr, 0);
+}
+
+TEST(gpu_attention_plain_windows_and_caps) {
+  for (const int32_t window : {2, 20, 32, 33, 90}) compare(kLong, {2, 1, 20, window}, IX_F32, nullptr, 3);
+  compare(kLong, {2, 2, 20, 0, 0.75f}, IX_F32, nullptr, 3);
+  compare(kLong, {4, 2, 20, 40, 0.75f}, IX_F32, nullptr, 0);
+  compare(kLong, {2, 2, 20, 40, 0.75f}, IX_BF16, nullptr, 1);
+}
+
+// Rows that ascend with gaps, and share a block with rows far away, whose windows begin elsewhere.
+TEST(gpu_attention_windows_of_rows) {
+  std::vector<int32_t> rows = {0, 3, 66, 149, 150, 190, 193, 194, 263};
+  for (int32_t i = 5; i < 260; i += 11) rows.push_back(i);
+  for (const int32_t window : {9, 64}) compare(kLong, {4, 2, 64, window, 2}, IX_BF16, &rows, 0);
+  compare(kLong, {2, 1, 20, 9, 2}, IX_F32, &rows, 0);
+}
+
+// A window that reaches over everything is none, and a cap leaves an uncapped model's bits alone.
+TEST(gpu_attention_window_of_everything) {
+  TableDevice gpu(emulated_backend());
+  for (const int32_t head_dim : {64, 24}) {
+    const Result none = run(gpu, kSegments, {2, 1, head_dim, 0}, IX_BF16, 12, nullptr, 0);
+    for (const int32_t window : {136, std::numeric_limits<int32_t>::max()}) {
+      const Result all = run(gpu, kSegments, {2, 1, head_dim, window}, IX_BF16, 12, nullptr, 0);
+      for (int64_t row = 0; row < 184; ++row)
+        CHECK(all.out.same_row(row, none.out, row) && all.q_grad.same_row(row, none.q_grad, row) &&
+                  all.k_grad.same_row(row, none.k_grad, row) && all.v_grad.same_row(row, none.v_grad, row),
+              "window %d: row %d has other bits", window, static_cast<int>(row));
+    }
+  }
+}
+
+TEST(gpu_attention_refuses) {
+  TableDevice gpu(emulated_backend());
+  Matrix q(IX_F32, 4, 32), k(IX_F32, 4, 16), out(IX_F32, 4, 32);
+  const TableBatch batch(gpu, {{0, 4, -1}});
+  const ix_mat qv = q.view(), kv = k.view(), ov = out.view();
+  const auto code = [&](ix_attention shape) {
+    return gpu.attempt(&ix_backend::attention, batch.get(), &shape, &qv, static_cast<const int32_t*>(nullptr), &kv, &kv,
+                       &ov, static_cast<float*>(nullptr));
+  };
+  CHECK(code({2, 1, 16, 1, 3, 2}) == IX_OK, "a window and a cap");
+  CHECK(code({2, 1, 16, 1, -1, 0}) == IX_INVALID, "a negative window");
+  for (const float cap : {-1.0f, INFINITY, NAN}) CHECK(code({2, 1, 16, 1, 0, cap}) == IX_INVALID, "a cap of %g", cap);
 }
 
 TEST(gpu_attention_plain) {
@@ -88,8 +156,7 @@ TEST(gpu_attention_rows) {
 TEST(gpu_attention_split_anywhere) {
   TableDevice gpu(emulated_backend());
   constexpr int32_t kLength = 140;
-  for (const int32_t head_dim : {64, 24}) {
-    const Heads h = {2, 1, head_dim};
+  for (const Heads& h : {Heads{2, 1, 64}, {2, 1, 24}, {2, 1, 64, 10}, {2, 1, 64, 70, 2}, {2, 1, 24, 37, 2}}) {
     const Result whole = run(gpu, {{0, kLength, -1}}, h, IX_BF16, 10, nullptr, 0);
     for (const int32_t split : {1, 63, 64, 100}) {
       const Result parts = run(gpu, {{0, split, -1}, {split, kLength - split, 0}}, h, IX_BF16, 10, nullptr, 0);
@@ -109,18 +176,17 @@ TEST(gpu_attention_split_anywhere) {
 TEST(gpu_attention_backward_beside_others) {
   TableDevice gpu(emulated_backend());
   Random random(11);
-  const Heads h = {2, 1, 64};
   const std::vector<ix_segment> alone = {{0, 70, -1}, {70, 30, 0}, {100, 9, 0}};
   std::vector<ix_segment> among = {{0, 41, -1}};
   for (ix_segment s : alone) among.push_back({s.start + 41, s.length, s.parent < 0 ? -1 : s.parent + 1});
   among.push_back({150, 33, -1});
   Matrix q = Matrix::random(random, IX_BF16, 183, 128), k = Matrix::random(random, IX_BF16, 183, 64),
          v = Matrix::random(random, IX_BF16, 183, 64), grad = Matrix::random(random, IX_BF16, 183, 128);
-  const auto gradients = [&](const std::vector<ix_segment>& segments, int64_t first, int64_t count) {
+  const auto gradients = [&](const Heads& h, const std::vector<ix_segment>& segments, int64_t first, int64_t count) {
     Result r = {Matrix(IX_BF16, count, 128), Matrix(IX_BF16, count, 128), Matrix(IX_BF16, count, 64),
                 Matrix(IX_BF16, count, 64), std::vector<float>(static_cast<size_t>(count * 2))};
     const TableBatch batch(gpu, segments);
-    const ix_attention shape = {h.heads, h.kv_heads, h.head_dim, 0.125f, 0, 0.0f};
+    const ix_attention shape = shape_of(h);
     const ix_mat qv = q.view(first, count), kv = k.view(first, count), vv = v.view(first, count),
                  gv = grad.view(first, count), ov = r.out.view(), qg = r.q_grad.view(), kg = r.k_grad.view(),
                  vg = r.v_grad.view();
@@ -130,11 +196,13 @@ TEST(gpu_attention_backward_beside_others) {
              &vg);
     return r;
   };
-  const Result one = gradients(alone, 41, 109), all = gradients(among, 0, 183);
-  for (int64_t i = 0; i < 109; ++i) {
-    CHECK(one.q_grad.same_row(i, all.q_grad, i + 41), "q_grad of token %d", int(i));
-    CHECK(one.k_grad.same_row(i, all.k_grad, i + 41), "k_grad of token %d", int(i));
-    CHECK(one.v_grad.same_row(i, all.v_grad, i + 41), "v_grad of token %d", int(i));
+  for (const Heads& h : {Heads{2, 1, 64}, {2, 1, 64, 20, 2}}) {
+    const Result one = gradients(h, alone, 41, 109), all = gradients(h, among, 0, 183);
+    for (int64_t i = 0; i < 109; ++i) {
+      CHECK(one.q_grad.same_row(i, all.q_grad, i + 41), "q_grad of token %d", int(i));
+      CHECK(one.k_grad.same_row(i, all.k_grad, i + 41), "k_grad of token %d", int(i));
+      CHECK(one.v_grad.same_row(i, all.v_grad, i + 41), "v_grad of token %d", int(i));
+    }
   }
 }
 

@@ -155,6 +155,7 @@ T __ldg(const T* p) {
 // ---------------------------------------
 enum cudaError_t {
   cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorNoDevice = 100,
   cudaErrorIllegalState = 401,
@@ -165,7 +166,8 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpy
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
 using cudaStream_t = struct EmulatedStream*;
 using cudaEvent_t = struct EmulatedEvent*;
-using cudaMemPool_t = struct EmulatedPool*;
+struct EmulatedPool {};
+using cudaMemPool_t = EmulatedPool*;
 using cudaGraphNode_t = struct EmulatedNode*;
 struct EmulatedGraph {
   std::vector<std::function<void()>> nodes;
@@ -203,23 +205,38 @@ inline const char* cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t) {
-  emulated::must_not_be_captured("cudaMallocFromPoolAsync");
-  if (bytes > size_t{4} << 30) return cudaErrorMemoryAllocation;
+constexpr size_t kEmulatedMemory = size_t{8} << 30;
+inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  emulated::must_not_be_captured("an allocation");
+  if (bytes > kEmulatedMemory) return cudaErrorInvalidValue;  // what a driver answers to such a size, nobody knows
+  if (bytes > kEmulatedMemory / 2) return cudaErrorMemoryAllocation;
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*memory, 0xff, (bytes + 255) / 256 * 256);  // NaN
   return cudaSuccess;
 }
-inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
-  emulated::must_not_be_captured("cudaFreeAsync");
+inline cudaError_t cudaFree(void* memory) {
+  emulated::must_not_be_captured("a release");
   std::free(memory);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+inline void must_be_a_pool(bool there) {
+  if (there) return;
+  std::fprintf(stderr, "emulated GPU: there is no pool of memory\n");
+  std::abort();
+}
+inline cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t pool, cudaStream_t) {
+  must_be_a_pool(pool != nullptr);
+  return cudaMalloc(memory, bytes);
+}
+inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
+inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t) {
+  must_be_a_pool(pool != nullptr);
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
-  *free_bytes = size_t{4} << 30;
-  *total = size_t{8} << 30;
+  *free_bytes = kEmulatedMemory / 2;
+  *total = kEmulatedMemory;
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {

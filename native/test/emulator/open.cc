@@ -1,5 +1,6 @@
 // An emulated card in the place of cuda/open.cu, and a plain library of products in the place of cuda/cublaslt.cu.
 //   IMPLEX_EMULATED_CARD    sm80, or sm90a unless given
+//   IMPLEX_EMULATED_POOLS   0: the driver has no pools of memory
 #include "open.h"
 
 #include <cstdlib>
@@ -58,6 +59,10 @@ int32_t open(ix_device** device, ix_status* status) {
   if (*device == nullptr) return status->code = IX_OUT_OF_MEMORY;
   ix_device* d = *device;
   d->settings = read_settings(std::getenv);
+  static EmulatedPool pool;
+  const char* pools = std::getenv("IMPLEX_EMULATED_POOLS");
+  if (pools == nullptr || std::strcmp(pools, "0") != 0) d->pool = &pool;
+  d->memory = kEmulatedMemory;
   d->processors = 2;
   d->block_memory = 227 << 10;
   const char* card = std::getenv("IMPLEX_EMULATED_CARD");

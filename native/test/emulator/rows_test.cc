@@ -1,4 +1,6 @@
 // Operations that treat rows by themselves, sums over rows, the optimisers: the emulated GPU against the CPU.
+#include <tuple>
+
 #include "support.h"
 
 using namespace implex;
@@ -203,6 +205,163 @@ TEST(gpu_linear_reward) {
       check_close(got.head, want.head, 5e-6, "the head's gradient");
     }
   }
+}
+
+TEST(gpu_scaled_add) {
+  Random random(13);
+  for (const int64_t cols : {5, 64, 1030, 2100}) {
+    for (const int32_t in_type : kTypes) {
+      for (const int32_t out_type : kTypes) {
+        for (const bool with_residual : {false, true}) {
+          Matrix in = Matrix::random(random, in_type, 9, cols, 2, 4),
+                 residual = Matrix::random(random, IX_F32, 9, cols);
+          const auto [want, got] = on_both([&](TableDevice& d) {
+            Matrix out(out_type, 9, cols, cols == 64 ? 4 : 1);
+            const ix_mat i = in.view(), r = residual.view(), o = out.view();
+            d.call(&ix_backend::scaled_add, &i, 0.3f, with_residual ? &r : static_cast<const ix_mat*>(nullptr), &o);
+            return out;
+          });
+          check_close(got, want, allowed(out_type), "scaled_add " + shape_text(9, cols, in_type, out_type));
+        }
+      }
+    }
+    // Into the residual, and into the input.
+    Matrix in = Matrix::random(random, IX_F32, 9, cols);
+    const Matrix residual = Matrix::random(random, IX_F32, 9, cols);
+    const auto [want, got] = on_both([&](TableDevice& d) {
+      Matrix sum = residual, scaled = in;
+      const ix_mat i = in.view(), s = sum.view(), x = scaled.view();
+      d.call(&ix_backend::scaled_add, &i, -1.5f, &s, &s);
+      d.call(&ix_backend::scaled_add, &x, 0.22f, static_cast<const ix_mat*>(nullptr), &x);
+      return std::pair(sum, scaled);
+    });
+    check_close(got.first, want.first, 3e-6, "scaled_add into the residual");
+    check_close(got.second, want.second, 3e-6, "scaled_add in place");
+  }
+}
+
+namespace {
+
+// What the operations on experts leave, of `rows` rows from the first on.
+struct Experts {
+  std::vector<int32_t> experts;
+  std::vector<float> weights, weights_grad;
+  Matrix out, in_grad, logits_grad;
+};
+
+struct ExpertsInputs {
+  Matrix logits, values, residual, grad;
+  int32_t count, normalize, grad_type;
+};
+
+Experts run_experts(TableDevice& d, ExpertsInputs& in, int64_t rows) {
+  const int64_t cols = in.values.cols(), places = rows * in.count;
+  const size_t some = static_cast<size_t>(places);
+  Experts r = {std::vector<int32_t>(some),         std::vector<float>(some),
+               std::vector<float>(some),           Matrix(IX_F32, rows, cols, 1),
+               Matrix(in.grad_type, places, cols), Matrix(IX_F32, rows, in.logits.cols(), 2)};
+  // Any order of the places will do: backwards.
+  std::vector<int32_t> where(some);
+  for (size_t i = 0; i < some; ++i) where[i] = static_cast<int32_t>(some - 1 - i);
+  const ix_mat logits = in.logits.view(0, rows), values = in.values.view(0, places),
+               residual = in.residual.view(0, rows), grad = in.grad.view(0, rows), out = r.out.view(),
+               in_grad = r.in_grad.view(), logits_grad = r.logits_grad.view();
+  d.call(&ix_backend::top_experts, &logits, in.count, in.normalize, r.experts.data(), r.weights.data());
+  d.call(&ix_backend::combine_experts, &values, where.data(), r.weights.data(), in.count,
+         in.normalize != 0 ? &residual : static_cast<const ix_mat*>(nullptr), &out);
+  d.call(&ix_backend::combine_experts_backward, &grad, &values, where.data(), r.weights.data(), in.count, &in_grad,
+         r.weights_grad.data());
+  d.call(&ix_backend::top_experts_backward, &logits, in.count, in.normalize, r.experts.data(), r.weights_grad.data(),
+         &logits_grad);
+  return r;
+}
+
+ExpertsInputs experts_inputs(Random& random, int64_t rows, int64_t all, int32_t count, int64_t cols, int32_t normalize,
+                             int32_t grad_type) {
+  ExpertsInputs in = {Matrix::random(random, IX_F32, rows, all, 4, 1),
+                      Matrix::random(random, IX_F32, rows * count, cols),
+                      Matrix::random(random, IX_F32, rows, cols),
+                      Matrix::random(random, IX_F32, rows, cols),
+                      count,
+                      normalize,
+                      grad_type};
+  for (int64_t i = 0; i < all; ++i) in.logits.set(0, i, 0.5);                           // equals
+  for (int64_t i = 0; i < all; ++i) in.logits.set(rows / 2, i, i % 3 == 1 ? 90 : -90);  // far apart
+  return in;
+}
+
+}  // namespace
+
+TEST(gpu_experts) {
+  Random random(14);
+  for (const auto& [all, count, cols] : {std::tuple{8, 2, 64}, {128, 8, 1030}, {3, 3, 7}, {60, 40, 16}, {1, 1, 5}}) {
+    for (const int32_t normalize : {0, 1}) {
+      for (const int32_t grad_type : kTypes) {
+        ExpertsInputs in = experts_inputs(random, 11, all, count, cols, normalize, grad_type);
+        const auto [want, got] = on_both([&](TableDevice& d) { return run_experts(d, in, 11); });
+        const std::string what = text("%d of %d experts, %d columns, normalize %d: ", count, all, cols, normalize);
+        CHECK(got.experts == want.experts, "%sother experts", what.c_str());
+        check_close(got.weights, want.weights, 1e-6, what + "weights");
+        check_close(got.out, want.out, 3e-6, what + "combine_experts");
+        check_close(got.in_grad, want.in_grad, allowed(grad_type), what + "in_grad");
+        check_close(got.weights_grad, want.weights_grad, 3e-6, what + "weights_grad");
+        // One expert, or all of them normalized to 1 by one, has no gradient but rounding's.
+        if (all > 1) check_close(got.logits_grad, want.logits_grad, 1e-5, what + "logits_grad");
+      }
+    }
+  }
+}
+
+TEST(gpu_experts_same_bits_alone) {
+  TableDevice gpu(emulated_backend());
+  Random random(15);
+  ExpertsInputs in = experts_inputs(random, 13, 64, 6, 300, 1, IX_BF16);
+  const Experts all = run_experts(gpu, in, 13);
+  for (const int64_t rows : {1, 2, 7}) {
+    const Experts some = run_experts(gpu, in, rows);
+    for (int64_t i = 0; i < rows; ++i) {
+      CHECK(some.logits_grad.cols() == all.logits_grad.cols(), "a test's fault");
+      for (int64_t k = 0; k < 6; ++k) {
+        const size_t at = static_cast<size_t>(i * 6 + k);
+        CHECK(some.experts[at] == all.experts[at] && some.weights[at] == all.weights[at], "row %d", int(i));
+      }
+    }
+  }
+}
+
+// A router that has overflowed: the choice stays within the experts, and the weights carry the NaN on.
+TEST(gpu_experts_not_finite) {
+  TableDevice gpu(emulated_backend());
+  Matrix logits(IX_F32, 3, 5);
+  for (int64_t i = 0; i < 5; ++i) {
+    logits.set(0, i, NAN);
+    logits.set(1, i, i == 2 ? NAN : static_cast<double>(i));
+    logits.set(2, i, i == 3 ? INFINITY : -INFINITY);
+  }
+  const ix_mat z = logits.view();
+  std::vector<int32_t> experts(9);
+  std::vector<float> weights(9);
+  gpu.call(&ix_backend::top_experts, &z, 3, 0, experts.data(), weights.data());
+  CHECK((experts == std::vector<int32_t>{0, 1, 2, 4, 3, 1, 3, 0, 1}), "numbers first, then by index");
+  for (size_t i = 0; i < 6; ++i) CHECK(std::isnan(weights[i]), "weight %zu is %g", i, static_cast<double>(weights[i]));
+}
+
+TEST(gpu_experts_refuses) {
+  TableDevice gpu(emulated_backend());
+  Matrix logits(IX_F32, 2, 4), half(IX_BF16, 2, 4), values(IX_F32, 4, 8), few(IX_F32, 3, 8), out(IX_F32, 2, 8);
+  std::vector<int32_t> ids(10);
+  std::vector<float> numbers(10);
+  const ix_mat z = logits.view(), n = half.view(), v = values.view(), f = few.view(), o = out.view();
+  const auto choose = [&](const ix_mat* from, int32_t count) {
+    return gpu.attempt(&ix_backend::top_experts, from, count, 1, ids.data(), numbers.data());
+  };
+  CHECK(choose(&z, 4) == IX_OK && choose(&z, 5) == IX_INVALID && choose(&z, 0) == IX_INVALID, "how many");
+  CHECK(choose(&n, 2) == IX_INVALID, "logits that are not f32");
+  const auto combine = [&](const ix_mat* from, int32_t count) {
+    return gpu.attempt(&ix_backend::combine_experts, from, ids.data(), numbers.data(), count,
+                       static_cast<const ix_mat*>(nullptr), &o);
+  };
+  CHECK(combine(&v, 2) == IX_OK && combine(&f, 2) == IX_INVALID && combine(&v, 3) == IX_INVALID, "rows of places");
 }
 
 TEST(gpu_optimizers) {

@@ -10,9 +10,17 @@ namespace {
 
 struct Heads {
   int32_t heads, kv_heads, head_dim;
+  int32_t window = 0;
+  float cap = 0;
 };
 constexpr Heads kHeads[] = {{4, 2, 64},  {3, 3, 80}, {2, 1, 96}, {6, 2, 128},
                             {2, 2, 256}, {3, 1, 48}, {8, 1, 16}, {1, 1, 7}};
+
+// Windows within, of and beyond a block of 32 or 64 keys, which leave whole blocks of kSegments out and reach into its
+// prompts; caps as large as the scores' spread, and larger.
+constexpr Heads kLimited[] = {{4, 2, 64, 17},       {4, 2, 64, 100, 2}, {3, 3, 80, 64, 1.5f}, {2, 1, 96, 70},
+                              {6, 2, 128, 0, 0.5f}, {2, 1, 128, 128},   {2, 2, 256, 32, 30},  {3, 1, 48, 33, 1.5f},
+                              {8, 1, 16, 1},        {1, 1, 7, 65, 2}};
 
 // Lengths around blocks of 64 and 128, a shared prompt with responses, lone tokens, a long sequence of its own.
 const std::vector<ix_segment> kSegments = {{0, 131, -1}, {131, 1, 0},    {132, 64, 0}, {196, 40, 0},
@@ -40,11 +48,13 @@ Inputs pick_tokens(const Inputs& in, const std::vector<int32_t>& tokens) {
 }
 
 std::string heads_text(const Inputs& in) {
-  return text("%s %d/%d of %d", dtype_text(in.dtype), in.h.heads, in.h.kv_heads, in.h.head_dim);
+  return text("%s %d/%d of %d, window %d, cap %g", dtype_text(in.dtype), in.h.heads, in.h.kv_heads, in.h.head_dim,
+              in.h.window, static_cast<double>(in.h.cap));
 }
 
 ix_attention shape_of(const Heads& h) {
-  return {h.heads, h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))), 0, 0.0f};
+  return {h.heads,  h.kv_heads, h.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(h.head_dim))),
+          h.window, h.cap};
 }
 
 // `rows`: the query rows, null for all.
@@ -120,11 +130,28 @@ PARITY(attention, values) {
   }
 }
 
+PARITY(attention, windows_and_caps) {
+  Random random(406);
+  for (const int32_t dtype : {IX_F32, IX_BF16}) {
+    for (const Heads& h : kLimited) {
+      const Inputs in = random_inputs(random, dtype, kTokens, h, 3);
+      const Tolerance tolerance = dtype == IX_BF16 ? kBf16Terms : kF32;
+      const std::vector<int32_t> some = every_third(kTokens);
+      lab.check(heads_text(in), tolerance,
+                [&](Device& d) -> Outputs { return {run_forward(d, in, kSegments, nullptr, true)[0]}; });
+      lab.check(heads_text(in) + ", lse", kF32,
+                [&](Device& d) -> Outputs { return {run_forward(d, in, kSegments, nullptr, true)[1]}; });
+      lab.check(heads_text(in) + ", some rows", tolerance,
+                [&](Device& d) { return run_forward(d, in, kSegments, &some, false); });
+    }
+  }
+}
+
 // Selected rows have the bits they have among all.
 PARITY(attention, rows) {
   Random random(402);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
-    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 48}, {2, 2, 128}}) {
+    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 48}, {2, 2, 128}, {4, 2, 64, 50, 2}, {2, 1, 48, 17, 2}}) {
       const Inputs in = random_inputs(random, dtype, kTokens, h, 2);
       lab.check_rows(heads_text(in), kTokens, [&](Device& d, const std::vector<int32_t>& rows) {
         return run_forward(d, in, kSegments, &rows, true);
@@ -138,7 +165,7 @@ PARITY(attention, rows) {
 PARITY(attention, shared_prompt) {
   Random random(403);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
-    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 80}, {1, 1, 256}}) {
+    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 80}, {1, 1, 256}, {2, 1, 64, 70, 2}, {1, 1, 256, 40}}) {
       const Inputs in = random_inputs(random, dtype, 400, h, 2);
       std::vector<int32_t> tokens(400);
       std::iota(tokens.begin(), tokens.end(), 0);
@@ -188,6 +215,9 @@ PARITY(attention, refuses) {
     return found;
   };
   CHECK(code({2, 1, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_OK, "the right shapes");
+  CHECK(code({2, 1, 16, 0.25f, 3, 2.0f}, y.mat(), y.mat()) == IX_OK, "a window and a cap");
+  CHECK(code({2, 1, 16, 0.25f, -1, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "a negative window");
+  CHECK(code({2, 1, 16, 0.25f, 0, -1.0f}, y.mat(), y.mat()) == IX_INVALID, "a negative cap");
   CHECK(code({2, 0, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "no key heads");
   CHECK(code({3, 2, 16, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "key heads that do not divide");
   CHECK(code({2, 1, 8, 0.25f, 0, 0.0f}, y.mat(), y.mat()) == IX_INVALID, "another head size");
@@ -213,12 +243,29 @@ PARITY(attention_backward, values) {
   }
 }
 
+PARITY(attention_backward, windows_and_caps) {
+  Random random(407);
+  for (const int32_t dtype : {IX_F32, IX_BF16}) {
+    for (const Heads& h : kLimited) {
+      if (h.window == 1) continue;  // one key has the weight 1 whatever its score: rounding has no scale there
+      const Inputs in = random_inputs(random, dtype, kTokens, h, 1.5);
+      const std::vector<int32_t> some = every_third(kTokens);
+      const Tolerance tolerance = dtype == IX_F32 ? kF32Gradient : kBf16Terms;
+      for (const std::vector<int32_t>* rows : {static_cast<const std::vector<int32_t>*>(nullptr), &some}) {
+        const Outputs forward = run_forward(lab.reference(), in, kSegments, rows, true);
+        lab.check(heads_text(in) + (rows ? ", some rows" : ""), tolerance,
+                  [&](Device& d) { return run_backward(d, in, kSegments, rows, forward); });
+      }
+    }
+  }
+}
+
 // Gradients of a sequence with strangers around it, and alone; of a response's own tokens with other responses, and
 // without.
 PARITY(attention_backward, rows) {
   Random random(405);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
-    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 48}, {2, 2, 128}}) {
+    for (const Heads& h : {Heads{4, 2, 64}, {2, 1, 48}, {2, 2, 128}, {4, 2, 64, 50, 2}, {2, 1, 48, 17, 2}}) {
       const Inputs in = random_inputs(random, dtype, kTokens, h, 1.5);
       Device& d = lab.subject();
       const Outputs whole = run_backward(d, in, kSegments, nullptr, run_forward(d, in, kSegments, nullptr, true));

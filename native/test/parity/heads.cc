@@ -34,11 +34,11 @@ LogprobInputs logprob_inputs(Random& random, int32_t dtype, const Head& h, doubl
 }
 
 Outputs run_logprob(Device& d, const Matrix& hidden, const PlacedWeight& weight, const std::vector<int32_t>& targets,
-                    bool with_lse) {
+                    bool with_lse, float cap = 0) {
   const Placed x(d, hidden);
   const Ids ids(d, targets);
   const Result logp(d, IX_F32, hidden.rows(), 1), lse(d, IX_F32, hidden.rows(), 1);
-  d.call(&ix_backend::linear_logprob, x.mat(), weight.get(), ids.get(), 0.0f, logp.floats(),
+  d.call(&ix_backend::linear_logprob, x.mat(), weight.get(), ids.get(), cap, logp.floats(),
          with_lse ? lse.floats() : nullptr);
   Outputs out = {{"logp", logp.read()}};
   if (with_lse) out.push_back({"lse", lse.read()});
@@ -65,15 +65,32 @@ PARITY(linear_logprob, values) {
   }
 }
 
+// Caps far below the logits' spread, about as large, and above all.
+PARITY(linear_logprob, caps) {
+  Random random(307);
+  for (const int32_t dtype : {IX_F32, IX_BF16}) {
+    for (const Head& h : kHeads) {
+      const LogprobInputs in = logprob_inputs(random, dtype, h, 6);
+      for (const float cap : {0.5f, 3.0f, 30.0f})
+        lab.check(head_text(dtype, h) + text(", cap %g", static_cast<double>(cap)), kLogprob, [&](Device& d) {
+          const PlacedWeight weight(d, in.weight);
+          return run_logprob(d, in.hidden, weight, in.targets, true, cap);
+        });
+    }
+  }
+}
+
 PARITY(linear_logprob, rows) {
   Random random(302);
   for (const int32_t dtype : {IX_F32, IX_BF16}) {
     for (const Head& h : {Head{300, 2051, 64}, {600, 517, 80}}) {
       const LogprobInputs in = logprob_inputs(random, dtype, h, 2);
       const PlacedWeight weight(lab.subject(), in.weight);
-      lab.check_rows(head_text(dtype, h), h.n, [&](Device& d, const std::vector<int32_t>& rows) {
-        return run_logprob(d, pick(in.hidden, rows), weight, pick(in.targets, rows), true);
-      });
+      for (const float cap : {0.0f, 1.5f})
+        lab.check_rows(head_text(dtype, h) + text(", cap %g", static_cast<double>(cap)), h.n,
+                       [&](Device& d, const std::vector<int32_t>& rows) {
+                         return run_logprob(d, pick(in.hidden, rows), weight, pick(in.targets, rows), true, cap);
+                       });
     }
   }
 }
@@ -86,16 +103,16 @@ PARITY(linear_logprob_backward, values) {
       const LogprobInputs in = logprob_inputs(random, dtype, h, 3);
       const Matrix grad = column(random, h.n), before = random_matrix(random, IX_F32, h.v, h.d, 0.1);
       const PlacedWeight reference(lab.reference(), in.weight);
-      const Matrix lse = run_logprob(lab.reference(), in.hidden, reference, in.targets, true)[1].values;
-      for (const bool frozen : {false, true}) {
+      for (const auto& [frozen, cap] : {std::pair{false, 0.0f}, {true, 0.0f}, {false, 4.0f}}) {
         if (h.v == 1) continue;  // gradients of a certain outcome are 0: rounding has no scale there
-        lab.check(head_text(dtype, h) + (frozen ? ", frozen" : ""), dtype == IX_F32 ? kF32Gradient : kBf16Terms,
-                  [&](Device& d) -> Outputs {
+        const Matrix lse = run_logprob(lab.reference(), in.hidden, reference, in.targets, true, cap)[1].values;
+        lab.check(head_text(dtype, h) + text("%s, cap %g", frozen ? ", frozen" : "", static_cast<double>(cap)),
+                  dtype == IX_F32 ? kF32Gradient : kBf16Terms, [&, frozen = frozen, cap = cap](Device& d) -> Outputs {
                     const PlacedWeight weight(d, in.weight, true);
                     const Placed x(d, in.hidden), l(d, lse), g(d, grad), w(d, before);
                     const Ids ids(d, in.targets);
                     const Result hidden_grad(d, IX_F32, h.n, h.d, 4);
-                    d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), 0.0f,
+                    d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), cap,
                            l.const_floats(), g.const_floats(), hidden_grad.mat(), frozen ? nullptr : w.floats());
                     return {{"hidden_grad", hidden_grad.read()}, {"weight_grad", w.read()}};
                   });
@@ -111,17 +128,19 @@ PARITY(linear_logprob_backward, rows) {
     const LogprobInputs in = logprob_inputs(random, dtype, h, 2);
     const Matrix grad = column(random, h.n);
     const PlacedWeight weight(lab.subject(), in.weight, true);
-    lab.check_rows(head_text(dtype, h), h.n, [&](Device& d, const std::vector<int32_t>& rows) -> Outputs {
-      const Matrix hidden = pick(in.hidden, rows), some = pick(grad, rows);
-      const std::vector<int32_t> targets = pick(in.targets, rows);
-      const Matrix lse = run_logprob(d, hidden, weight, targets, true)[1].values;
-      const Placed x(d, hidden), l(d, lse), g(d, some);
-      const Ids ids(d, targets);
-      const Result hidden_grad(d, IX_F32, hidden.rows(), h.d);
-      d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), 0.0f, l.const_floats(),
-             g.const_floats(), hidden_grad.mat(), nullptr);
-      return {{"hidden_grad", hidden_grad.read()}};
-    });
+    for (const float cap : {0.0f, 1.5f})
+      lab.check_rows(head_text(dtype, h) + text(", cap %g", static_cast<double>(cap)), h.n,
+                     [&](Device& d, const std::vector<int32_t>& rows) -> Outputs {
+                       const Matrix hidden = pick(in.hidden, rows), some = pick(grad, rows);
+                       const std::vector<int32_t> targets = pick(in.targets, rows);
+                       const Matrix lse = run_logprob(d, hidden, weight, targets, true, cap)[1].values;
+                       const Placed x(d, hidden), l(d, lse), g(d, some);
+                       const Ids ids(d, targets);
+                       const Result hidden_grad(d, IX_F32, hidden.rows(), h.d);
+                       d.call(&ix_backend::linear_logprob_backward, x.mat(), weight.get(), ids.get(), cap,
+                              l.const_floats(), g.const_floats(), hidden_grad.mat(), nullptr);
+                       return {{"hidden_grad", hidden_grad.read()}};
+                     });
   }
 }
 

@@ -192,6 +192,46 @@ PARITY(glu_backward, values) {
   }
 }
 
+PARITY(scaled_add, values) {
+  Random random(112);
+  for (const int32_t from : kDtypes) {
+    for (const int32_t to : kDtypes) {
+      for (const auto& [rows, cols] : {std::pair{1, 1}, {129, 77}, {3, 4100}}) {
+        const Matrix in = random_matrix(random, from, rows, cols, 2, 1),
+                     residual = random_matrix(random, IX_F32, rows, cols, 1, 2);
+        const std::string what = text("%s to %s %dx%d", dtype_text(from), dtype_text(to), rows, cols);
+        for (const bool with_residual : {true, false}) {
+          lab.check(what + (with_residual ? "" : " without a residual"), rowwise(to),
+                    [&, rows = rows, cols = cols](Device& d) -> Outputs {
+                      const Placed x(d, in), r(d, residual);
+                      const Result out(d, to, rows, cols, 3);
+                      d.call(&ix_backend::scaled_add, x.mat(), -0.3f, with_residual ? r.mat() : none(), out.mat());
+                      return {{"out", out.read()}};
+                    });
+        }
+      }
+    }
+    const Matrix in = random_matrix(random, from, 200, 333, 2), residual = random_matrix(random, IX_F32, 200, 333);
+    lab.check(text("%s into the residual", dtype_text(from)), kF32, [&](Device& d) -> Outputs {
+      const Placed x(d, in), sum(d, residual);
+      d.call(&ix_backend::scaled_add, x.mat(), 0.22f, sum.mat(), sum.mat());
+      return {{"out", sum.read()}};
+    });
+    lab.check(text("%s in place", dtype_text(from)), rowwise(from), [&](Device& d) -> Outputs {
+      const Placed x(d, in);
+      d.call(&ix_backend::scaled_add, x.mat(), 45.25f, none(), x.mat());
+      return {{"out", x.read()}};
+    });
+    lab.check_rows(dtype_text(from), 200, [&](Device& d, const std::vector<int32_t>& rows) -> Outputs {
+      const Matrix some = pick(in, rows), added = pick(residual, rows);
+      const Placed x(d, some), r(d, added);
+      const Result out(d, IX_F32, some.rows(), 333);
+      d.call(&ix_backend::scaled_add, x.mat(), 0.7f, r.mat(), out.mat());
+      return {{"out", out.read()}};
+    });
+  }
+}
+
 PARITY(rope, values) {
   Random random(108);
   struct Shape {
