@@ -31,6 +31,9 @@ export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } fro
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'
+export type { AdapterPattern, AdapterSettings } from './checkpoint/adapter/settings.js'
+export type { Adapter, LowRank } from './checkpoint/adapter/types.js'
+export { mergeAdapter, type MergeAdapterOptions, type MergeAdapterResult } from './models/merge-adapter.js'
 export type {
   HeadActivation,
   HeadForm,
@@ -47,7 +50,7 @@ export type { TensorEntry } from './checkpoint/safetensors.js'
 export type { Border } from './checkpoint/trained-with.js'
 export type { HeadPlaceName, HeadPlaceOption } from './models/head-place.js'
 export type { NativeTrainMemory } from './native/types.js'
-export type { ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
+export type { AdapterSpec, ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
 export type { OnError } from './data/score-rows.js'
 export type { Pool } from './data/rewards.js'
 export type { Message, TemplateInputs, TextPart } from './text/messages.js'

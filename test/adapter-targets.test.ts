@@ -22,7 +22,7 @@ const SETTINGS: AdapterSettings = {
 
 const targets = suite('targets of an adapter')
 
-/** Of NAMES, those that are named, without what they have in common. */
+/** Those of NAMES that are named, without what they have in common. */
 function named(settings: Partial<AdapterSettings>): string {
   const of = new Targets({ ...SETTINGS, ...settings })
   return NAMES.filter((name) => of.names({ name, linear: true }))

@@ -52,7 +52,7 @@ docs('every generated part has an end', () => {
 docs('every command is in docs/cli.md', async () => {
   const { stdout } = await implexHere(['--help'])
   const commands = Array.from(
-    stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z]+)\b/gm),
+    stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z-]+)\b/gm),
     (match) => match[1]!,
   )
   assert.ok(commands.includes('score') && commands.includes('doctor'))

@@ -4,7 +4,8 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Adapter, withAdapter } from '../checkpoint/adapter/adapter.js'
+import { withAdapter } from '../checkpoint/adapter/adapter.js'
+import type { Adapter } from '../checkpoint/adapter/types.js'
 import { changes, mergedValues, placeRows } from '../checkpoint/adapter/merge.js'
 import { type Checkpoint, familyOf, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { Config } from '../checkpoint/config.js'
@@ -25,7 +26,7 @@ const SHARD_BYTES = 5e9
 /** From here on a number rounds to infinity as f16. */
 const F16_LIMIT = 65_520
 
-export interface MergeOptions {
+export interface MergeAdapterOptions {
   /** Folder of the base model. */
   model: string
   /** Folder of the adapter. */
@@ -34,7 +35,7 @@ export interface MergeOptions {
   out: string
 }
 
-export interface MergeResult {
+export interface MergeAdapterResult {
   /** Tensors that the adapter changes or brings. */
   changed: number
   /** All tensors that were written. */
@@ -46,10 +47,11 @@ export interface MergeResult {
 }
 
 /**
+ * Writes the merged model.
  * @throws ImplexError as openCheckpoint and withAdapter do; ERR_IO where `out` exists; ERR_WEIGHT_NOT_FINITE for a number that cannot be
  *   stored; ERR_DISK_FULL
  */
-export async function mergeAdapter({ model, adapter, out }: MergeOptions): Promise<MergeResult> {
+export async function mergeAdapter({ model, adapter, out }: MergeAdapterOptions): Promise<MergeAdapterResult> {
   if ((await isFolder(out)) !== undefined)
     throw new ImplexError('ERR_IO', `${out}: exists already; choose another folder or remove it`, { path: out })
   const base = await openCheckpoint(model)

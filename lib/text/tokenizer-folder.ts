@@ -50,7 +50,7 @@ export interface TextFolders {
   config: string
 }
 
-/** Of a base model and an adapter, each of whose files counts where it has one. A template of its own counts by itself. */
+/** Where the text of a base model with an adapter lies: each file of the adapter's own counts. A template counts by itself. */
 export async function textFolders(base: string, adapter: string): Promise<TextFolders> {
   const has = async (name: string) => (await isFolder(path.join(adapter, name))) === false
   const tokenizer = (await has('tokenizer.json')) ? adapter : base

@@ -15,37 +15,7 @@ import { type AdapterTensors, type LowRankTensors, readAdapterTensors } from './
 import { type AdapterSettings, readAdapterSettings } from './settings.js'
 import { adaptedSpec } from './spec.js'
 import { Targets } from './targets.js'
-
-/** What is added to one matrix: scale · B A. Several parts of a fused projection share A and take rows of B. */
-export interface LowRankSource {
-  role: string
-  scale: number
-  /** [rank, inputs] */
-  a: WeightSource
-  /** [outputs, rank] */
-  b: WeightSource
-}
-
-/** One projection's low-rank part. */
-export interface LowRank extends LowRankSource {
-  /** DoRA: the length of each row of W + scale · B A. */
-  magnitude?: WeightSource
-}
-
-export interface Adapter {
-  /** Absolute path of the folder. */
-  path: string
-  settings: AdapterSettings
-  lowRank: LowRank[]
-  /** Scale times this is added to the bias `role`. */
-  biases: { role: string; scale: number; bias: WeightSource }[]
-  /** Of the embedding: a is [r, tokens], b [width, r], and scale · (B A)ᵀ is added to it. */
-  embedding?: LowRankSource
-  /** Roles whose whole tensor is the adapter's own. */
-  replaced: ReadonlyMap<string, WeightSource>
-  /** Absent: the engine can add the low-rank parts while a projection computes. Else the tensor for which they must be merged. */
-  mergeOnly?: string
-}
+import type { Adapter, LowRank } from './types.js'
 
 /**
  * The base with the adapter in `path`.
@@ -89,7 +59,7 @@ class Opening {
   readonly #targets: Targets
   readonly #lowRank: LowRank[] = []
   readonly #biases: Adapter['biases'] = []
-  #embedding: LowRankSource | undefined
+  #embedding: LowRank | undefined
   #mergeOnly: string | undefined
 
   constructor(base: Checkpoint, settings: AdapterSettings, tensors: AdapterTensors) {

@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { RowSelection, WeightSource } from '../../native/spec.js'
 import { readFinite } from '../reward-head.js'
 import { readWeight } from '../weights.js'
-import type { Adapter, LowRank } from './adapter.js'
+import type { Adapter, LowRank } from './types.js'
 
 /** Multiplications between two turns of the event loop: a few milliseconds. */
 const TURN = 1 << 21

@@ -7,7 +7,7 @@ import { Config } from '../config.js'
 import { ADAPTER_CONFIG } from './beside.js'
 
 /** A key of rank_pattern or alpha_pattern, and its number. */
-export type Pattern = [key: string, value: number]
+export type AdapterPattern = [key: string, value: number]
 
 export interface AdapterSettings {
   /** adapter_config.json. */
@@ -15,8 +15,8 @@ export interface AdapterSettings {
   rank: number
   alpha: number
   /** In the file's order: the first one that fits a module counts. */
-  rankPattern: Pattern[]
-  alphaPattern: Pattern[]
+  rankPattern: AdapterPattern[]
+  alphaPattern: AdapterPattern[]
   /** The scale is alpha / √rank instead of alpha / rank. */
   rankStabilized: boolean
   dora: boolean
@@ -124,7 +124,7 @@ function number(config: Config, key: string, fallback?: number): number {
   return value
 }
 
-function patterns(config: Config, key: string, read: (values: Config, key: string) => number): Pattern[] {
+function patterns(config: Config, key: string, read: (values: Config, key: string) => number): AdapterPattern[] {
   const values = config.object(key)
   return values === undefined ? [] : Object.keys(values.values).map((name) => [name, read(values, name)])
 }

@@ -8,7 +8,7 @@ import type { ModelSpec, WeightSource } from '../../native/spec.js'
 import type { Checkpoint } from '../checkpoint.js'
 import { type HeadSource, isOneRow } from '../heads.js'
 import { headWeight } from '../weights.js'
-import type { Adapter } from './adapter.js'
+import type { Adapter } from './types.js'
 import { Targets } from './targets.js'
 
 /** @throws ImplexError ERR_TENSOR_SHAPE for an embedding and an unembedding of different lengths, ERR_CONFIG_INVALID for weights to tie */

@@ -4,7 +4,7 @@
  */
 import { ImplexError } from '../../core/errors.js'
 import { quoted } from '../../core/files.js'
-import type { AdapterSettings, Pattern } from './settings.js'
+import type { AdapterSettings, AdapterPattern } from './settings.js'
 
 /** What a module is, for the word "all-linear". */
 export interface TargetModule {
@@ -53,7 +53,7 @@ export class Targets {
     return (this.#first(alphaPattern, name, 'alpha_pattern') ?? alpha) / (rankStabilized ? Math.sqrt(rank) : rank)
   }
 
-  #first(patterns: readonly Pattern[], name: string, key: string): number | undefined {
+  #first(patterns: readonly AdapterPattern[], name: string, key: string): number | undefined {
     return patterns.find(([pattern]) => this.#fits(`^(?:.*\\.)?(?:${pattern})$`, name, key))?.[1]
   }
 

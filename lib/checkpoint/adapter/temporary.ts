@@ -10,7 +10,7 @@ import type { ModelSpec, StoredDtype, WeightSource } from '../../native/spec.js'
 import { readHeader } from '../safetensors.js'
 import { storedDtype } from '../weights.js'
 import { writeSafetensors } from '../write.js'
-import type { Adapter } from './adapter.js'
+import type { Adapter } from './types.js'
 import { changes, mergedValues } from './merge.js'
 
 /**
@@ -48,7 +48,7 @@ export async function withMerged<T>(
   }
 }
 
-/** Of the rows that are the source's own. */
+/** The shape of the rows that are the source's own. */
 export function shapeOf({ rows, shape }: WeightSource): number[] {
   if (rows === undefined) return shape
   return [Math.ceil((shape[0]! - rows.start) / rows.stride) * rows.block, ...shape.slice(1)]
