@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { baseOfAdapter } from '../lib/checkpoint/adapter/adapter.js'
 import { mergeAdapter } from '../lib/models/merge-adapter.js'
 import { EXIT, say } from './exit.js'
+import { Interrupt } from './interrupt.js'
 import { checkOutputs } from './outputs.js'
 
 interface MergeFlags {
@@ -46,7 +47,9 @@ async function run({ adapter, out, quiet, ...flags }: MergeFlags): Promise<numbe
       { flag: '--adapter', path: adapter },
     ],
   )
-  const { changed, tensors, left, notes } = await mergeAdapter({ model, adapter, out })
+  using interrupt = new Interrupt('stopping')
+  const { signal } = interrupt
+  const { changed, tensors, left, notes } = await mergeAdapter({ model, adapter, out, signal })
   for (const note of notes) say(`warning: ${note}`)
   if (quiet) return EXIT.done
   if (left.length > 0) say(`left out: ${left.join(', ')}, which a classifier does not have`)

@@ -81,7 +81,7 @@ export interface ScoreSummary {
   referenceLoaded: boolean
   cacheHits: number
   cacheMisses: number
-  /** Of a mixture of experts only: see RewardModel. */
+  /** For a mixture of experts only: see RewardModel. */
   expertLoad?: ExpertLoad[]
   version: string
 }

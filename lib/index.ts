@@ -50,7 +50,16 @@ export type { TensorEntry } from './checkpoint/safetensors.js'
 export type { Border } from './checkpoint/trained-with.js'
 export type { HeadPlaceName, HeadPlaceOption } from './models/head-place.js'
 export type { NativeTrainMemory } from './native/types.js'
-export type { AdapterSpec, ModelSpec, RowSelection, StoredDtype, WeightSource } from './native/spec.js'
+export type {
+  AdapterSpec,
+  ExpertsSpec,
+  LayerSpec,
+  ModelSpec,
+  RopeSpec,
+  RowSelection,
+  StoredDtype,
+  WeightSource,
+} from './native/spec.js'
 export type { OnError } from './data/score-rows.js'
 export type { Pool } from './data/rewards.js'
 export type { Message, TemplateInputs, TextPart } from './text/messages.js'

@@ -1,7 +1,9 @@
 // Runs the tests under sanitizers (GCC on Linux), in parts that can be run one at a time:
 //   address     native tests and the addon's tests with AddressSanitizer; the native tests look for leaks too
 //   undefined   the same tests with UndefinedBehaviorSanitizer
-//   thread      native tests with ThreadSanitizer
+//   thread      with ThreadSanitizer the native tests whose work is split over threads
+//
+// address and undefined, asked for together, share one build and one run.
 //
 //   node scripts/sanitize.mjs [--part NAME]… [--unless-recorded] [--record] [TEST…]
 //
@@ -23,6 +25,7 @@ const library = (name) => execFileSync('g++', [`-print-file-name=${name}`], { en
 
 const PARTS = {
   address: {
+    sanitizers: 'address',
     folder: 'build-asan',
     addon: true,
     env: {},
@@ -33,12 +36,35 @@ const PARTS = {
     }),
   },
   undefined: {
+    sanitizers: 'undefined',
     folder: 'build-ubsan',
     addon: true,
     env: { UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1' },
     addonEnv: () => ({}),
   },
-  thread: { folder: 'build-tsan', addon: false, env: { TSAN_OPTIONS: 'halt_on_error=1' } },
+  thread: {
+    sanitizers: 'thread',
+    folder: 'build-tsan',
+    addon: false,
+    env: { TSAN_OPTIONS: 'halt_on_error=1' },
+    cases: ['pool', 'invarian', 'same_bits', 'shares_weights'],
+  },
+}
+const BOTH = {
+  ...PARTS.address,
+  sanitizers: 'address;undefined',
+  folder: 'build-asan-ubsan',
+  env: { ...PARTS.address.env, ...PARTS.undefined.env },
+}
+
+/** The builds that the parts need, each with the parts that it stands for. */
+function buildsOf(parts) {
+  const both = parts.includes('address') && parts.includes('undefined')
+  const rest = parts.filter((name) => !both || !['address', 'undefined'].includes(name))
+  return [
+    ...(both ? [{ names: ['address', 'undefined'], part: BOTH }] : []),
+    ...rest.map((name) => ({ names: [name], part: PARTS[name] })),
+  ]
 }
 
 /** Everything that the builds are made of: sources, flags and the build itself. */
@@ -63,8 +89,8 @@ function run(command, args, env = {}) {
   return status === 0
 }
 
-function build(sanitizer, { folder, addon }) {
-  const options = [`-DIMPLEX_SANITIZE=${sanitizer}`, `-DIMPLEX_BUILD_ADDON=${addon ? 'ON' : 'OFF'}`]
+function build({ sanitizers, folder, addon }) {
+  const options = [`-DIMPLEX_SANITIZE=${sanitizers}`, `-DIMPLEX_BUILD_ADDON=${addon ? 'ON' : 'OFF'}`]
   const configured = run('cmake', [
     '-S',
     '.',
@@ -77,10 +103,9 @@ function build(sanitizer, { folder, addon }) {
   return configured && run('cmake', ['--build', folder, '--parallel', jobs])
 }
 
-function runPart(name, tests) {
-  const part = PARTS[name]
-  if (!build(name, part)) return false
-  if (!run(join(root, part.folder, 'implex_native_tests'), [], part.env)) return false
+function runPart(part, tests) {
+  if (!build(part)) return false
+  if (!run(join(root, part.folder, 'implex_native_tests'), part.cases ?? [], part.env)) return false
   if (!part.addon) return true
   return run(process.execPath, ['dist/test/run.js', ...tests], {
     ...part.env,
@@ -114,10 +139,11 @@ function main() {
   }
   const tests = positionals.length > 0 ? positionals : ['addon']
   const parts = {}
-  for (const name of values.part) {
+  for (const { names, part } of buildsOf(values.part)) {
     const start = performance.now()
-    const clean = runPart(name, tests)
-    parts[name] = { clean, seconds: Math.round((performance.now() - start) / 1000) }
+    const clean = runPart(part, tests)
+    const seconds = Math.round((performance.now() - start) / 1000)
+    for (const name of names) parts[name] = { clean, seconds, together: names.length > 1 ? names : undefined }
   }
   for (const [name, { clean, seconds }] of Object.entries(parts)) {
     console.log(`${clean ? 'clean ' : 'FAILED'} ${name} (${seconds} s)`)

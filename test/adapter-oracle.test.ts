@@ -21,8 +21,8 @@ const LINEAR = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 
 const rank = (module: string) => (/down_proj$/.test(module) ? 11 : 3)
 const patterns = { r: 3, rank_pattern: { down_proj: 11 }, alpha_pattern: { 'layers.1.*up_proj': 5 } }
 
-/** `exact`: bits, but for sums of squares. */
-const CASES: { model: TinyCheckpointOptions; adapter: TinyAdapterOptions; exact: boolean }[] = [
+/** `exact`: bits, but for sums of squares; null: outputs alone. */
+const CASES: { model: TinyCheckpointOptions; adapter: TinyAdapterOptions; exact: boolean | null }[] = [
   { model: {}, adapter: { targets: LINEAR, rank, config: patterns }, exact: true },
   {
     model: {},
@@ -48,6 +48,8 @@ const CASES: { model: TinyCheckpointOptions; adapter: TinyAdapterOptions; exact:
     },
     exact: true,
   },
+  { model: { tied: true }, adapter: { targets: ['embed_tokens', 'q_proj'] }, exact: null },
+  { model: { tied: true }, adapter: { targets: ['lm_head', 'q_proj'], tiedTargets: true }, exact: null },
   { model: {}, adapter: { targets: LINEAR, dora: true }, exact: false },
   { model: { dtype: 'bf16' }, adapter: { targets: LINEAR, dora: true }, exact: false },
   {
@@ -64,7 +66,7 @@ oracle('bits', async () => {
   if (python === undefined || spawnSync(python, ['-c', find]).status !== 0)
     return skip('IMPLEX_ORACLE_PYTHON names no Python with torch, transformers and peft')
   const request: object[] = []
-  const ask = async (base: string, adapter: string, head: number, exact: boolean) => {
+  const ask = async (base: string, adapter: string, head: number, exact: boolean | null) => {
     const merged = join(folder, `merged-${request.length}`)
     await mergeAdapter({ model: base, adapter, out: merged })
     request.push({ base, adapter, merged, head, exact })

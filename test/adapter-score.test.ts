@@ -117,9 +117,12 @@ const CASES: [string, TinyCheckpointOptions, TinyAdapterOptions][] = [
     { targets: ['query_key_value', 'dense', 'dense_h_to_4h', 'dense_4h_to_h'] },
   ],
   ['experts', { family: 'qwen3_moe' }, { targets: LINEAR }],
+  ['a router', { family: 'qwen3_moe' }, { targets: ['gate', 'q_proj'] }],
   ['DoRA', {}, { targets: LINEAR, dora: true }],
   ['biases of B', { family: 'qwen2' }, { targets: ['q_proj', 'v_proj'], bias: true }],
   ['embeddings', {}, { targets: ['embed_tokens', 'lm_head', 'q_proj'] }],
+  ['a tied embedding', { tied: true }, { targets: ['embed_tokens', 'q_proj'] }],
+  ['a tied unembedding', { tied: true }, { targets: ['lm_head', 'q_proj'], tiedTargets: true }],
   [
     'a tied embedding that is trained alone',
     { tied: true },

@@ -389,7 +389,7 @@ const CASES: [what: string, change: Change, code: string, ...says: string[]][] =
       for (const i of [0, 1])
         for (const part of ['q', 'v'])
           add(
-            Q.replace('0', String(i)).replace('q_proj', `${part}_proj`) + '.lora_B.bias',
+            `${Q.replace('0', String(i)).replace('q_proj', `${part}_proj`)}.lora_B.bias`,
             part === 'q' ? 32 : 16,
           )(adapter)
     },

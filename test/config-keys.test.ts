@@ -44,7 +44,7 @@ function refusal(values: Record<string, unknown>): string {
 
 const keys = suite('keys of config.json')
 
-/** Of other families, or of none yet, each with a value that would change numbers. */
+/** Keys of other families, or of none yet, each with a value that would change numbers. */
 const CHANGES: Record<string, unknown> = {
   clip_qkv: 8,
   qk_layernorm: true,

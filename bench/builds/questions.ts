@@ -34,7 +34,7 @@ export interface RowDigest {
 export interface Times {
   /** On the wall. */
   seconds: number
-  /** Of processors, all threads together. */
+  /** Processor time, all threads together. */
   cpuSeconds: number
 }
 
@@ -42,7 +42,7 @@ export interface Encoded extends Times {
   rows: number
   tokens: number
   errors: number
-  /** Of all rows. */
+  /** Over all rows. */
   digest: string
   each?: RowDigest[]
 }

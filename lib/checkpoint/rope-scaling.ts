@@ -3,7 +3,13 @@
  * transformers' modeling_rope_utils, versions 4 and 5; f32() stands where float32 tensors round there.
  */
 import type { Config } from './config.js'
-import type { Rope } from './rope.js'
+import type { RopeSpec } from '../native/spec.js'
+
+/** A table of rotary positions. */
+export interface Rope extends RopeSpec {
+  /** The longest sequence for which these frequencies hold, where that is less than the config's, and why. */
+  limit?: { positions: number; reason: string }
+}
 
 export type Scaled = Omit<Rope, 'rotaryDim'>
 

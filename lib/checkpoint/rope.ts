@@ -5,22 +5,18 @@
  * every step here and in rope-scaling.ts rounds where it does there.
  */
 import type { Config } from './config.js'
-import type { RopeSpec } from '../native/spec.js'
-import { baseFrequencies, type Scaled, SCALINGS } from './rope-scaling.js'
+import { baseFrequencies, type Rope, type Scaled, SCALINGS } from './rope-scaling.js'
 
-export interface Rope extends RopeSpec {
-  /** The longest sequence for which these frequencies hold, where that is less than the config's, and why. */
-  limit?: { positions: number; reason: string }
-}
+export type { Rope }
 
 export interface RopeDefaults {
   headDim: number
   maxPositions: number
   /** The part of each head that is rotated: fixed at 1, or read from the config with this default. */
   partial: 'whole' | number
-  /** Of a config without `rope_theta`. Defaults to 10000. */
+  /** For a config without `rope_theta`. Defaults to 10000. */
   theta?: number
-  /** Of a config without `original_max_position_embeddings`. Defaults to `maxPositions`. */
+  /** For a config without `original_max_position_embeddings`. Defaults to `maxPositions`. */
   originalPositions?: number
   /** Further keys of its parameters, which the family reads itself. */
   keys?: readonly string[]
@@ -45,7 +41,7 @@ export function readRope(config: Config, defaults: RopeDefaults): Rope {
 }
 
 /**
- * Of a family whose windowed layers have a table of their own: `rope_parameters` by type of layer (transformers 5), or keys of their own
+ * For a family whose windowed layers have a table of their own: `rope_parameters` by type of layer (transformers 5), or keys of their own
  * for the windowed layers (4), whose table is never scaled.
  * @param slidingKey of the windowed layers' theta in transformers 4
  */

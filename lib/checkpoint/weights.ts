@@ -94,7 +94,7 @@ export async function matchWeights(
   return { weights, tiedEmbedding, unread, notes }
 }
 
-/** Of tensors that may be stored in several ways, those of the first way that the file has. */
+/** Where tensors may be stored in several ways: those of the first way that the file has. */
 function chosen(rules: LayerRules, below: string, tensors: ReadonlyMap<string, TensorEntry>): TensorRule[] {
   return rules.flatMap((rule) => {
     if (!('oneOf' in rule)) return [rule]
@@ -116,7 +116,7 @@ export function partOf(
   return { ...whole, offset: offset + slab * size, bytes: size, shape: shape.slice(1) }
 }
 
-/** Of a head of one row. */
+/** The weight of a head of one row. */
 export function headWeight({ layers }: HeadSource): WeightSource {
   const { weight } = layers[0] as HeadLayer
   const { name, file, offset, bytes, shape } = weight

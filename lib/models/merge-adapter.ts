@@ -17,6 +17,7 @@ import type { TensorEntry } from '../checkpoint/safetensors.js'
 import { readTensors } from '../checkpoint/tensors.js'
 import { BUFFERS, readWeight, storedDtype } from '../checkpoint/weights.js'
 import { type StreamedTensor, writeCheckpoint } from '../checkpoint/write.js'
+import { throwIfAborted } from '../core/abort.js'
 import { ImplexError } from '../core/errors.js'
 import { isFolder, quoted } from '../core/files.js'
 import type { StoredDtype, WeightSource } from '../native/spec.js'
@@ -33,6 +34,8 @@ export interface MergeAdapterOptions {
   adapter: string
   /** Folder to write; it must not exist. */
   out: string
+  /** Ends the merging with ERR_ABORTED; nothing is left of it then. */
+  signal?: AbortSignal
 }
 
 export interface MergeAdapterResult {
@@ -49,9 +52,9 @@ export interface MergeAdapterResult {
 /**
  * Writes the merged model.
  * @throws ImplexError as openCheckpoint and withAdapter do; ERR_IO where `out` exists; ERR_WEIGHT_NOT_FINITE for a number that cannot be
- *   stored; ERR_DISK_FULL
+ *   stored; ERR_DISK_FULL; ERR_ABORTED
  */
-export async function mergeAdapter({ model, adapter, out }: MergeAdapterOptions): Promise<MergeAdapterResult> {
+export async function mergeAdapter({ model, adapter, out, signal }: MergeAdapterOptions): Promise<MergeAdapterResult> {
   if ((await isFolder(out)) !== undefined)
     throw new ImplexError('ERR_IO', `${out}: exists already; choose another folder or remove it`, { path: out })
   const base = await openCheckpoint(model)
@@ -66,7 +69,10 @@ export async function mergeAdapter({ model, adapter, out }: MergeAdapterOptions)
     tensors,
     files: text.files,
     shardBytes: SHARD_BYTES,
-    checkValues: (tensor, values, start) => checkValues(out, tensor, dtypes.get(tensor)!, values, start),
+    checkValues: (tensor, values, start) => {
+      throwIfAborted(signal, 'the merging')
+      checkValues(out, tensor, dtypes.get(tensor)!, values, start)
+    },
   })
   return { changed, tensors: tensors.length, left, notes: checkpoint.notes }
 }

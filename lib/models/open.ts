@@ -146,7 +146,7 @@ export async function openToScore(
       ? await open(weights)
       : adapter.mergeOnly === undefined
         ? await open(lowRankSpec(weights, adapter))
-        : await withMerged(weights, adapter, choice.dtype, open)
+        : await withMerged(weights, adapter, choice.dtype, open, cancel instanceof AbortSignal ? cancel : undefined)
   try {
     if (head !== undefined) opened.model.setHead(head)
     if (use === 'explicit' || use === 'hidden' || opened.model.hasUnembedding) return opened

@@ -164,7 +164,7 @@ export class RewardModel implements Disposable {
     return this.#parts.checkpoint.adapter?.path
   }
 
-  /** Of a mixture of experts: how many tokens each expert of each such layer got so far. The last layer counts only tokens that are read. */
+  /** For a mixture of experts: how many tokens each expert of each such layer got so far. The last layer counts only tokens that are read. */
   get expertLoad(): ExpertLoad[] | undefined {
     const load = this.#parts.model.expertLoad
     if (load === undefined) return undefined

@@ -39,7 +39,7 @@ export interface LayerSpec {
   rope: number
   /** RMS norm of q and k before the rotation: over each head, or over all heads at once. */
   qkNorm: 'none' | 'head' | 'width'
-  /** Of the MLP, or of each expert. */
+  /** Width of the MLP, or of each expert. */
   intermediateSize: number
   /** Absent for a dense MLP. */
   experts?: ExpertsSpec
@@ -50,7 +50,7 @@ export interface LayerSpec {
  * `<role>.lora_b` [rows, rank]. A trainer of a model with adapters trains these alone, and the head.
  */
 export interface AdapterSpec {
-  /** Of the projection, as `layers.0.q` or `layers.3.experts.2.down`. */
+  /** The projection, as `layers.0.q` or `layers.3.experts.2.down`. */
   role: string
   rank: number
   scale: number

@@ -51,7 +51,7 @@ export class Tokenizer {
   private readonly decoder: TokenDecoder
   private readonly normalizedSplitter: AddedTokenSplitter
   private cache = new Map<string, readonly number[]>()
-  /** Of the first cut, if it looks ahead only: what follows a place where it cuts has the pieces that it has alone. */
+  /** About the first cut, if it looks ahead only: what follows a place where it cuts has the pieces that it has alone. */
   private readonly firstCut: RegExp | undefined
   /** Some added token, or a step before the cuts, looks at what stands to its left. */
   private readonly looksBack: boolean

@@ -1,16 +1,24 @@
-// Runs the registered cases: all, or those whose name contains the first argument. `--hashes` instead prints a hash of
-// results that must not depend on the number of threads (invariance_test.cc runs this program again with other
+// Runs the registered cases: all, or those whose name contains one of the arguments. `--hashes` instead prints a hash
+// of results that must not depend on the number of threads (invariance_test.cc runs this program again with other
 // settings).
 #include <cstring>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "harness.h"
 #include "hashes.h"
 
 int main(int count, char** arguments) {
   using namespace implex::test;
-  const char* filter = count > 1 ? arguments[1] : "";
-  if (std::strcmp(filter, "--hashes") == 0) {
+  const std::vector<std::string> filters(arguments + 1, arguments + count);
+  const auto wanted = [&](const char* name) {
+    if (filters.empty()) return true;
+    for (const std::string& filter : filters)
+      if (std::strstr(name, filter.c_str()) != nullptr) return true;
+    return false;
+  };
+  if (!filters.empty() && filters[0] == "--hashes") {
     try {
       print_hashes();
       return 0;
@@ -24,7 +32,7 @@ int main(int count, char** arguments) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   int passed = 0, failed = 0, skipped = 0;
   for (const Case& test : cases()) {
-    if (std::strstr(test.name, filter) == nullptr) continue;
+    if (!wanted(test.name)) continue;
     std::string failure;
     try {
       test.run();

@@ -315,10 +315,12 @@ TinyModel make_tiny_model(const TinyOptions& options, uint64_t seed, const Tempo
     if (layer.post_norm) norm(role("attention_post_norm"), s.hidden_size);
     if (layer.pre_norm) norm(role("mlp_norm"), s.hidden_size);
     const auto mlp = [&](const std::string& at) {
-      if (s.gated) w.add(role(at + "gate"), layer.intermediate_size, s.hidden_size, in);
-      w.add(role(at + "up"), layer.intermediate_size, s.hidden_size, in);
+      // Several experts add up.
+      const double scale = layer.experts.count > 0 ? 0.7 * in : in;
+      if (s.gated) w.add(role(at + "gate"), layer.intermediate_size, s.hidden_size, scale);
+      w.add(role(at + "up"), layer.intermediate_size, s.hidden_size, scale);
       if (biases) w.add(role(at + "up_bias"), 1, layer.intermediate_size, 0.2);
-      w.add(role(at + "down"), s.hidden_size, layer.intermediate_size, in);
+      w.add(role(at + "down"), s.hidden_size, layer.intermediate_size, scale);
       if (biases) w.add(role(at + "down_bias"), 1, s.hidden_size, 0.2);
     };
     if (layer.experts.count == 0) mlp("");

@@ -155,7 +155,7 @@ class Opening {
     if (bias !== undefined) this.#checkShape(bias, [outputs], why)
     this.#refuseRest(tensors, ['a', 'b', ...(dora ? ['magnitude'] : []), ...(loraBias ? ['bias'] : [])])
     // The engine adds low-rank parts to the projections of a layer alone.
-    if (table) this.#mergeOnly ??= a.name
+    if (table || kind === 'router') this.#mergeOnly ??= a.name
     this.#mergeOnly ??= (magnitude ?? bias)?.name
     for (const part of module.parts) this.#addPart(part, scale, { a, b, magnitude, bias })
   }

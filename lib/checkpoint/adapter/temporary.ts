@@ -5,6 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { throwIfAborted } from '../../core/abort.js'
 import { fileError } from '../../core/files.js'
 import type { ModelSpec, StoredDtype, WeightSource } from '../../native/spec.js'
 import { readHeader } from '../safetensors.js'
@@ -15,13 +16,14 @@ import { changes, mergedValues } from './merge.js'
 
 /**
  * @param use is given the spec with the adapter merged into it; the file goes when it is done
- * @throws ImplexError as mergedValues does, ERR_DISK_FULL, and what `use` throws
+ * @throws ImplexError as mergedValues does, ERR_DISK_FULL, ERR_ABORTED, and what `use` throws
  */
 export async function withMerged<T>(
   spec: ModelSpec,
   adapter: Adapter,
   dtype: StoredDtype,
   use: (spec: ModelSpec) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
   const folder = await makeFolder()
   try {
@@ -31,10 +33,10 @@ export async function withMerged<T>(
       name: source.role,
       shape: shapeOf(source),
       data: () => mergedValues(source, adapter),
-      // Vectors are held as they are.
-      ...(source.shape.length === 1 ? { dtype: 'f32' as const } : {}),
+      // Vectors and routers are held in f32.
+      ...(source.shape.length === 1 || source.role.endsWith('.router') ? { dtype: 'f32' as const } : {}),
     }))
-    await writeSafetensors(file, tensors, { dtype })
+    await writeSafetensors(file, tensors, { dtype, checkValues: () => throwIfAborted(signal, 'the opening') })
     const merged = await readHeader(file)
     const weights = spec.weights.map((source): WeightSource => {
       const entry = merged.get(source.role)

@@ -17,11 +17,11 @@ export interface DecoderOptions {
   classes: Family['classes']
   unused?: readonly string[]
   defaults?: Family['defaults']
-  /** Of a config without `head_dim`. Defaults to hidden size / heads. */
+  /** For a config without `head_dim`. Defaults to hidden size / heads. */
   headDim?: number
-  /** Of a config without `num_key_value_heads`: as many as heads, or an error. Defaults to 'heads'. */
+  /** For a config without `num_key_value_heads`: as many as heads, or an error. Defaults to 'heads'. */
   kvHeads?: 'heads' | 'required'
-  /** Of a config without `rms_norm_eps`. Defaults to 1e-6. */
+  /** For a config without `rms_norm_eps`. Defaults to 1e-6. */
   eps?: number
   /** Defaults to `hidden_act`, silu. */
   activation?: { key: string; fallback: string }

@@ -12,7 +12,7 @@ export interface ExpertsOption {
   parts: { gate: string; up: string; down: string }
 }
 
-/** Of the two names that transformers has given the number over time. */
+/** Looked up under both names that transformers has given the number over time. */
 export function readExpertCount(config: Config, smallest = 2): number {
   const [name, other] = ['num_experts', 'num_local_experts'] as const
   const key = config.firstOf(name, other)

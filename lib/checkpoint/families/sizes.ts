@@ -28,7 +28,7 @@ export function readSizes(config: Config) {
   }
 }
 
-/** Of a config without `head_dim`. */
+/** For a config without `head_dim`. */
 export function headDimOf(config: Config, hiddenSize: number, heads: number): number {
   if (hiddenSize % heads !== 0) {
     throw config.error('hidden_size', `must be a multiple of "num_attention_heads"; got ${hiddenSize} and ${heads}`)
