@@ -87,7 +87,10 @@ export function addEval(program: Command, finish: (status: number) => void): voi
     )
     .option('--template <name>', 'chat template: auto, default, none or a .jinja file (default: auto)')
     .addOption(borderOption())
-    .option('--out <path>', 'write the results as JSON to this file; in a folder, also write every reward')
+    .option(
+      '--out <path>',
+      'write the results as JSON to this file, or with - to standard output; in a folder, also write every reward',
+    )
     .option('--rewards <dir>', 'write the rewards of each set to NAME.jsonl in this folder')
     .option('--resamples <n>', 'number of bootstrap samples for the intervals (default: 1000)', integer(0, 1_000_000))
     .option('--seed <n>', 'seed of the bootstrap (default: 0)', integer(0))
@@ -218,8 +221,11 @@ async function run(flags: EvalFlags): Promise<number> {
     seed: flags.seed ?? 0,
     sets: Object.fromEntries(Object.entries(report).map(([name, one]) => [name, setJson(one, flags.data[name]!)])),
   })
-  if (places.json !== undefined) await writeFileAtomic(places.json, `${JSON.stringify(json, null, 2)}\n`)
-  if (!flags.quiet) await stdoutWrite()(`${evaluationTable(report)}\n`)
+  const text = `${JSON.stringify(json, null, 2)}\n`
+  // Standard output holds one of the two, so that a program can read it.
+  if (places.json === '-') await stdoutWrite()(text)
+  else if (places.json !== undefined) await writeFileAtomic(places.json, text)
+  if (!flags.quiet && places.json !== '-') await stdoutWrite()(`${evaluationTable(report)}\n`)
   return EXIT.done
 }
 

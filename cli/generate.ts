@@ -21,7 +21,7 @@ interface GenerateFlags {
   prompt?: string[]
   data?: string
   rows?: RowsOption
-  out?: string
+  out: string
   force?: boolean
   maxNewTokens?: number
   temperature?: number
@@ -44,7 +44,7 @@ export function addGenerate(program: Command, finish: (status: number) => void):
     .option('--prompt <text...>', 'prompts to continue')
     .option('--data <file>', 'JSON Lines with a "prompt" to continue; - reads standard input')
     .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--out <file>', 'file for the output (default: standard output)')
+    .option('--out <file>', 'file for the output; - writes to standard output', '-')
     .option('--force', 'overwrite an existing --out')
     .option('--max-new-tokens <n>', 'maximum number of tokens per sequence (default: 256)', integer(1))
     .option(
@@ -88,15 +88,16 @@ async function run(flags: GenerateFlags): Promise<number> {
       { flag: '--template', path: flags.template },
     ],
   )
-  if (flags.out !== undefined) await refuseOverwriting(flags.out, flags.force, 'choose another --out')
+  const toFile = flags.out !== '-'
+  if (toFile) await refuseOverwriting(flags.out, flags.force, 'choose another --out')
   using interrupt = new Interrupt('stopping')
   const { signal } = interrupt
   const { model: path, template, device, dtype, data, rows, out, prompt, force: _, ...rest } = flags
   const prompts = data === undefined ? prompt! : await readPrompts(data, rows)
   using model = await LanguageModel.open(path, { ...defined({ template, device, dtype }), signal })
-  const handle = out === undefined ? undefined : await openOut(out)
+  const handle = toFile ? await openOut(out) : undefined
   try {
-    const writer = new LineWriter(handle === undefined ? stdoutWrite() : fileWrite(handle, out!))
+    const writer = new LineWriter(handle === undefined ? stdoutWrite() : fileWrite(handle, out))
     let index = 0
     for await (const samples of model.stream(prompts, { ...defined(rest), signal })) {
       for (const [sample, { text, ids, logprobs, finish }] of samples.entries()) {

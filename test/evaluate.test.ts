@@ -196,6 +196,8 @@ cli('a table in 80 columns, JSON, and every reward', async () => {
   assert.equal([file.status, file.stdout, file.stderr], [0, '', ''])
   assert.equal(JSON.parse(readFileSync(at('only.json'), 'utf8')).sets.a.loss.value, json.sets.a.loss.value)
   assert.not.ok(existsSync(at('a.jsonl.jsonl')))
+  const printed = await implexHere([...args, '--out', '-', '--resamples', '50'], env)
+  assert.is(printed.stdout, readFileSync(at('only.json'), 'utf8'))
 })
 
 cli('wrong usage is status 2, help fits 80 columns', async () => {

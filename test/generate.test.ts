@@ -178,6 +178,7 @@ command('writes one line for each sequence, the same each time', async () => {
   const out = join(folder, 'out.jsonl')
   assert.is((await implexHere([...common, '--data', data, '--out', out])).status, 0)
   assert.is(readFileSync(out, 'utf8'), stdout)
+  assert.is((await implexHere([...common, '--data', data, '--out', '-'])).stdout, stdout)
   const one = await implexHere([...common, '--prompt', PROMPTS[1]!])
   assert.equal(
     one.stdout

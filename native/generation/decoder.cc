@@ -27,7 +27,8 @@ LayerBuffers cut(LayerBuffers b, int64_t n) {
 
 }  // namespace
 
-Decoder::Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int32_t> sequences, int64_t room)
+Decoder::Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int32_t> sequences, int64_t room,
+                 const CancelFlag& cancel)
     : model_(model),
       prompts_(prompts),
       sequences_(std::move(sequences)),
@@ -52,6 +53,7 @@ Decoder::Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int
     model_.ensure_rope_tables(std::min(s.max_positions, longest + room));
     shape_ = std::make_unique<DeviceBatch>(model_.device(), segments);
     for (int64_t i = 0; i < 2 * s.layer_count(); ++i) {
+      cancel.check();  // a large cache takes seconds to clear
       const auto size = static_cast<size_t>(tokens_ * width) * dtype_size(model_.dtype());
       memory_.emplace_back(model_.device(), size);
       // Attention may read a block of keys to its end before it masks what is not visible.

@@ -20,7 +20,8 @@ class Decoder {
  public:
   // prompts: parentless segments only. sequences: the prompt of each. room: tokens that each sequence may get.
   // Throws Error(kOutOfMemory) with the size of the cache.
-  Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int32_t> sequences, int64_t room);
+  Decoder(Transformer& model, const RaggedBatch& prompts, std::vector<int32_t> sequences, int64_t room,
+          const CancelFlag& cancel);
 
   // Computes the prompts. Result: Transformer::logit_rows of each prompt's last token, [prompts, D]. Valid until the
   // next call, as below.

@@ -128,7 +128,7 @@ GenerateResult generate(Transformer& model, const GenerateRequest& request, cons
     room.push_back(
         std::min(request.max_new_tokens, spec.max_positions - prompts.segments()[static_cast<size_t>(prompt)].length));
   const int64_t longest = *std::max_element(room.begin(), room.end());
-  Decoder decoder(model, prompts, request.sequences, longest);
+  Decoder decoder(model, prompts, request.sequences, longest, cancel);
   Head head(model, request.sampling, static_cast<int64_t>(count));
 
   std::vector<std::vector<int32_t>> tokens(count);
