@@ -14,6 +14,9 @@ export interface TrainedWith {
 
 const KEY = 'implex'
 
+/** The file that holds the record beside a LoRA adapter, whose config peft reads key by key. */
+export const TRAINING_FILE = 'implex.json'
+
 /** @throws ImplexError ERR_CONFIG_INVALID for a rule that is not known here */
 export function trainedWith(config: Config): TrainedWith {
   const record = config.object(KEY)
