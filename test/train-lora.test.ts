@@ -86,6 +86,8 @@ lora('the text part of a vision-language model, and a model of experts alone by 
   writeFileSync(join(path, 'config.json'), JSON.stringify({ model_type: 'llava', text_config: config }))
   const error = await rejection(adaptedModules(checkpoint, ['all-linear']))
   assert.match(error.message, /text part of a vision-language model/)
+  const dense = await adaptedModules(await openCheckpoint(await model('qwen3_moe')), ['all-linear'])
+  assert.ok(dense.every(({ name }) => name.includes('self_attn')))
   const mixture = await openCheckpoint(await model('mixtral'))
   assert.match((await rejection(adaptedModules(mixture, ['w1']))).message, /"loraTargets" must be/)
   const found = await adaptedModules(mixture, ['all-linear'])

@@ -29,6 +29,7 @@ export interface AdaptedModule {
 
 /** The projections that have an adapter in the engine, in the order in which their random streams are numbered. */
 export const ADAPTED: readonly string[] = ['q', 'k', 'v', 'o', 'gate', 'up', 'down']
+const MLP = ['gate', 'up', 'down']
 export const ADAPTED_ROLE = new RegExp(`^layers\\.(\\d+)\\.(${ADAPTED.join('|')})$`)
 
 /**
@@ -65,12 +66,17 @@ export function lastName({ name }: AdaptedModule): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
-/** Experts are not among them: in transformers 5 they are no linear layers, and peft does not find them under a name. */
+/**
+ * Experts are not among them: in transformers 5 they are no linear layers. In a model that has some, peft takes the names of a dense MLP's
+ * projections for those of experts, so there the attention alone is adapted.
+ */
 function linearModules({ family, spec }: Checkpoint): AdaptedModule[] {
   const nameOf = savedNames(family, spec)
+  const mixture = spec.layers.some(({ experts }) => experts !== undefined)
   const modules = new Map<string, AdaptedModule>()
   for (const source of spec.weights) {
-    if (!ADAPTED_ROLE.test(source.role)) continue
+    const found = ADAPTED_ROLE.exec(source.role)
+    if (found === null || (mixture && MLP.includes(found[2]!))) continue
     const name = nameOf(source).replace(/\.weight$/, '')
     const module = modules.get(name) ?? { name, parts: [] }
     module.parts.push(partOf(source))

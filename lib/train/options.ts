@@ -89,7 +89,7 @@ export interface TrainSettings {
   loraAlpha?: number
   /**
    * With `loraRank`: which projections get a part, by the names that transformers and peft have for them, `q_proj` or `self_attn.q_proj`.
-   * Defaults to all-linear: every projection of attention and dense MLPs.
+   * Defaults to all-linear: every projection of attention and MLP, and in a mixture of experts those of attention.
    */
   loraTargets: string[]
   /** With `loraRank`: multiply by `loraAlpha` over the root of the rank (arXiv 2312.03732). Defaults to false. */
