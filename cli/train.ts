@@ -56,7 +56,8 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
       `
 The defaults are those of arXiv 2507.07981, unless --recipe names others.
 RUN_DIR gets config.json, metrics.jsonl, checkpoints/, the trained model/ (or
-adapter/, with --lora-rank) and summary.json. An interrupted or killed run goes on as if nothing had been:
+adapter/, with --lora-rank) and summary.json. An interrupted or killed run goes
+on as if nothing had been:
 
   implex train --model llama --kind explicit --data pairs.jsonl --out runs/a
   implex train --out runs/a --resume

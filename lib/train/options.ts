@@ -16,7 +16,7 @@ export const RECIPE_NAMES = ['paper', 'trl-reward', 'trl-dpo'] as const
 export type RecipeName = (typeof RECIPE_NAMES)[number]
 export const OPTIMIZERS = ['adamw', 'rmsprop', 'sgd'] as const
 export const FREEZABLE = ['embedding', 'unembedding', 'blocks', 'norms', 'head', 'all-but-head'] as const
-/** Of `loraTargets`, as peft has it: every projection. */
+/** The value of `loraTargets` that means every projection, named as in peft. */
 export const ALL_LINEAR = 'all-linear'
 export type Freezable = (typeof FREEZABLE)[number]
 
