@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
+import { readHeader } from '../lib/checkpoint/safetensors.js'
+import { trainedBeside } from '../lib/checkpoint/trained-with.js'
+import { readWeight } from '../lib/checkpoint/weights.js'
 import { RewardModel } from '../lib/models/reward-model.js'
 import { adaptedModules } from '../lib/train/adapter-modules.js'
 import { adapterOf, withNewAdapter } from '../lib/train/adapter-start.js'
@@ -12,9 +15,10 @@ import { resolveTrainOptions } from '../lib/train/resolve-options.js'
 import { train } from '../lib/train/train.js'
 import { type TinyFamily, writeTinyCheckpoint } from './fixtures/tiny-checkpoint.js'
 import { readAdapter, writeMerged } from './support/adapters.js'
+import { implexHere } from './support/cli.js'
 import { rejection } from './support/engine.js'
 import { temporaryFolder } from './support/tmp.js'
-import { metricsOf, pairs } from './support/train.js'
+import { metricsOf, pairs, writeRows } from './support/train.js'
 
 const folder = temporaryFolder()
 const at = (name: string) => join(folder, name)
@@ -101,8 +105,6 @@ lora('A starts uniform within ±1/√inputs, the same whatever else is trained; 
     const adapter = await adapterOf(checkpoint, { loraRank: 16, loraAlpha: 32, loraTargets, rslora: false })
     const spec = await withNewAdapter(checkpoint.spec, adapter!, seed, at(name))
     assert.ok(spec.adapters!.every(({ scale, rank }) => scale === 2 && rank === 16))
-    const { readHeader } = await import('../lib/checkpoint/safetensors.js')
-    const { readWeight } = await import('../lib/checkpoint/weights.js')
     const values = new Map<string, Float32Array>()
     for (const [tensor, entry] of await readHeader(at(name)))
       values.set(tensor, await readWeight({ ...entry, tensor, dtype: 'f32' }))
@@ -232,6 +234,46 @@ for (const [i, { family, options }] of CASES.entries()) {
     assert.ok(seen[0]!.loss - last.loss > 100 * 1e-4 * scale, 'training did something')
   })
 }
+
+lora('the record beside an adapter says how prompt and response were parted', async () => {
+  for (const border of ['whole', 'separate'] as const) {
+    const { adapter } = await train(MODEL, ROWS, {
+      ...BASE,
+      kind: 'sft',
+      epochs: 1,
+      border,
+      out: at(`border-${border}`),
+    })
+    assert.equal(await trainedBeside(adapter!), { border })
+    writeFileSync(join(adapter!, 'implex.json'), '{"border": "none"}')
+    assert.match((await rejection(trainedBeside(adapter!))).message, /implex.json: "border" must be one of "whole"/)
+  }
+  const { adapter } = await train(MODEL, ROWS, { ...BASE, kind: 'generative', epochs: 1, out: at('no-border') })
+  assert.equal(await trainedBeside(adapter!), {})
+})
+
+lora('the command: flags, what it says, a resumed run, flags without a rank', async () => {
+  const data = writeRows(at('pairs.jsonl'), ROWS)
+  const base = ['train', '--model', MODEL, '--data', data, '--kind', 'implicit', '--device', 'cpu', '--epochs', '1']
+  const flags = ['--lora-rank', '2', '--lora-targets', 'q_proj,v_proj', '--lora-alpha', '3', '--rslora', '--no-cache']
+  const { status, stderr } = await implexHere([...base, ...flags, '--out', at('command')])
+  assert.is(status, 0, stderr)
+  assert.ok(stderr.includes(`adapter: ${at('command/adapter')}`), stderr)
+  const { config } = await readAdapter(at('command/adapter'))
+  assert.equal(
+    [config.r, config.lora_alpha, config.use_rslora, config.target_modules],
+    [2, 3, true, ['q_proj', 'v_proj']],
+  )
+  const again = await implexHere(['train', '--out', at('command'), '--resume'])
+  assert.equal([again.status, again.stderr.includes(at('command/adapter'))], [0, true], again.stderr)
+  const alone = await implexHere([...base, '--rslora', '--out', at('alone')])
+  assert.is(alone.status, 2)
+  assert.match(alone.stderr, /loraRank/)
+  const wrong = await implexHere([...base, '--lora-rank', '2', '--lora-targets', 'c_attn', '--out', at('wrong')])
+  assert.is(wrong.status, 2)
+  assert.match(wrong.stderr, /some of the projections/)
+  assert.not.ok(existsSync(at('wrong')))
+})
 
 lora('peft finds every module by the names and patterns that are saved', async () => {
   const { config, tensors } = await readAdapter(join(at('case-5'), 'adapter'))
