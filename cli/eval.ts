@@ -28,6 +28,7 @@ import {
   type HeadFlags,
   headOptions,
   integer,
+  modelOf,
   positiveNumber,
   type StepFlags,
   stepOptions,
@@ -38,7 +39,8 @@ import { formatRow } from '../lib/data/row-lines.js'
 import { VERSION } from './version.js'
 
 interface EvalFlags extends HeadFlags, StepFlags {
-  model: string
+  model?: string
+  adapter?: string
   kind: RewardKind
   data: Record<string, string>
   rows?: RowsOption
@@ -67,11 +69,12 @@ export function addEval(program: Command, finish: (status: number) => void): voi
   command
     .description('Evaluate a reward model on named sets of preference pairs.')
     .usage('--model DIR --kind KIND --data NAME=FILE... [options]')
-    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
+    .option('--model <dir>', 'checkpoint folder in Hugging Face format')
+    .option('--adapter <dir>', 'LoRA adapter of the model; without --model, also of the base that it names')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <name=file...>', 'named sets of pairs as JSON Lines', collectSets)
     .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
+    .option('--reference <dir>', 'implicit: reference checkpoint (default: none, or the model without --adapter)')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
   for (const option of [...headOptions(), ...stepOptions()]) command.addOption(option)
   command
@@ -128,6 +131,7 @@ shows the interval of the accuracy, the JSON all of them.
 
 async function run(flags: EvalFlags): Promise<number> {
   using interrupt = new Interrupt('stopping')
+  const path = await modelOf(flags)
   await checkOutputs(
     [
       { flag: '--out', path: flags.out, made: true },
@@ -135,7 +139,8 @@ async function run(flags: EvalFlags): Promise<number> {
       { flag: '--cache-dir', path: flags.cacheDir, made: true },
     ],
     [
-      { flag: '--model', path: flags.model },
+      { flag: '--model', path },
+      { flag: '--adapter', path: flags.adapter },
       { flag: '--reference', path: flags.reference },
       { flag: '--head', path: flags.head },
       { flag: '--template', path: flags.template },
@@ -145,8 +150,9 @@ async function run(flags: EvalFlags): Promise<number> {
   const places = await placesOf(flags)
   const { kind, reference, beta, pool, border, device, dtype, template, onLong } = flags
   const { cache, cacheDir, encodeThreads } = flags
-  using model = await RewardModel.open(flags.model, {
+  using model = await RewardModel.open(path, {
     kind,
+    adapter: flags.adapter,
     reference,
     head: flags.head,
     headSpec: flags.headSpec,
@@ -199,6 +205,7 @@ async function run(flags: EvalFlags): Promise<number> {
     version: VERSION,
     kind: model.kind,
     model: model.path,
+    adapter: model.adapter ?? null,
     reference: model.referenceCheckpoint?.path ?? null,
     beta: kind === 'implicit' ? model.beta : null,
     pool: kind === 'explicit' ? model.pool : null,

@@ -4,10 +4,12 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { type OptionRow, TRAIN_OPTION_ROWS, TRAIN_OPTIONS, type TrainOptionName } from '../lib/train/option-table.js'
 import type { Shape } from '../lib/train/option-values.js'
+import { baseOfAdapter } from '../lib/checkpoint/adapter/adapter.js'
 import { BORDERS } from '../lib/checkpoint/trained-with.js'
 import { tokenOf } from '../lib/checkpoint/head-spec.js'
 import { STEP_AGGREGATES, type StepAggregate } from '../lib/data/steps.js'
 import { HEAD_AT, HEAD_PLACES, type HeadPlaceOption } from '../lib/models/head-place.js'
+import { UsageError } from './exit.js'
 
 /** A flag with a fixed set of values. Its description should name them. */
 export function choice(flags: string, description: string, choices: readonly string[]): Option {
@@ -189,6 +191,13 @@ export function collectSets(text: string, sets: Record<string, string> = {}): Re
   const name = text.slice(0, at)
   if (Object.hasOwn(sets, name)) throw new InvalidArgumentError(`The name ${name} is there twice.`)
   return { ...sets, [name]: text.slice(at + 1) }
+}
+
+/** The folder of --model, or the base that --adapter names. */
+export async function modelOf({ model, adapter }: { model?: string; adapter?: string }): Promise<string> {
+  if (model !== undefined) return model
+  if (adapter !== undefined) return baseOfAdapter(adapter)
+  throw new UsageError("required option '--model <dir>' not specified; --adapter DIR may name it instead")
 }
 
 /** A label of a head: its number or its name. */

@@ -16,6 +16,7 @@ const SUBCOMMANDS: Record<string, () => Promise<Add>> = {
   score: async () => (await import('./score.js')).addScore,
   experiment: async () => (await import('./experiment.js')).addExperiment,
   report: async () => (await import('./report.js')).addReport,
+  'merge-adapter': async () => (await import('./merge-adapter.js')).addMergeAdapter,
   generate: async () => (await import('./generate.js')).addGenerate,
   bench: async () => (await import('./bench.js')).addBench,
   doctor: async () => (await import('./doctor.js')).addDoctor,

@@ -27,6 +27,7 @@ import {
   type HeadFlags,
   headOptions,
   integer,
+  modelOf,
   positiveNumber,
   type StepFlags,
   stepOptions,
@@ -40,7 +41,8 @@ import { describeSummary, ScoreTally, summarize } from './score-summary.js'
 import { VERSION } from './version.js'
 
 interface ScoreFlags extends HeadFlags, StepFlags {
-  model: string
+  model?: string
+  adapter?: string
   kind: RewardKind
   data: string
   rows?: RowsOption
@@ -72,11 +74,12 @@ export function addScore(program: Command, finish: (status: number) => void): vo
   command
     .description('Score a file of preference pairs or response groups.')
     .usage('--model DIR --kind KIND --data FILE [options]')
-    .requiredOption('--model <dir>', 'checkpoint folder in Hugging Face format')
+    .option('--model <dir>', 'checkpoint folder in Hugging Face format')
+    .option('--adapter <dir>', 'LoRA adapter of the model; without --model, also of the base that it names')
     .addOption(choice('--kind <kind>', 'explicit, implicit or generative', REWARD_KINDS).makeOptionMandatory())
     .requiredOption('--data <file>', 'rows as JSON Lines; - reads standard input')
     .addOption(choice('--rows <shape>', 'row shape, see docs/formats.md (default: auto)', ROWS_OPTIONS))
-    .option('--reference <dir>', 'implicit: reference checkpoint; without it the reward is beta ln p')
+    .option('--reference <dir>', 'implicit: reference checkpoint (default: none, or the model without --adapter)')
     .option('--beta <number>', 'implicit: scale of the reward (default: 0.01)', positiveNumber)
   for (const option of [...headOptions(), ...stepOptions()]) command.addOption(option)
   command
@@ -135,7 +138,8 @@ one line per row, in the same order, with all digits of the rewards. With
 
 async function score(flags: ScoreFlags): Promise<number> {
   checkFlags(flags)
-  await checkPlaces(flags)
+  const path = await modelOf(flags)
+  await checkPlaces({ ...flags, model: path })
   using interrupt = new Interrupt('finishing the current batch; press Ctrl-C again to stop at once')
   await using output = await ScoreOutput.take(flags.out, { force: flags.force, resume: flags.resume }, warn)
   const source = readJsonl(flags.data, { rows: flags.rows, limit: flags.limit })
@@ -147,7 +151,7 @@ async function score(flags: ScoreFlags): Promise<number> {
 
   const now = output.begun === undefined ? new Date() : new Date(output.begun.now)
   const start = performance.now()
-  using model = await RewardModel.open(flags.model, modelOptions(flags, now, interrupt.signal))
+  using model = await RewardModel.open(path, modelOptions(flags, now, interrupt.signal))
   const run = output.resumable ? await identify(flags, model, interrupt.signal) : {}
   const loadSeconds = (performance.now() - start) / 1000
 
@@ -179,6 +183,7 @@ async function score(flags: ScoreFlags): Promise<number> {
 /** No output may be an input or another output, under whatever name. */
 async function checkPlaces({
   model,
+  adapter,
   data,
   reference,
   head,
@@ -196,6 +201,7 @@ async function checkPlaces({
     [
       { flag: '--data', path: data },
       { flag: '--model', path: model },
+      { flag: '--adapter', path: adapter },
       { flag: '--reference', path: reference },
       { flag: '--head', path: head },
       { flag: '--template', path: template },

@@ -31,6 +31,9 @@ export type { RewardModelOptions, ScoreOptions, Scores, ScoreStreamOptions } fro
 export type { Schedule } from './train/schedule.js'
 export type { TemplateSource } from './text/text-encoder.js'
 export type { Checkpoint } from './checkpoint/checkpoint.js'
+export type { AdapterPattern, AdapterSettings } from './checkpoint/adapter/settings.js'
+export type { Adapter, LowRank } from './checkpoint/adapter/types.js'
+export { mergeAdapter, type MergeAdapterOptions, type MergeAdapterResult } from './models/merge-adapter.js'
 export type {
   HeadActivation,
   HeadForm,

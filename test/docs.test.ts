@@ -19,6 +19,7 @@ import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { tinyAdapter, writeAdapter } from './fixtures/tiny-adapter.js'
 import { writeTinyModels } from './fixtures/tiny-models.js'
 import { implexHere } from './support/cli.js'
 import { docBlocks, docFiles, generate, goldenRecord, readDoc, replaceBlock } from './support/doc-blocks.js'
@@ -52,7 +53,7 @@ docs('every generated part has an end', () => {
 docs('every command is in docs/cli.md', async () => {
   const { stdout } = await implexHere(['--help'])
   const commands = Array.from(
-    stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z]+)\b/gm),
+    stdout.slice(stdout.indexOf('Commands:')).matchAll(/^ {2}([a-z-]+)\b/gm),
     (match) => match[1]!,
   )
   assert.ok(commands.includes('score') && commands.includes('doctor'))
@@ -167,6 +168,16 @@ docs('the programs of README.md and docs/api.md are correct TypeScript, and run'
   const models = await writeTinyModels(join(place, 'models'))
   mkdirSync(join(place, 'path', 'to'), { recursive: true })
   for (const name of ['policy', 'reference'] as const) symlinkSync(models[name], join(place, 'path', 'to', name))
+  const projection = {
+    name: 'model.layers.0.self_attn.q_proj.weight',
+    shape: [64, 64],
+    data: new Float32Array(64 * 64),
+  }
+  const adapter = tinyAdapter(
+    { config: { hidden_size: 64 }, tensors: [projection] },
+    { targets: ['q_proj'], config: { layers_to_transform: [0] } },
+  )
+  await writeAdapter(join(place, 'path', 'to', 'adapter'), adapter)
   copyFileSync(join(repositoryRoot, 'examples', 'pairs.jsonl'), join(place, 'pairs.jsonl'))
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })

@@ -6,7 +6,8 @@ import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { checkInteger, checkString, invalidArgument } from '../core/arguments.js'
-import { describeAdapter, hasAdapter } from './adapter.js'
+import type { Adapter } from './adapter/types.js'
+import { describeAdapter, hasAdapter } from './adapter/beside.js'
 import { Config } from './config.js'
 import { refuseUnknown } from './config-keys.js'
 import { bytesPerElement } from './dtype.js'
@@ -45,6 +46,8 @@ export interface Checkpoint {
   bosTokenId?: number
   /** How prompt and response were parted when implex trained it; absent where that is not recorded. */
   border?: Border
+  /** Comes on top of the weights of `spec`, which is the base's but for tensors that the adapter replaces. */
+  adapter?: Adapter
 }
 
 const MAX_ADDED_TOKENS = 1 << 16
@@ -100,7 +103,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
  * @returns `outerType`: the model type of a vision-language model, of which the text part alone is read
  * @throws ImplexError ERR_FAMILY_UNKNOWN, ERR_CONFIG_INVALID
  */
-function familyOf(whole: Config): { config: Config; family: Family; outerType?: string } {
+export function familyOf(whole: Config): { config: Config; family: Family; outerType?: string } {
   const outerType = whole.string('model_type')
   const text = textValues(whole.values)
   const modelType = text === undefined ? outerType : new Config(whole.file, text, 'text_config.').string('model_type')

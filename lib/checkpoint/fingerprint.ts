@@ -7,6 +7,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { isPlainObject } from '../core/arguments.js'
+import { ADAPTER_WEIGHTS } from './adapter/beside.js'
 import type { Checkpoint } from './checkpoint.js'
 import { makeFolder, writeFileAtomic } from '../core/atomic.js'
 import { fileError } from '../core/files.js'
@@ -38,7 +39,7 @@ export async function weightsFingerprint(
 }
 
 /**
- * SHA-256 over all that the outputs of a model depend on: its weights and the numbers of its config.
+ * SHA-256 over all that the outputs of a model depend on: its weights, the numbers of its config and its adapter.
  * Arguments, result and errors as weightsFingerprint.
  */
 export async function modelFingerprint(
@@ -53,6 +54,12 @@ export async function modelFingerprint(
   const tables = ropes.map(({ inverseFrequencies, ...rope }) => [rope, [...inverseFrequencies]])
   hash.update(JSON.stringify([sorted, tables, places]))
   hash.update(await weightsFingerprint(checkpoint, cacheDir, signal))
+  const { adapter } = checkpoint
+  if (adapter !== undefined) {
+    const parts = [...adapter.lowRank, ...adapter.biases, adapter.embedding ?? null]
+    hash.update(JSON.stringify(parts, (key, value) => (key === 'file' ? undefined : value)))
+    hash.update(await fileDigest(join(adapter.path, ADAPTER_WEIGHTS), cacheDir, signal))
+  }
   return hash.digest('hex')
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { ImplexError } from '../core/errors.js'
 import { describe, isPlainObject } from '../core/arguments.js'
 import { fileError, printable, quoted, readJsonFile } from '../core/files.js'
-import { refuseAdapterBeside } from './adapter.js'
+import { refuseAdapterBeside, USE_ADAPTER } from './adapter/beside.js'
 import { readHeader, type TensorEntry } from './safetensors.js'
 
 const MAX_INDEX_BYTES = 100_000_000
@@ -43,7 +43,7 @@ function otherWeights(names: string[]): string {
 }
 
 const OTHER_WEIGHTS: [RegExp, string][] = [
-  [/^adapter_model\./, "is a LoRA adapter: merge it into its base model first (PEFT's merge_and_unload) and save that"],
+  [/^adapter_model\./, `is a LoRA adapter, not a whole model: ${USE_ADAPTER}`],
   [/\.gguf$/i, 'is GGUF, which implex does not read: use the Hugging Face safetensors version of the model'],
   [
     /\.(bin|pt|pth|ckpt)$/i,

@@ -24,7 +24,7 @@ export const HEAD_TENSOR = 'score.weight'
 const PIECE_ELEMENTS = 1 << 20
 
 /** Buffers that transformers once saved with the weights and recomputes from the config. */
-const BUFFERS = /(^|\.)(rotary_emb\.inv_freq|attention\.(masked_)?bias)$/
+export const BUFFERS = /(^|\.)(rotary_emb\.inv_freq|attention\.(masked_)?bias)$/
 
 export interface MatchedWeights {
   weights: WeightSource[]
@@ -103,7 +103,12 @@ function chosen(rules: LayerRules, below: string, tensors: ReadonlyMap<string, T
 }
 
 /** A matrix of a tensor of three dimensions is a byte range of its own. */
-function partOf(entry: TensorEntry, name: string, dtype: StoredDtype, { slab, ...part }: TensorPart): WeightSource {
+export function partOf(
+  entry: TensorEntry,
+  name: string,
+  dtype: StoredDtype,
+  { slab, ...part }: TensorPart,
+): WeightSource {
   const { file, offset, bytes, shape } = entry
   const whole = { ...part, tensor: name, file, offset, bytes, dtype, shape }
   if (slab === undefined) return whole
@@ -111,7 +116,8 @@ function partOf(entry: TensorEntry, name: string, dtype: StoredDtype, { slab, ..
   return { ...whole, offset: offset + slab * size, bytes: size, shape: shape.slice(1) }
 }
 
-function headWeight({ layers }: HeadSource): WeightSource {
+/** The weight of a head of one row. */
+export function headWeight({ layers }: HeadSource): WeightSource {
   const { weight } = layers[0] as HeadLayer
   const { name, file, offset, bytes, shape } = weight
   return { role: 'head', tensor: name, file, offset, bytes, dtype: storedDtype(weight), shape }

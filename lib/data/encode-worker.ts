@@ -108,7 +108,8 @@ async function answer(encoder: RowEncoder, request: EncodeRequest): Promise<void
   at(0)
   try {
     if ('compareWith' in request) {
-      const { difference, check } = await compareTokenizers(options.path, request.compareWith, encoder.markers)
+      const { path, adapter } = options
+      const { difference, check } = await compareTokenizers(path, request.compareWith, encoder.markers, adapter)
       if (check !== undefined) encoder.watch(check)
       send({ id, difference })
     } else if ('tokens' in request) {

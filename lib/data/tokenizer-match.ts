@@ -23,6 +23,7 @@ export interface TokenizerMatch {
 
 /**
  * @param markers tokens that the chat template adds to both vocabularies
+ * @param adapter of the first: see TextEncoderOptions
  * @returns {} for a second checkpoint without a tokenizer: it has nothing to contradict
  * @throws ImplexError as readTokenizer does
  */
@@ -30,10 +31,11 @@ export async function compareTokenizers(
   path: string,
   otherPath: string,
   markers: readonly AddedTokenSpec[] = [],
+  adapter?: string,
 ): Promise<TokenizerMatch> {
   const other = await readOther(otherPath)
   if (other === undefined) return {}
-  const own = await readTokenizer(path)
+  const own = await readTokenizer(path, adapter)
   const difference = findDifference(own.spec, other.spec)
   if (difference !== undefined) return { difference }
   const disputed = disputedTokens(own.spec, other.spec)

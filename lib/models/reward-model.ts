@@ -16,13 +16,21 @@ import type { Row, RowSource } from '../data/rows.js'
 import { type ScoredRow, scoreRows } from '../data/score-rows.js'
 import { rowSource } from '../data/sources.js'
 import { UnreadCounts } from '../data/unread.js'
-import type { DeviceName, DType, OnDevice } from '../native/device.js'
+import type { DeviceName, DType } from '../native/device.js'
 import { createCancel, type Model } from '../native/handles.js'
 import type { NativeCancel } from '../native/types.js'
 import type { TemplateSource } from '../text/text-encoder.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
 import type { HeadPlaceOption } from './head-place.js'
-import { limitsOf, type OpenText, openText, openToScore } from './open.js'
+import {
+  limitsOf,
+  type OpenText,
+  openText,
+  openToScore,
+  openWithReference,
+  type ScoringModel,
+  type ScoringModels,
+} from './open.js'
 import { openReading, type Reading, readingSettings } from './reading.js'
 import {
   type ResolvedOptions,
@@ -42,7 +50,7 @@ export interface ExpertLoad {
   tokens: number[]
 }
 
-interface Parts extends OpenText, OnDevice<Model> {
+interface Parts extends OpenText, ScoringModels {
   border?: Border
   reading: Reading
 }
@@ -96,21 +104,25 @@ export class RewardModel implements Disposable {
   static async open(path: string, options: RewardModelOptions): Promise<RewardModel> {
     checkString('path', path)
     const resolved = resolveOptions(options)
-    const { kind, template, now, encodeThreads, signal } = resolved
+    const { kind, adapter, template, now, encodeThreads, signal } = resolved
     // Process rewards of the generative kind have tokens of their own in the place of "Yes" and "No".
     const textKind = resolved.steps === undefined ? kind : undefined
-    const opening = { reference: resolved.reference, signal }
-    const text = await openText({ path, template, kind: textKind, now }, encodeThreads, opening)
+    const off = adapter !== undefined && kind === 'implicit' ? ({ base: true } as const) : undefined
+    const opening = { reference: resolved.reference ?? off, signal }
+    const text = await openText({ path, adapter, template, kind: textKind, now }, encodeThreads, opening)
     try {
       const { checkpoint } = text
-      for (const one of [checkpoint, text.reference]) one?.notes.forEach(resolved.onWarning)
+      // A reference that is the model without its adapter has nothing else to tell.
+      const others = off === undefined || resolved.reference !== undefined ? (text.reference?.notes ?? []) : []
+      for (const note of [...checkpoint.notes, ...others]) resolved.onWarning(note)
       const reading = await openReading(text, resolved)
       const { head, steps } = reading
       const use = head?.ofHidden === undefined ? kind : 'hidden'
       const who = `the ${kind} kind`
       const apart = kind === 'generative' && steps === undefined
       const border = apart ? undefined : (resolved.border ?? checkpoint.border ?? DEFAULT_BORDER)
-      const opened = await openToScore(checkpoint, { use, who, head: head?.weight }, resolved, signal)
+      const scoring: ScoringModel = { use, who, head: head?.weight }
+      const opened = await openWithReference(checkpoint, text.reference, scoring, resolved, signal)
       return new RewardModel({ ...text, ...opened, border, reading }, resolved)
     } catch (error) {
       text.pool.close()
@@ -137,7 +149,7 @@ export class RewardModel implements Disposable {
     this.templateSource = pool.description.templateSource
     this.textFingerprint = pool.description.fingerprint
     this.contextLength = limitsOf(checkpoint, reference).contextLength
-    this.weightBytes = model.weightBytes
+    this.weightBytes = model.weightBytes + (parts.off?.weightBytes ?? 0)
     this.#parts = parts
     this.#options = options
   }
@@ -145,6 +157,11 @@ export class RewardModel implements Disposable {
   /** Whether a reference had to be loaded so far; false as long as the cache knew everything. */
   get referenceLoaded(): boolean {
     return this.#referenceLoaded
+  }
+
+  /** Absolute path of the adapter, if there is one. */
+  get adapter(): string | undefined {
+    return this.#parts.checkpoint.adapter?.path
   }
 
   /** For a mixture of experts: how many tokens each expert of each such layer got so far. The last layer counts only tokens that are read. */
@@ -215,6 +232,7 @@ export class RewardModel implements Disposable {
     this.#disposed = true
     this.#parts.pool.close()
     this.#parts.model.dispose()
+    this.#parts.off?.dispose()
     this.#reference?.then(
       (model) => model.dispose(),
       () => {},
@@ -302,6 +320,11 @@ export class RewardModel implements Disposable {
   }
 
   #loadReference(checkpoint: Checkpoint): Promise<Model> {
+    const { off } = this.#parts
+    if (off !== undefined) {
+      this.#referenceLoaded = true
+      return Promise.resolve(off)
+    }
     const choice = { device: this.device, dtype: this.dtype }
     this.#reference ??= openToScore(checkpoint, { use: 'implicit', who: 'a reference' }, choice)
       .then(({ model }) => {

@@ -29,7 +29,15 @@ export interface RewardModelOptions {
    * reference. `generative`: p("Yes") after a verification prompt.
    */
   kind: RewardKind
-  /** implicit: folder of the reference checkpoint. It is loaded only when its log-probabilities are not in the cache. */
+  /**
+   * Folder of a LoRA adapter that peft saved for the checkpoint. Its tokenizer, template and padding token count where it has them, and an
+   * explicit reward reads the head that it has.
+   */
+  adapter?: string
+  /**
+   * implicit: folder of the reference checkpoint. It is loaded only when its log-probabilities are not in the cache. With an adapter it
+   * defaults to the checkpoint without the adapter.
+   */
   reference?: string
   /** implicit. Defaults to 0.01. */
   beta?: number
@@ -144,6 +152,7 @@ export interface Scores {
 }
 
 type Optional =
+  | 'adapter'
   | 'reference'
   | 'head'
   | 'headSpec'
@@ -162,6 +171,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   const { beta = 0.01, pool = 'last', device = 'auto', dtype = 'f32', template = 'auto', onLong = 'error' } = options
   const {
     kind,
+    adapter,
     reference,
     head,
     headSpec,
@@ -193,6 +203,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
   checkInteger('encodeThreads', encodeThreads, 1, 64)
   checkSignal('signal', signal)
   if (typeof onWarning !== 'function') throw invalidArgument('onWarning', 'a function', onWarning)
+  if (adapter !== undefined) checkString('adapter', adapter)
   if (reference !== undefined) {
     checkString('reference', reference)
     if (kind !== 'implicit')
@@ -236,6 +247,7 @@ export function resolveOptions(options: RewardModelOptions): ResolvedOptions {
     cacheDir,
     encodeThreads,
     onWarning,
+    adapter,
     reference,
     head,
     headSpec,

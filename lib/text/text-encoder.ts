@@ -32,6 +32,8 @@ import type { AddedTokenSpec, TokenizerSpec } from './tokenizer-json.js'
 export interface TextEncoderOptions {
   /** The checkpoint's folder. */
   path: string
+  /** Folder of an adapter of it, whose own tokenizer and template count where it has them. */
+  adapter?: string
   /**
    * `auto` (default): the checkpoint's template, else `default`. `default`: `<|user|>text eos<|assistant|>text eos`, with both markers added
    * to the vocabulary. `none`: the raw prompt, and the raw response with eos unless it ends so; around
@@ -65,6 +67,7 @@ export class RowEncoder {
    */
   static async load(options: TextEncoderOptions): Promise<RowEncoder> {
     checkString('path', options.path)
+    if (options.adapter !== undefined) checkString('adapter', options.adapter)
     const wanted = options.template ?? 'auto'
     checkString('template', wanted)
     if (wanted === '')
@@ -73,7 +76,7 @@ export class RowEncoder {
     const now = options.now ?? new Date()
     if (!(now instanceof Date) || Number.isNaN(now.getTime())) throw invalidArgument('now', 'a valid Date', options.now)
 
-    const { file, text, spec, config, surroundings } = await readTokenizer(options.path)
+    const { file, text, spec, config, surroundings } = await readTokenizer(options.path, options.adapter)
     const source = templateSource(wanted, config.template !== undefined)
     const { specialTokens } = config
     const addedTokens = source === 'default' ? addMarkers(spec) : []
