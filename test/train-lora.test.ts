@@ -3,6 +3,7 @@ import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from '
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { withAdapter } from '../lib/checkpoint/adapter/adapter.js'
 import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
 import { readHeader } from '../lib/checkpoint/safetensors.js'
 import { trainedBeside } from '../lib/checkpoint/trained-with.js'
@@ -230,6 +231,13 @@ for (const [i, { family, options }] of CASES.entries()) {
       assert.ok(Math.abs(value - expected) < 1e-4 * scale, `${what}: ${value}, expected ${expected}`)
     near(mean(found.map(([chosen]) => chosen)), last.meanChosen, 'chosen')
     near(mean(found.map(([, rejected]) => rejected)), last.meanRejected!, 'rejected')
+    using own = await RewardModel.open(base, { ...scoring, head: undefined, adapter, device: 'cpu', cache: false })
+    const exact = (await own.score(ROWS)).rewards as [number, number][]
+    for (const [k, expected] of [last.meanChosen, last.meanRejected!].entries())
+      assert.ok(
+        Math.abs(mean(exact.map((pair) => pair[k]!)) - expected) < 1e-14 * scale,
+        'with --adapter, the same bits',
+      )
     near(mean(found.map(([a, b]) => Math.log1p(Math.exp(b - a)))), last.loss, 'loss')
     assert.ok(seen[0]!.loss - last.loss > 100 * 1e-4 * scale, 'training did something')
   })
@@ -245,6 +253,7 @@ lora('the record beside an adapter says how prompt and response were parted', as
       out: at(`border-${border}`),
     })
     assert.equal(await trainedBeside(adapter!), { border })
+    assert.is((await withAdapter(await openCheckpoint(MODEL), adapter!)).border, border)
     writeFileSync(join(adapter!, 'implex.json'), '{"border": "none"}')
     assert.match((await rejection(trainedBeside(adapter!))).message, /implex.json: "border" must be one of "whole"/)
   }
