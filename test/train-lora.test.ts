@@ -18,6 +18,8 @@ import { type TinyFamily, writeTinyCheckpoint } from './fixtures/tiny-checkpoint
 import { readAdapter, writeMerged } from './support/adapters.js'
 import { implexHere } from './support/cli.js'
 import { rejection } from './support/engine.js'
+import { sharedPath } from './support/shared.js'
+import { skip } from './support/skip.js'
 import { temporaryFolder } from './support/tmp.js'
 import { metricsOf, pairs, writeRows } from './support/train.js'
 
@@ -242,6 +244,23 @@ for (const [i, { family, options }] of CASES.entries()) {
     assert.ok(seen[0]!.loss - last.loss > 100 * 1e-4 * scale, 'training did something')
   })
 }
+
+lora('tokens that the template brings: their rows are saved, and the reference has them too', async () => {
+  const stories = sharedPath('models/stories260K')
+  if (stories === undefined) return skip('../shared/models/stories260K is absent')
+  for (const kind of ['implicit', 'explicit'] as const) {
+    const seen: TrainEvaluation[] = []
+    const { adapter } = await train(stories, ROWS, {
+      ...{ ...BASE, kind, out: at(`stories-${kind}`), evaluation: { same: ROWS } },
+      onEvaluation: (one) => seen.push(one),
+    })
+    const scoring = kind === 'implicit' ? { beta: 0.01 } : { headAt: 'last' as const }
+    using model = await RewardModel.open(stories, { kind, adapter, ...scoring, device: 'cpu', cache: false })
+    const { rewards } = await model.score(ROWS)
+    const mean = rewards.reduce((sum, pair) => sum + pair[0]!, 0) / rewards.length
+    assert.ok(Math.abs(mean - seen.at(-1)!.meanChosen) < 1e-14 * Math.abs(mean) + 1e-15, `${kind}: ${mean}`)
+  }
+})
 
 lora('the record beside an adapter says how prompt and response were parted', async () => {
   for (const border of ['whole', 'separate'] as const) {
