@@ -169,6 +169,7 @@ function parser(shape: Shape): Parse | undefined {
     case 'one':
       return oneOf(shape.of)
     case 'some':
+    case 'names':
       return (text) => text.split(',')
     case 'sets':
       return (text, sets) => collectSets(text, sets as Record<string, string> | undefined)

@@ -8,7 +8,8 @@ import { ImplexError } from '../lib/core/errors.js'
 import { shellWord } from '../lib/train/runs/shell-word.js'
 import { TRAIN_OPTION_GROUPS, type TrainOptionName } from '../lib/train/option-table.js'
 import type { TrainOptions } from '../lib/train/options.js'
-import { train, type TrainResult } from '../lib/train/train.js'
+import type { TrainResult } from '../lib/train/finish.js'
+import { train } from '../lib/train/train.js'
 import { EXIT, say, UsageError } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { integer, TRAIN_FILE_OPTIONS, trainFlag } from './options.js'
@@ -54,8 +55,9 @@ export function addTrain(program: Command, finish: (status: number) => void): vo
       'after',
       `
 The defaults are those of arXiv 2507.07981, unless --recipe names others.
-RUN_DIR gets config.json, metrics.jsonl, checkpoints/, the trained model/ and
-summary.json. An interrupted or killed run goes on as if nothing had been:
+RUN_DIR gets config.json, metrics.jsonl, checkpoints/, the trained model/ (or
+adapter/, with --lora-rank) and summary.json. An interrupted or killed run goes
+on as if nothing had been:
 
   implex train --model llama --kind explicit --data pairs.jsonl --out runs/a
   implex train --out runs/a --resume
@@ -94,7 +96,7 @@ async function run(flags: Flags): Promise<number> {
     say(`interrupted${result.steps > 0 ? ` after step ${result.steps}` : ''}; continue with: ${next}`)
     return EXIT.interrupted
   }
-  if (!quiet) sayResult(result, options.out)
+  if (!quiet) sayResult(result)
   return EXIT.done
 }
 
@@ -129,7 +131,7 @@ function hasConfig(out: string): boolean {
   return existsSync(join(out, 'config.json'))
 }
 
-function sayResult({ summary, model }: TrainResult, out: string): void {
+function sayResult({ summary, model, adapter }: TrainResult): void {
   const { steps, seconds, errors, skipped, truncated, tokensPerSecond: rate, lastStep: last, evaluation } = summary!
   const lines = [
     `${count(steps)} steps in ${seconds.toFixed(1)} s (${count(rate)} tokens/s); loss of the last step ${shown(last?.loss)}`,
@@ -141,7 +143,7 @@ function sayResult({ summary, model }: TrainResult, out: string): void {
     lines.push(
       `${name}: loss ${shown(set.loss)}${set.accuracy === undefined ? '' : `, accuracy ${shown(set.accuracy)}`}`,
     )
-  lines.push(`model: ${model ?? join(out, 'model')}`)
+  lines.push(adapter === undefined ? `model: ${model}` : `adapter: ${adapter}`)
   say(lines.join('\n        '))
 }
 

@@ -75,4 +75,5 @@ export type {
   TrainSettings,
   TrainStep,
 } from './train/options.js'
-export { train, type TrainResult } from './train/train.js'
+export type { TrainResult } from './train/finish.js'
+export { train } from './train/train.js'

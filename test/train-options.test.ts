@@ -54,6 +54,7 @@ const WRONG: Partial<Record<OptionRow['value']['shape']['is'], unknown[]>> = {
   number: [Number.NaN, Number.POSITIVE_INFINITY, '1', -1],
   one: ['no-such-choice', 1],
   some: ['embedding', ['no-such-choice']],
+  names: ['q_proj', [], [''], [1]],
 }
 
 const table = suite('training options')

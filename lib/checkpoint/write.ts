@@ -83,18 +83,38 @@ export async function writeCheckpoint(
   options: WriteCheckpointOptions = {},
 ): Promise<void> {
   const fill = async (temporary: string) => {
-    if (!options.replace) await refuseExisting(resolve(folder))
-    await mkdir(temporary, { recursive: true })
     await writeWeights(temporary, content)
     const config = withFloats(JSON.stringify(content.config, null, 2), content.floats ?? new Set())
     await writeText(join(temporary, 'config.json'), `${config}\n`)
-    for (const [name, text] of Object.entries(content.files ?? {})) {
-      if (basename(name) !== name) throw new RangeError(`${quoted(name)} is not a plain file name`)
-      await writeText(join(temporary, name), text)
-    }
+    await writeFiles(temporary, content.files ?? {})
+  }
+  await writeFolder(folder, fill, options)
+}
+
+/**
+ * Writes a folder, all or nothing: `fill` is given the temporary one to write into.
+ * @throws ImplexError ERR_DISK_FULL, ERR_IO; also when the folder exists and `replace` is not set
+ */
+export async function writeFolder(
+  folder: string,
+  fill: (temporary: string) => Promise<void>,
+  options: WriteCheckpointOptions = {},
+): Promise<void> {
+  const whole = async (temporary: string) => {
+    if (!options.replace) await refuseExisting(resolve(folder))
+    await mkdir(temporary, { recursive: true })
+    await fill(temporary)
     await flushFolder(temporary)
   }
-  await appear(resolve(folder), fill, moveIntoPlace)
+  await appear(resolve(folder), whole, moveIntoPlace)
+}
+
+/** Text files by plain name. @throws RangeError for a name that is a path */
+export async function writeFiles(folder: string, files: Record<string, string>): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    if (basename(name) !== name) throw new RangeError(`${quoted(name)} is not a plain file name`)
+    await writeText(join(folder, name), text)
+  }
 }
 
 async function refuseExisting(path: string): Promise<void> {

@@ -6,8 +6,8 @@
 /** Four unsigned 32-bit integers. */
 export type RandomState = [number, number, number, number]
 
-/** Independent streams of one seed: drawing from one stream does not change another. */
-export const STREAMS = { order: 0, head: 1, bootstrap: 2, graphs: 3, rows: 4 } as const
+/** Independent streams of one seed: drawing from one stream does not change another. From `adapter` on, each projection has its own. */
+export const STREAMS = { order: 0, head: 1, bootstrap: 2, graphs: 3, rows: 4, adapter: 1 << 16 } as const
 
 const rotate = (value: number, by: number) => (value << by) | (value >>> (32 - by))
 

@@ -44,10 +44,11 @@ export async function openText(
   throwIfAborted(signal, 'the opening')
   const base = await openCheckpoint(text.path)
   const checkpoint = text.adapter === undefined ? base : await withAdapter(base, text.adapter)
-  const other = typeof reference === 'string' ? await openCheckpoint(reference) : reference && base
+  const off = withoutAdapter(base, checkpoint)
+  const other = typeof reference === 'string' ? await openCheckpoint(reference) : reference && off
   const pool = await EncodePool.start(text, threads, { signal })
   try {
-    if (other !== undefined && other !== base)
+    if (other !== undefined && other !== off)
       await untilAborted(checkTokenizers(pool, checkpoint, other), signal, 'the opening')
     const { description } = pool
     const padded = await withOwnPadding(checkpoint, description)
@@ -56,6 +57,21 @@ export async function openText(
     pool.close()
     throw error
   }
+}
+
+/**
+ * The model with its adapter off. Where the vocabulary grew and the longer tables were saved beside the adapter, they stay, as in peft: the
+ * base has no rows for the new tokens.
+ */
+function withoutAdapter(base: Checkpoint, { spec, adapter }: Checkpoint): Checkpoint {
+  const { vocabSize, tiedEmbedding, weights } = base.spec
+  if (adapter === undefined || spec.vocabSize === vocabSize || spec.tiedEmbedding !== tiedEmbedding) return base
+  // Copies that modules_to_save trained are part of the adapter.
+  if (adapter.settings.modulesToSave.length > 0) return base
+  const tables = weights.map((weight) =>
+    ['embedding', 'unembedding'].includes(weight.role) ? (adapter.replaced.get(weight.role) ?? weight) : weight,
+  )
+  return { ...base, spec: { ...base.spec, vocabSize: spec.vocabSize, weights: tables } }
 }
 
 /** An adapter's own tokenizer pads as in its training, whatever the base's config says. */

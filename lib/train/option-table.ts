@@ -20,6 +20,7 @@ import {
   folder,
   head,
   integer,
+  names,
   number,
   one,
   sets,
@@ -30,6 +31,7 @@ import {
 } from './option-values.js'
 import type { Value } from './option-values.js'
 import {
+  ALL_LINEAR,
   FREEZABLE,
   OPTIMIZERS,
   RECIPE_NAMES,
@@ -51,6 +53,8 @@ export interface OptionRow<T = unknown> {
   /** The only kinds or optimizers that have the option. */
   kinds?: readonly TrainKind[]
   optimizers?: readonly TrainSettings['optimizer'][]
+  /** Only runs with `loraRank` have the option. */
+  lora?: true
   /** Where the engine takes the value as it is. */
   engine?: 'training' | 'optimizer'
   /** What --help calls the value, '' for a switch, and what it says of the option. Absent: an option of TypeScript alone. */
@@ -210,6 +214,31 @@ const OPTIMIZATION = {
   seed: { decides: true, value: integer(0), default: 0, flag: ['<n>', 'of the order of the data and of a new head'] },
 } as const satisfies Partial<Rows>
 
+const lora = { decides: true, lora: true } as const
+
+const LORA = {
+  loraRank: {
+    ...lora,
+    value: integer(1, 1 << 12),
+    flag: ['<n>', 'train a LoRA adapter of this rank alone'],
+    shown: 'none, the model is trained',
+  },
+  loraAlpha: {
+    ...lora,
+    value: number(Number.MIN_VALUE),
+    flag: ['<number>', 'its scale is this / rank'],
+    shown: 'twice the rank',
+  },
+  loraTargets: {
+    ...lora,
+    value: names,
+    make: () => [ALL_LINEAR],
+    flag: ['<names>', 'projections, such as q_proj,v_proj'],
+    shown: ALL_LINEAR,
+  },
+  rslora: { ...lora, value: boolean, default: false, flag: ['', 'its scale is alpha / root of the rank'] },
+} as const satisfies Partial<Rows>
+
 const RUNNING = {
   device: { value: one(DEVICES), default: 'auto', flag: ['<device>', 'auto, cpu or cuda'] },
   dtype: {
@@ -281,13 +310,14 @@ const CODE = {
   },
 } as const satisfies Partial<Rows>
 
-export const TRAIN_OPTIONS = { ...GENERAL, ...LOSS, ...OPTIMIZATION, ...RUNNING, ...CODE } satisfies Rows
+export const TRAIN_OPTIONS = { ...GENERAL, ...LOSS, ...OPTIMIZATION, ...LORA, ...RUNNING, ...CODE } satisfies Rows
 
 /** Options with flags, under the headings of --help. */
 export const TRAIN_OPTION_GROUPS = {
   'Options:': GENERAL,
   'Reward and loss:': LOSS,
   'Optimization:': OPTIMIZATION,
+  'LoRA, see docs/training.md:': LORA,
   'Running:': RUNNING,
 }
 
@@ -310,16 +340,22 @@ export function engineOptions<P extends 'training' | 'optimizer'>(
   return Object.fromEntries(names.map((name) => [name, options[name]])) as EngineOptions<P>
 }
 
-/** Whether a run of this kind and optimizer has the option. */
+/** Whether a run of this kind and optimizer, with or without an adapter, has the option. */
 export function applies(
-  { kinds, optimizers }: Pick<OptionRow, 'kinds' | 'optimizers'>,
-  { kind, optimizer }: Pick<TrainSettings, 'kind' | 'optimizer'>,
+  { kinds, optimizers, lora: adapter }: Pick<OptionRow, 'kinds' | 'optimizers' | 'lora'>,
+  { kind, optimizer, loraRank }: Pick<TrainSettings, 'kind' | 'optimizer' | 'loraRank'>,
 ): boolean {
+  if (adapter === true && loraRank === undefined) return false
   return (kinds?.includes(kind) ?? true) && (optimizers?.includes(optimizer) ?? true)
 }
 
 /** Who has the option: "the implicit kind", "rmsprop and sgd"; undefined when all do. */
-export function whose({ kinds, optimizers }: Pick<OptionRow, 'kinds' | 'optimizers'>): string | undefined {
+export function whose({
+  kinds,
+  optimizers,
+  lora: adapter,
+}: Pick<OptionRow, 'kinds' | 'optimizers' | 'lora'>): string | undefined {
+  if (adapter === true) return 'runs with loraRank'
   if (kinds !== undefined) return `the ${kinds.join(' and ')} ${kinds.length === 1 ? 'kind' : 'kinds'}`
   return optimizers?.join(' and ')
 }

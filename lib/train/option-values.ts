@@ -9,11 +9,12 @@ import {
   checkOneOf,
   checkString,
   invalidArgument,
+  outOfRange,
 } from '../core/arguments.js'
 import { checkSetName, type TrainData } from '../data/sources.js'
 
 export type Shape =
-  | { is: 'boolean' | 'text' | 'folder' | 'sets' | 'head' | 'date' | 'signal' | 'function' | 'steps' }
+  | { is: 'boolean' | 'text' | 'folder' | 'sets' | 'head' | 'date' | 'signal' | 'function' | 'steps' | 'names' }
   | { is: 'integer' | 'number'; min: number; max?: number }
   | { is: 'one' | 'some'; of: readonly string[] }
 
@@ -58,6 +59,18 @@ export function some<T extends string>(of: readonly T[]): Value<T[]> {
       for (const part of value) checkOneOf(name, part, of)
     },
   }
+}
+
+/** Names of no fixed set, at least one. */
+export const names: Value<string[]> = {
+  shape: { is: 'names' },
+  check(name, value) {
+    if (!Array.isArray(value) || value.length === 0) throw invalidArgument(name, 'a list of names', value)
+    for (const one of value) {
+      checkString(name, one)
+      if (one.trim() === '') throw outOfRange(name, 'without an empty name', one)
+    }
+  },
 }
 
 export const folder: Value<string> = {

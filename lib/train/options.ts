@@ -16,6 +16,8 @@ export const RECIPE_NAMES = ['paper', 'trl-reward', 'trl-dpo'] as const
 export type RecipeName = (typeof RECIPE_NAMES)[number]
 export const OPTIMIZERS = ['adamw', 'rmsprop', 'sgd'] as const
 export const FREEZABLE = ['embedding', 'unembedding', 'blocks', 'norms', 'head', 'all-but-head'] as const
+/** The value of `loraTargets` that means every projection, named as in peft. */
+export const ALL_LINEAR = 'all-linear'
 export type Freezable = (typeof FREEZABLE)[number]
 
 /** What decides the result, beside the model and the data. */
@@ -78,6 +80,20 @@ export interface TrainSettings {
   momentum: number
   /** Clip the gradient to this norm. Defaults to 0: no clipping. */
   maxNorm: number
+  /**
+   * Train a LoRA adapter of this rank, and the head of the explicit kind, and leave the model itself as it is. Defaults to none: the model is
+   * trained.
+   */
+  loraRank?: number
+  /** With `loraRank`: the adapter's part is multiplied by this over the rank. Defaults to twice the rank. */
+  loraAlpha?: number
+  /**
+   * With `loraRank`: which projections get a part, by the names that transformers and peft have for them, `q_proj` or `self_attn.q_proj`.
+   * Defaults to all-linear: every projection of attention and MLP, and in a mixture of experts those of attention.
+   */
+  loraTargets: string[]
+  /** With `loraRank`: multiply by `loraAlpha` over the root of the rank (arXiv 2312.03732). Defaults to false. */
+  rslora: boolean
   /** Parts that stay as they are. With tied embeddings, freezing either one freezes both. Defaults to none. */
   freeze: Freezable[]
   /** Decides the order of the data and a new head. Defaults to 0. */

@@ -12,7 +12,7 @@ import {
   whose,
 } from './option-table.js'
 import { RECIPES } from './recipes.js'
-import { RECIPE_NAMES, type TrainConduct, type TrainOptions, type TrainSettings } from './options.js'
+import { ALL_LINEAR, RECIPE_NAMES, type TrainConduct, type TrainOptions, type TrainSettings } from './options.js'
 
 type Later = 'microBatchTokens' | 'border' | 'headAt'
 
@@ -58,6 +58,14 @@ export function resolveTrainOptions(options: TrainOptions): ResolvedOptions {
     throw outOfRange('onLong', `another choice: the ${kind} kind reads the end of a sequence`, onLong)
   if (headAt !== undefined && pool !== 'last')
     throw outOfRange('headAt', 'left out: it is for the explicit kind with pool last only', headAt)
+  if (settings.loraRank !== undefined) {
+    settings.loraAlpha ??= 2 * settings.loraRank
+    const other = freeze.find((part) => part !== 'head')
+    if (other !== undefined)
+      throw outOfRange('freeze', 'left out, or "head": with loraRank the model itself stays as it is', other)
+    if (settings.loraTargets.includes(ALL_LINEAR) && settings.loraTargets.length > 1)
+      throw outOfRange('loraTargets', `names, or ${ALL_LINEAR} alone`, settings.loraTargets)
+  }
   if (freeze.includes('all-but-head') && kind !== 'explicit')
     throw outOfRange('freeze', `without "all-but-head": the ${kind} kind has no head`, 'all-but-head')
   return { settings, conduct: { ...conduct, out: resolve(conduct.out) } }

@@ -2,12 +2,13 @@
  * train(): trains a checkpoint as an explicit, implicit or generative reward model, or on the chosen responses alone (sft).
  */
 import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
-import { type Checkpoint, readHead } from '../checkpoint/checkpoint.js'
+import { rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { modelFingerprint } from '../checkpoint/fingerprint.js'
 import { onAbort } from '../core/abort.js'
 import { checkString } from '../core/arguments.js'
-import { writeFileAtomic } from '../core/atomic.js'
+import { temporaryName } from '../core/atomic.js'
 import { ImplexError } from '../core/errors.js'
 import { availableMemory } from '../core/memory.js'
 import type { Json } from '../core/same-run.js'
@@ -18,19 +19,16 @@ import { readoutOf } from '../data/rewards.js'
 import type { RowSource } from '../data/rows.js'
 import { sourceOf, type TrainData } from '../data/sources.js'
 import { type OpenText, openText, openToScore, weightsFor } from '../models/open.js'
-import {
-  CUDA_VERIFIED,
-  cudaModulePath,
-  defaultBatchTokens,
-  type OnDevice,
-  openTrainerOnDevice,
-} from '../native/device.js'
+import { CUDA_VERIFIED, cudaModulePath, defaultBatchTokens, openTrainerOnDevice } from '../native/device.js'
 import { createCancel, type Trainer } from '../native/handles.js'
+import type { ModelSpec } from '../native/spec.js'
 import type { NativeCancel } from '../native/types.js'
+import { adapterOf, type NewAdapter, withNewAdapter } from './adapter-start.js'
 import { largestBatch, microBatches } from './batches.js'
+import { finishRun, savedAt, type TrainResult } from './finish.js'
 import { type InitialHead, initialHead } from './head.js'
 import { TrainLoop } from './loop.js'
-import { checkModelMemory, checkRunMemory, type MemoryEstimate } from './memory.js'
+import { checkModelMemory, checkRunMemory, type MemoryChoices } from './memory.js'
 import { nativeOptions } from './native-options.js'
 import type { TrainOptions, TrainSettings } from './options.js'
 import { loadPairs, type PairSet, type TrainPair } from './pairs.js'
@@ -39,25 +37,11 @@ import { RunReferences } from './reference.js'
 import { checkSettings, describeRun } from './run-config.js'
 import { MetricsLog } from './runs/metrics-log.js'
 import { checkRun, type RunConfig, RunFolder } from './runs/run-folder.js'
-import { saveModel } from './runs/save-model.js'
 import { type ResolvedOptions, resolveTrainOptions } from './resolve-options.js'
-import { summarize, summaryFromJson, summaryToJson, type TrainSummary } from './runs/summary.js'
+import { summaryFromJson } from './runs/summary.js'
 import { selfCheck } from './self-check.js'
 import { type HeadPlace, headPlace } from '../models/head-place.js'
 import { DEFAULT_BORDER } from '../text/conversation.js'
-
-export interface TrainResult {
-  /** Folder of the run. */
-  out: string
-  /** The drain signal ended the run; a checkpoint is there to go on from. */
-  interrupted: boolean
-  /** Optimizer steps taken, those before a resumption included; 0 when interrupted before the first step of this call. */
-  steps: number
-  /** Folder of the trained model; absent when interrupted. */
-  model?: string
-  /** What summary.json holds, in camelCase; absent when interrupted. */
-  summary?: TrainSummary
-}
 
 /**
  * Trains the checkpoint folder `model` on preference pairs, into a run folder. Two runs with the same settings, model and data give the same
@@ -89,6 +73,7 @@ class Run {
   readonly #closing: (() => unknown)[] = []
   /** Aborted by either signal: ends the reading. */
   readonly #stop: AbortSignal | undefined
+  #removeStart: (() => Promise<void>) | undefined
 
   constructor(model: string, data: TrainData, options: ResolvedOptions) {
     const { conduct } = options
@@ -136,6 +121,7 @@ class Run {
     const encoder = pool.description
     const head = settings.kind === 'explicit' ? await initialHead(checkpoint, conduct.head, settings.seed) : undefined
     const place = await this.#headPlace(checkpoint, encoder, head)
+    const adapter = await adapterOf(checkpoint, settings)
     const border = settings.border ?? checkpoint.border ?? DEFAULT_BORDER
     const encoding = encodeSettings(settings, border, place, checkpoint, reference)
     this.#stage('reading the data')
@@ -143,11 +129,13 @@ class Run {
     pool.close()
     if (sets === undefined || this.#drained) return early
 
-    const spec = weightsFor(checkpoint.spec, settings.kind, head?.weight !== undefined)
+    const weights = weightsFor(checkpoint.spec, settings.kind, head?.weight !== undefined)
+    const spec = adapter === undefined ? weights : await this.#withNewAdapter(weights, adapter, folder)
     const native = nativeOptions(this.#options, encoder, head)
     const estimated =
       conduct.device === 'cpu' || (conduct.device === 'auto' && !(CUDA_VERIFIED && existsSync(cudaModulePath())))
-    if (estimated) checkModelMemory(spec, settings.dtype, native, available)
+    const choices: MemoryChoices = { spec, dtype: settings.dtype, recompute: conduct.recompute }
+    if (estimated) checkModelMemory(choices, native, available)
 
     const references = await this.#references(sets, encoding, encoder, reference ?? checkpoint)
     if (reference !== undefined) {
@@ -164,15 +152,12 @@ class Run {
     )
     const { model: trainer } = onDevice
     this.#closing.push(() => trainer.dispose())
+    await this.#removeStart?.()
     const microBatchTokens = settings.microBatchTokens ?? defaultBatchTokens(onDevice.device)
     const complete: TrainSettings = { ...settings, border, headAt: place?.headAt ?? 'last', microBatchTokens }
     const largest = largestBatch(complete, allBatches(complete, sets))
-    const memory = checkRunMemory(
-      trainer,
-      settings.dtype,
-      largest,
-      onDevice.device === 'cpu' ? available : Number.MAX_VALUE,
-    )
+    const limit = onDevice.device === 'cpu' ? available : Number.MAX_VALUE
+    const memory = checkRunMemory(trainer, choices, largest, limit)
 
     const parts = { checkpoint, reference, text: encoder.fingerprint, ...sets, head, opened: onDevice, now }
     const config = await describeRun(this.#paths, complete, conduct, parts)
@@ -198,19 +183,23 @@ class Run {
     const finished = await loop.run()
     const { step } = loop.position
     if (!finished) return { out: folder.path, interrupted: true, steps: step }
-    return this.#finish({
-      folder,
-      trainer,
-      checkpoint,
-      encoder,
-      settings: complete,
-      head,
-      place,
-      opened: onDevice,
-      sets,
-      references,
-      loop,
-      memory,
+    this.#stage('saving the model')
+    return finishRun({
+      ...{
+        folder,
+        trainer,
+        checkpoint,
+        encoder,
+        settings: complete,
+        head,
+        adapter,
+        place,
+        sets,
+        references,
+        loop,
+        memory,
+      },
+      ...{ opened: onDevice, facts: config.run.decisive },
     })
   }
 
@@ -240,7 +229,8 @@ class Run {
     const summary = summaryFromJson(found)
     checkSettings(folder.path, before.run, this.#options.settings)
     await folder.clean()
-    return { out: folder.path, interrupted: false, steps: summary.steps, model: folder.modelPath, summary }
+    const saved = savedAt(folder, this.#options.settings)
+    return { out: folder.path, interrupted: false, steps: summary.steps, ...saved, summary }
   }
 
   /** Checkpoints with rows for every token, and the threads that encode. */
@@ -252,6 +242,14 @@ class Run {
     const opened = await openText(text, conduct.encodeThreads, { reference: other, signal: this.#stop })
     this.#closing.push(() => opened.pool.close())
     return opened
+  }
+
+  /** The engine reads weights from files: the adapter's first ones lie in the run's folder until it has. */
+  async #withNewAdapter(spec: ModelSpec, adapter: NewAdapter, folder: RunFolder): Promise<ModelSpec> {
+    const file = temporaryName(join(folder.path, 'adapter.safetensors'))
+    this.#removeStart = () => rm(file, { force: true }).catch(() => {})
+    this.#closing.push(this.#removeStart)
+    return withNewAdapter(spec, adapter, this.#options.settings.seed, file)
   }
 
   /** Where the head is read; undefined without one that is read at a single token. */
@@ -339,50 +337,5 @@ class Run {
       startsAtReference: settings.kind === 'implicit' && settings.reference === 'initial',
       cancel: this.#cancel,
     })
-  }
-
-  async #finish(parts: {
-    folder: RunFolder
-    trainer: Trainer
-    checkpoint: Checkpoint
-    encoder: EncoderDescription
-    settings: TrainSettings
-    head: InitialHead | undefined
-    place: HeadPlace | undefined
-    opened: OnDevice<Trainer>
-    sets: Sets
-    references: RunReferences
-    loop: TrainLoop
-    memory: MemoryEstimate
-  }): Promise<TrainResult> {
-    const { folder, trainer, checkpoint, encoder, settings, head, place, opened, sets, references, loop, memory } =
-      parts
-    const { spec } = checkpoint
-    this.#stage('saving the model')
-    const explicit = settings.kind === 'explicit'
-    const weight = explicit ? (head?.weight ?? (await readHead(checkpoint.path, spec.hiddenSize))) : undefined
-    await saveModel(folder.modelPath, trainer, checkpoint, encoder, {
-      explicit,
-      dtype: settings.dtype,
-      head: weight,
-      border: settings.kind === 'generative' ? undefined : settings.border,
-      padTokenId: place?.padTokenId,
-    })
-    const summary = await summarize({
-      folder,
-      model: checkpoint.path,
-      settings,
-      position: loop.position,
-      data: sets.data,
-      templateSource: encoder.templateSource,
-      opened,
-      memory,
-      head: head?.origin,
-      place,
-      cacheHits: references.hits,
-      cacheMisses: references.misses,
-    })
-    await writeFileAtomic(folder.summaryPath, `${JSON.stringify(summaryToJson(summary), null, 2)}\n`)
-    return { out: folder.path, interrupted: false, steps: loop.position.step, model: folder.modelPath, summary }
   }
 }

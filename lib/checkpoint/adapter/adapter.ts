@@ -8,6 +8,7 @@ import type { WeightSource } from '../../native/spec.js'
 import type { Checkpoint } from '../checkpoint.js'
 import { findHeads, headTensors, type HeadSource } from '../heads.js'
 import type { TensorEntry } from '../safetensors.js'
+import { trainedBeside } from '../trained-with.js'
 import { partOf, storedDtype } from '../weights.js'
 import { ADAPTER_CONFIG } from './beside.js'
 import { type BaseModule, type BaseTensor, baseModules, baseTensors } from './modules.js'
@@ -33,7 +34,8 @@ export async function withAdapter(base: Checkpoint, path: string): Promise<Check
   const opening = new Opening(base, settings, tensors)
   const { adapter, heads } = await opening.open(folder)
   const { spec, notes } = adaptedSpec(base, adapter, heads)
-  return { ...base, spec, heads, notes: [...base.notes, ...settings.notes, ...notes], adapter }
+  const trained = await trainedBeside(folder)
+  return { ...base, ...trained, spec, heads, notes: [...base.notes, ...settings.notes, ...notes], adapter }
 }
 
 /**

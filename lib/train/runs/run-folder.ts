@@ -4,7 +4,8 @@
  *   config.json     the options as resolved, and under "run" what decides the result: fingerprints of model, data and text
  *   metrics.jsonl   a line per step and per evaluation
  *   checkpoints/    see checkpoints.ts
- *   model/          the trained model in Hugging Face form, at the end
+ *   model/          the trained model in Hugging Face form, at the end; or, with loraRank,
+ *   adapter/        the trained adapter in peft's form
  *   summary.json    last of all: with it the run is complete
  *   .lock           while a process is at work, see lock.ts
  *
@@ -94,6 +95,10 @@ export class RunFolder implements AsyncDisposable {
 
   get modelPath(): string {
     return join(this.path, 'model')
+  }
+
+  get adapterPath(): string {
+    return join(this.path, 'adapter')
   }
 
   get summaryPath(): string {

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { FAMILIES, type Family } from '../../checkpoint/families.js'
+import { FAMILIES } from '../../checkpoint/families.js'
 import { readJsonFile } from '../../core/files.js'
 import type { ModelSpec, WeightSource } from '../../native/spec.js'
 import { type Border, recordTraining } from '../../checkpoint/trained-with.js'
@@ -17,6 +17,7 @@ import { type StreamedTensor, writeCheckpoint } from '../../checkpoint/write.js'
 import { meanRow, type Trainer } from '../../native/handles.js'
 import { ImplexError } from '../../core/errors.js'
 import type { EncoderDescription } from '../../data/encode-worker.js'
+import { savedNames } from './saved-names.js'
 import { savedText } from './saved-text.js'
 
 /** Elements that are copied before the event loop has its turn. */
@@ -67,7 +68,7 @@ export async function saveModel(
   )
 }
 
-function checkFinite(name: string, values: Float32Array, start: number): void {
+export function checkFinite(name: string, values: Float32Array, start: number): void {
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!
     if (Number.isFinite(value)) continue
@@ -125,7 +126,6 @@ function listTensors(
   { family: name, spec }: Checkpoint,
   { explicit, dtype, head }: SaveOptions,
 ): StreamedTensor[] {
-  const family = FAMILIES.get(name)!
   const trained = new Set(trainer.parameters.map(({ role }) => role))
   const byTensor = new Map<string, WeightSource[]>()
   for (const weight of spec.weights) {
@@ -133,14 +133,14 @@ function listTensors(
     byTensor.set(weight.tensor, [...(byTensor.get(weight.tensor) ?? []), weight])
   }
   const tensors: StreamedTensor[] = []
-  const readPrefix = prefixOf(family, spec)
+  const nameOf = savedNames(name, spec)
   for (const [tensor, parts] of byTensor) {
     const { role, shape } = parts[0]!
     const [rows, ...columns] = shape as [number, ...number[]]
     const added = role === 'embedding' || role === 'unembedding' ? spec.addedTokens : 0
     const slabs = slabsOf(parts)
     tensors.push({
-      name: savedName(tensor, role, family, readPrefix),
+      name: nameOf({ tensor, role }),
       shape: [...(slabs.length > 1 ? [slabs.length] : []), rows + added, ...columns],
       data: () => wholeTensor(trainer, trained, spec, slabs),
       dtype: dtype === 'bf16' && shape.length === 2 ? 'bf16' : undefined,
@@ -152,20 +152,6 @@ function listTensors(
     tensors.push({ name: HEAD_TENSOR, shape: [1, spec.hiddenSize], data })
   }
   return tensors
-}
-
-/** What comes before the body's names in the file that was read. */
-function prefixOf(family: Family, spec: ModelSpec): string {
-  const [norm] = family.final(spec)
-  const { tensor } = spec.weights.find(({ role }) => role === 'final_norm')!
-  return tensor.slice(0, tensor.length - norm!.name.length)
-}
-
-function savedName(tensor: string, role: string, family: Family, readPrefix: string): string {
-  const { prefix, embedding, unembedding } = family
-  if (role === 'embedding') return prefix + embedding
-  if (role === 'unembedding') return unembedding.includes(tensor) ? tensor : unembedding[0]!
-  return prefix + tensor.slice(readPrefix.length)
 }
 
 /** The parts by the matrix that they are in, where the tensor of the file has several, one below the other. */
@@ -217,6 +203,11 @@ async function wholeMatrix(
     }
   }
   return stored
+}
+
+/** An embedding or unembedding as the engine has it at the start: the file's rows, then those that it made. */
+export async function grownTable(source: WeightSource, count: number): Promise<Float32Array> {
+  return withAddedRows(await readWeight(source), source, count)
 }
 
 /** With `count` rows more, as the engine made them. */
