@@ -63,7 +63,8 @@ export class Model extends NativeHandle<NativeModel> {
   override async score(batch: NativeBatch, cancel?: Cancellation): Promise<NativeScores> {
     const scores = await awaitNative(this.score, cancel, (flag) => this.native.score(batch, flag))
     if (scores.expertLoad !== undefined) {
-      const sum = (this.expertLoad ??= new Float64Array(scores.expertLoad.length))
+      this.expertLoad ??= new Float64Array(scores.expertLoad.length)
+      const sum = this.expertLoad
       for (const [i, tokens] of scores.expertLoad.entries()) sum[i] = (sum[i] as number) + tokens
     }
     return scores
