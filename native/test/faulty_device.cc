@@ -93,9 +93,15 @@ void spoil(const Span& span, const char* last_before) {
       span.set(row, col, value + share * (scale == 0 ? 1 : scale));
       break;
     }
-    case Fault::kUnwritten:
-      std::memcpy(span.at(span.rows - 1, span.cols - 1), last_before, span.size());
+    case Fault::kUnwritten: {
+      // Memory that was in use before may hold the right value by chance: then another one.
+      char* last = span.at(span.rows - 1, span.cols - 1);
+      if (std::memcmp(last, last_before, span.size()) == 0)
+        *last = static_cast<char>(*last ^ 0x40);
+      else
+        std::memcpy(last, last_before, span.size());
       break;
+    }
     case Fault::kBeyond:
       *span.at(span.stride > span.cols && span.rows > 1 ? 0 : span.rows - 1, span.cols) ^= 1;
       break;
