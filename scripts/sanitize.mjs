@@ -67,10 +67,10 @@ function buildsOf(parts) {
   ]
 }
 
-/** Everything that the builds are made of: sources, flags and the build itself. */
+/** Everything that the builds are made of: sources, flags and the build itself. The emulated GPU and the fuzz targets have builds of their own. */
 function sourcesHash() {
   const files = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cc|h|txt)$/.test(name))
+    .filter((name) => /\.(cc|h|txt)$/.test(name) && !/^test\/(emulator|fuzz)\//.test(name))
     .map((name) => join('native', name))
   const hash = createHash('sha256')
   for (const file of [...files, 'CMakeLists.txt', join('cmake', 'ImplexSources.cmake'), 'sources.json'].sort()) {

@@ -59,11 +59,7 @@ void check_scores(const TinyOptions& options, DType dtype) {
   CancelFlag cancel;
   Random random(52);
   TinyBatch batch = random_batch(random, options.spec);
-  // Close to a tie rounding chooses another expert, and what follows is another computation.
-  uint64_t seed = 51;
-  TinyModel tiny = make_tiny_model(options, seed, folder);
-  while (dtype == DType::kBf16 && !same_experts_in_bf16(tiny, batch.sequences))
-    tiny = make_tiny_model(options, ++seed, folder);
+  const TinyModel tiny = make_tiny_model(options, 51, folder);
   const std::unique_ptr<RewardModel> cpu = load_model(tiny.spec, options_of(false, dtype), cancel);
   const std::unique_ptr<RewardModel> gpu = load_model(tiny.spec, options_of(true, dtype), cancel);
   for (const Readout readout : {Readout::kLogprob, Readout::kRewardLast, Readout::kRewardMean}) {
@@ -117,10 +113,19 @@ void check_training(const TinyOptions& options, DType dtype, double bound) {
   }
 }
 
+// Each operation and each way to put layers together once: an emulated pass takes seconds.
+std::vector<TinyOptions> some_shapes() {
+  std::vector<TinyOptions> some;
+  for (const TinyOptions& options : tiny_shapes())
+    for (const char* name : {"llama", "gpt_neox", "mistral_smollm3", "gemma2", "olmo2", "mixture", "adapters"})
+      if (std::string(options.name) == name) some.push_back(options);
+  return some;
+}
+
 }  // namespace
 
 TEST(gpu_model_scores) {
-  for (const TinyOptions& options : tiny_shapes())
+  for (const TinyOptions& options : some_shapes())
     for (const DType dtype : {DType::kF32, DType::kBf16}) check_scores(options, dtype);
 }
 
@@ -130,7 +135,7 @@ TEST(gpu_model_scores_matrix_kernels) {
 }
 
 TEST(gpu_model_training) {
-  for (const TinyOptions& options : tiny_shapes()) check_training(options, DType::kF32, 2e-4);
+  for (const TinyOptions& options : some_shapes()) check_training(options, DType::kF32, 2e-4);
 }
 
 TEST(gpu_model_training_matrix_kernels) {
