@@ -11,6 +11,8 @@ import { bits, CPU, fails, failure, randomBatch, rejection, tinySpec, unsafe } f
 const spec = await tinySpec()
 const binding = loadBinding()
 
+const DECIMALS = ['normEps', 'normOffset', 'embeddingScale', 'residualScale', 'logitScale', 'logitSoftCap'] as const
+
 test('spec: each field missing, of a wrong type, out of range', async () => {
   const integers = new Set<string>()
   for (const field of Object.keys(spec)) {
@@ -20,20 +22,58 @@ test('spec: each field missing, of a wrong type, out of range', async () => {
     for (const wrong of [null, Symbol('s'), () => 1, {}, 1n]) {
       await fails(() => binding.openModel(unsafe({ ...spec, [field]: wrong }), CPU), 'TypeError', name)
     }
-    if (typeof value === 'number' && field !== 'normEps') integers.add(field)
+    const decimal = (DECIMALS as readonly string[]).includes(field)
+    if (typeof value === 'number' && !decimal) integers.add(field)
   }
-  assert.is(integers.size, 10)
+  assert.is(integers.size, 7)
   for (const field of integers) {
     for (const wrong of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
       const name = new RegExp(`"spec\\.${field}" must be an integer from 0`)
       await fails(() => binding.openModel({ ...spec, [field]: wrong }, CPU), 'RangeError', name)
     }
   }
-  await fails(() => binding.openModel({ ...spec, normEps: Number.NaN }, CPU), 'RangeError', /spec\.normEps/)
+  for (const field of DECIMALS) {
+    const name = new RegExp(`spec\\.${field}`)
+    await fails(() => binding.openModel({ ...spec, [field]: Number.NaN }, CPU), 'RangeError', name)
+  }
   await fails(() => binding.openModel(unsafe({ ...spec, norm: 'batch' }), CPU), 'RangeError', /"spec\.norm".*"batch"/)
   for (const wrong of [undefined, null, [], 'llama', new Map()]) {
     await fails(() => binding.openModel(unsafe(wrong), CPU), 'TypeError', /"spec(\.family)?" must be/)
   }
+})
+
+test('spec: fields of layers, rotations, experts and adapters', async () => {
+  const layer = spec.layers[0]!
+  const rope = spec.ropes[0]!
+  const experts = { count: 4, perToken: 2, normalize: true }
+  const adapter = { role: 'layers.0.q', rank: 2, scale: 1 }
+  const parts: [string, object, (changed: object) => object][] = [
+    ['layers[0]', layer, (changed) => ({ ...spec, layers: [changed, ...spec.layers.slice(1)] })],
+    ['ropes[0]', rope, (changed) => ({ ...spec, ropes: [changed] })],
+    [
+      'layers[0].experts',
+      experts,
+      (changed) => ({ ...spec, layers: [{ ...layer, experts: changed }, ...spec.layers.slice(1)] }),
+    ],
+    ['adapters[0]', adapter, (changed) => ({ ...spec, adapters: [changed] })],
+  ]
+  for (const [name, part, within] of parts) {
+    for (const field of Object.keys(part)) {
+      const path = new RegExp(`"spec\\.${`${name}.${field}`.replaceAll(/[[\].]/g, '\\$&')}" must be`)
+      for (const wrong of [null, Symbol('s'), {}, 1n]) {
+        await fails(() => binding.openModel(unsafe(within({ ...part, [field]: wrong })), CPU), 'TypeError', path)
+      }
+    }
+  }
+  for (const wrong of [
+    { ...adapter, role: 'layers.0.none' },
+    { ...adapter, rank: 0 },
+  ]) {
+    const error = await failure(() => binding.openModel({ ...spec, adapters: [wrong] }, CPU))
+    assert.is(error.code, 'ERR_CONFIG_INVALID')
+  }
+  const twice = unsafe({ ...spec, adapters: [adapter, adapter] })
+  await fails(() => binding.openModel(twice, CPU), 'RangeError', /adapters\[1\]\.role/)
 })
 
 test('spec: fields of weights', async () => {

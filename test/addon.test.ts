@@ -58,6 +58,7 @@ exported('handles have the members that binding.ts declares', async () => {
     'score',
     'setHead',
     'weightBytes',
+    'withAdapters',
   ])
   model.dispose()
 })
