@@ -125,8 +125,11 @@ std::vector<TinyOptions> some_shapes() {
 }  // namespace
 
 TEST(gpu_model_scores) {
-  for (const TinyOptions& options : some_shapes())
-    for (const DType dtype : {DType::kF32, DType::kBf16}) check_scores(options, dtype);
+  for (const TinyOptions& options : some_shapes()) {
+    check_scores(options, DType::kF32);
+    const std::string name = options.name;
+    if (name == "llama" || name == "gemma2" || name == "mixture") check_scores(options, DType::kBf16);
+  }
 }
 
 TEST(gpu_model_scores_matrix_kernels) {
