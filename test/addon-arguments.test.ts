@@ -72,7 +72,7 @@ test('spec: fields of layers, rotations, experts and adapters', async () => {
     const error = await failure(() => binding.openModel({ ...spec, adapters: [wrong] }, CPU))
     assert.is(error.code, 'ERR_CONFIG_INVALID')
   }
-  const twice = unsafe({ ...spec, adapters: [adapter, adapter] })
+  const twice: ModelSpec = { ...spec, adapters: [adapter, adapter] }
   await fails(() => binding.openModel(twice, CPU), 'RangeError', /adapters\[1\]\.role/)
 })
 
